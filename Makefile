@@ -1,0 +1,109 @@
+# The door for people and for CI: the same commands, run from this folder. Paths are relative, so that a folder whose
+# name has spaces works. PIP_ARGS is handed to every `pip install` (another index, say), PYTEST_ARGS to pytest.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PY := .venv/bin/python
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+# Vectors depend on torch's version: it moves only when somebody changes this line, measures again and runs `make lock`.
+HOLD := torch==2.13.0
+PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check $(if $(CI),--quiet) $(PIP_ARGS)
+
+# Prints the first Python of a version we support that can run a statement; a name on the PATH alone proves nothing.
+define FIND_PYTHON
+for candidate in python3.13 python3.12 python3.11 python3; do \
+	if "$$candidate" -c '$(1); import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1; then \
+		echo "$$candidate"; break; \
+	fi; \
+done
+endef
+
+# Prints name==version for each package in pip's report of what it would install.
+define PRINT_LOCKED
+import json, re, sys
+left_out = re.compile("embedmill|pip|setuptools|wheel|triton|nvidia.*|cuda.*")
+found = [(p["metadata"]["name"], p["metadata"]["version"]) for p in json.load(open(sys.argv[1]))["install"]]
+for name, version in sorted(found, key=lambda pair: pair[0].lower()):
+    if not left_out.fullmatch(name.lower()):
+        print(name + "==" + version.split("+")[0])
+endef
+export PRINT_LOCKED
+
+.PHONY: help demo up test check bench lock clean wheel
+
+help: ## Show this help
+	@echo "Usage: make TARGET"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+demo: .venv/.demo ## Embed the examples through a real queue on this machine, and show what came of them
+	@$(PY) examples/demo.py
+
+up: .venv/.demo ## Run everything on this machine until Ctrl-C: Redis, database, one worker
+	@$(PY) -m embedmill up
+
+test: check ## Run the checks and the whole test suite
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+check: .venv/.dev ## Run ruff, mypy --strict and import-linter
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+bench: .venv/.dev ## Measure throughput through the whole path on this machine
+	@$(PY) benchmarks/throughput.py
+
+wheel: .venv/.dev ## Build the wheel into dist/
+	@rm -rf build
+	@$(PY) -m build --wheel
+
+lock: .venv/.made ## Resolve every dependency anew, within pyproject's ranges, into constraints.txt
+	@mkdir -p build
+	@$(PY) -m pip install --disable-pip-version-check --quiet --dry-run --ignore-installed --report build/lock.json \
+		$(PIP_ARGS) '.[api,dev]' async-timeout '$(HOLD)'
+	@{ \
+		echo '# Exact versions of everything, for reproducible installs: pip install -c constraints.txt ...'; \
+		echo '# Written by `make lock` from the ranges in pyproject.toml; do not edit by hand. Local build tags (+cpu)'; \
+		echo '# are taken off and the libraries of CUDA builds left out: each build of torch names its own.'; \
+		$(PY) -c "$$PRINT_LOCKED" build/lock.json; \
+	} > build/constraints.txt
+	@mv build/constraints.txt constraints.txt && rm build/lock.json
+	@echo "constraints.txt is written; git diff shows what changed."
+
+clean: ## Remove caches, builds and the demo's output; .venv stays, but is checked again
+	@rm -rf build dist demo-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	@rm -f .venv/.made .venv/.demo .venv/.dev
+
+# What follows makes .venv. Each stamp says what is installed, and is older than what it was made from only after an edit.
+
+.venv/.made:
+	@python=$$($(call FIND_PYTHON,import ensurepip)); \
+	if [ -z "$$python" ]; then \
+		python=$$($(call FIND_PYTHON,pass)); \
+		if [ -z "$$python" ]; then \
+			echo "Embedmill needs Python 3.11, 3.12 or 3.13, and found none on the PATH." >&2; \
+		else \
+			echo "$$python cannot make virtual environments: its ensurepip is missing." \
+				"On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+		fi; \
+		exit 1; \
+	fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		echo "Making .venv with $$("$$python" -V)"; "$$python" -m venv --clear .venv; \
+	fi
+	@touch .venv/.made
+
+.venv/.demo: pyproject.toml constraints.txt .venv/.made
+	@echo "Installing into .venv; the first time takes some minutes."
+	@$(PIP_INSTALL) -c constraints.txt -e '.[demo]'
+	@touch .venv/.demo
+
+.venv/.dev: pyproject.toml constraints.txt .venv/.made
+	@echo "Installing into .venv; the first time takes some minutes."
+	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch .venv/.demo .venv/.dev

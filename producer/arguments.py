@@ -1,0 +1,105 @@
+"""The command line's arguments that several commands share, each described once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES, JobOptions
+from storage.contract.settings import Settings
+
+_WHERE = "Where"
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the embedded database and Redis.", rich_help_panel=_WHERE)
+]
+DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.", rich_help_panel=_WHERE)]
+RedisUrl = Annotated[str | None, typer.Option(help="Redis; default: the embedded one.", rich_help_panel=_WHERE)]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output file.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="File ending in npy, npz, jsonl, arrow or parquet; - for stdout.")
+]
+OutputFormat = Annotated[str | None, typer.Option("--output-format", help="Format, when the ending does not say.")]
+Encoding = Annotated[str, typer.Option(help="Vectors in jsonl: float, or base64 of little-endian float32.")]
+
+
+def _one_of(values: tuple[str, ...]) -> str:
+    return f"One of {', '.join(values)}."
+
+
+def _input_arguments(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="txt, jsonl, csv, tsv or parquet, also .gz and .zst.")
+    ],
+    model: Annotated[str | None, typer.Option(help="Hub name or folder.", show_default=False)] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit hash of the model, or its beginning.")] = None,
+    input_format: Annotated[
+        str | None, typer.Option("--format", help="Input format, when the ending does not say.")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field or column of the texts.")] = "text",
+    id_field: Annotated[str | None, typer.Option(help="Field or column of your own ids.")] = None,
+    on_invalid: Annotated[
+        str, typer.Option(help="refuse: accept nothing; keep: make it that item's error.")
+    ] = "refuse",
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key and payload give the same job.")] = None,
+    priority: Annotated[str, typer.Option(help="bulk, or urgent for a few texts somebody waits for.")] = "bulk",
+) -> None: ...
+
+
+def _option_arguments(
+    pooling: Annotated[str | None, typer.Option(help=_one_of(POOLINGS) + " Default: the model's own.")] = None,
+    normalize: Annotated[bool | None, typer.Option(help="Scale vectors to length 1. Default: the model's own.")] = None,
+    layer: Annotated[int, typer.Option(help="-1: the last layer; 0: the embedding layer's output.")] = -1,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens of a text. Default: the model's own.")] = None,
+    padding: Annotated[str, typer.Option(help=_one_of(PADDINGS))] = "longest",
+    on_long: Annotated[str, typer.Option(help=_one_of(ON_LONG))] = "truncate",
+    prompt: Annotated[str | None, typer.Option(help="Put before every text.")] = None,
+    prompt_name: Annotated[str | None, typer.Option(help="One of the model's own prompts instead.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Keep the first so many, renormalised (Matryoshka).")] = None,
+    store_dtype: Annotated[str, typer.Option(help=_one_of(STORE_DTYPES))] = "float32",
+) -> None: ...
+
+
+def _place_arguments(
+    data_dir: DataDir = None, database_url: DatabaseUrl = None, redis_url: RedisUrl = None
+) -> None: ...
+
+
+def placed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the three arguments that say where storage and Redis are, handed to it as `settings`."""
+    return _extended(command, "settings", _place_arguments, lambda given: Settings.load(**given))
+
+
+def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of a job, handed to it as `options`."""
+    return _extended(command, "options", _option_arguments, lambda given: JobOptions(**given))
+
+
+def with_input(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments that say what is read and how it is submitted, handed to it as `given`."""
+    return _extended(command, "given", _input_arguments, dict)
+
+
+def _extended(
+    command: Callable[..., None], name: str, template: Callable[..., None], make: Callable[[dict[str, Any]], Any]
+) -> Callable[..., None]:
+    """Return `command` with its parameter `name` replaced by those of `template`, from which `make` makes it."""
+    own = inspect.signature(command, eval_str=True)
+    shared = inspect.signature(template, eval_str=True).parameters
+
+    def wrapper(**values: Any) -> None:
+        made = make({key: values.pop(key) for key in shared})
+        command(**values, **{name: made})
+
+    kept = [parameter for parameter in own.parameters.values() if parameter.name != name]
+    everything = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*kept, *shared.values())]
+    wrapper.__signature__ = own.replace(parameters=everything)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in everything}
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    return wrapper

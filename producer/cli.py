@@ -1,0 +1,252 @@
+"""The asking commands: submit, embed, status, wait, jobs, results, cancel, retry, delete."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from producer.arguments import (
+    AsJson,
+    Encoding,
+    Force,
+    JobId,
+    Output,
+    OutputFormat,
+    placed,
+    with_input,
+    with_job_options,
+)
+from producer.display import jobs_table, one_line, status_table, stderr, stdout, watching
+from storage.contract.errors import WaitTimeout, WrongState
+from storage.contract.options import JobOptions
+from storage.contract.settings import Settings
+from storage.contract.states import JobState
+
+if TYPE_CHECKING:
+    from producer.client import Client
+    from producer.job import Job
+    from storage.statuses import JobStatus
+
+app = typer.Typer(help="Submit, poll, fetch.")
+
+#: Exit code of a job that ended with failed items or not completed, and of a wait that timed out.
+NOT_ALL_DONE = 1
+
+_WATCH = 1.0
+
+
+@app.command()
+@placed
+@with_job_options
+@with_input
+def submit(
+    given: dict[str, Any],
+    options: JobOptions,
+    settings: Settings,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="With --wait: wait at most so many seconds.")] = None,
+) -> None:
+    """Submit texts and print the job's id alone."""
+    with _client(settings) as client:
+        job = _submit(client, given, options)
+        stdout.print(job.id)
+        if wait:
+            _finish(_wait(job, timeout))
+
+
+@app.command()
+@placed
+@with_job_options
+@with_input
+def embed(
+    given: dict[str, Any],
+    options: JobOptions,
+    settings: Settings,
+    output: Output,
+    output_format: OutputFormat = None,
+    encoding: Encoding = "float",
+    force: Force = False,
+) -> None:
+    """Submit, wait and write the results, in one."""
+    from producer.output import check_output
+
+    target = _target(output)
+    if isinstance(target, Path):
+        check_output(target, force)
+    with _client(settings) as client:
+        job = _submit(client, given, options)
+        stderr.print(f"job {job.id}")
+        status = _wait(job, None)
+        if status.state == JobState.COMPLETED:
+            _write(job, target, output_format, encoding, force, only_failed=False)
+        _finish(status)
+
+
+@app.command()
+@placed
+def status(
+    job_id: JobId,
+    settings: Settings,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until the job's end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a job stands."""
+    with _client(settings) as client:
+        job = client.job(job_id)
+        while True:
+            now = job.status()
+            if as_json:
+                print(json.dumps(now.to_dict()), flush=True)
+            else:
+                stdout.print(status_table(now))
+            if not watch or now.is_final:
+                return
+            time.sleep(_WATCH)
+
+
+@app.command()
+@placed
+def wait(
+    job_id: JobId,
+    settings: Settings,
+    timeout: Annotated[float | None, typer.Option(help="Wait at most so many seconds.")] = None,
+) -> None:
+    """Wait for a job's end; exits with 1 when not all of it was done."""
+    with _client(settings) as client:
+        _finish(_wait(client.job(job_id), timeout))
+
+
+@app.command()
+@placed
+def jobs(
+    settings: Settings,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    before: Annotated[str | None, typer.Option(help="Only jobs older than this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest jobs; with --json one object a line."""
+    with _client(settings) as client:
+        found = client.jobs(limit, before)
+    if as_json:
+        for one in found:
+            print(json.dumps(one.to_dict()))
+    elif found:
+        stdout.print(jobs_table(found))
+    else:
+        stderr.print("There are no jobs.")
+
+
+@app.command()
+@placed
+def results(
+    job_id: JobId,
+    settings: Settings,
+    output: Output,
+    output_format: OutputFormat = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only failed and cancelled items.")] = False,
+    encoding: Encoding = "float",
+    force: Force = False,
+) -> None:
+    """Write a job's results to a file, in submission order."""
+    with _client(settings) as client:
+        _write(client.job(job_id), _target(output), output_format, encoding, force, only_failed=failed)
+
+
+@app.command()
+@placed
+def cancel(job_id: JobId, settings: Settings) -> None:
+    """Cancel a job; vectors that are there stay."""
+    with _client(settings) as client:
+        job = client.job(job_id)
+        changed = job.cancel()
+        stderr.print(one_line(job.status()) if changed else "It was cancelled before.")
+
+
+@app.command()
+@placed
+def retry(job_id: JobId, settings: Settings) -> None:
+    """Try a completed job's failed items again, keeping all vectors."""
+    with _client(settings) as client:
+        job = client.job(job_id)
+        items = job.retry_failed()
+        stderr.print(f"{items:,} items are tried again." if items else "No failed item can be tried again.")
+        _notify(job)
+
+
+@app.command()
+@placed
+def delete(job_id: JobId, settings: Settings) -> None:
+    """Delete a job with its texts and results."""
+    with _client(settings) as client:
+        client.job(job_id).delete()
+        stderr.print("Deleted.")
+
+
+def _client(settings: Settings) -> Client:
+    from producer.client import Client  # SQLAlchemy costs a third of a second, and `--help` needs none of it
+
+    return Client(settings=settings)
+
+
+def _submit(client: Client, given: dict[str, Any], options: JobOptions) -> Job:
+    from producer.readers import read
+
+    given = dict(given)
+    fields = {"format": given.pop("input_format"), "text_field": given.pop("text_field"), "id_field": given["id_field"]}
+    records = read(given.pop("source"), **fields)
+    job = client.submit_records(records, with_ids=given.pop("id_field") is not None, options=options, **given)
+    _notify(job)
+    return job
+
+
+def _notify(job: Job) -> None:
+    if job.notice:
+        stderr.print(job.notice, style="yellow", soft_wrap=True)
+
+
+def _wait(job: Job, timeout: float | None) -> JobStatus:
+    try:
+        with watching() as show:
+            return job.wait(timeout, show)
+    except WaitTimeout as error:
+        stderr.print(str(error), soft_wrap=True)
+        raise typer.Exit(NOT_ALL_DONE) from error
+    except KeyboardInterrupt:
+        stderr.print(f"The job goes on. Come back with: embedmill wait {job.id}", soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def _finish(status: JobStatus) -> None:
+    if status.truncated:
+        stderr.print(f"{status.truncated:,} texts were cut at the model's or your limit.")
+    if status.failed:
+        stderr.print(f"{status.failed:,} items failed: embedmill results {status.id} --failed -o failed.jsonl")
+    if status.error:
+        stderr.print(f"{status.error['code']}: {status.error['message']}", style="red", soft_wrap=True)
+    if status.state != JobState.COMPLETED or status.failed:
+        raise typer.Exit(NOT_ALL_DONE)
+
+
+def _target(output: Path) -> Path | BinaryIO:
+    return sys.stdout.buffer if str(output) == "-" else output
+
+
+def _write(
+    job: Job, target: Path | BinaryIO, output_format: str | None, encoding: str, force: bool, only_failed: bool
+) -> None:
+    from producer.exports import ExportHeader, chosen_format, write
+
+    chosen = chosen_format(target, output_format)
+    status, record = job.status(), job.record()
+    if not status.is_final:
+        raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: embedmill wait {job.id}")
+    dtype = record.options["store_dtype"]
+    header = ExportHeader(job.id, record.model, record.total, job.width(), dtype, record.has_ids)
+    written = write(header, job.pages(), target, chosen, force=force, only_failed=only_failed, encoding=encoding)
+    if isinstance(target, Path):
+        stderr.print(f"{written:,} items in {target}")

@@ -1,0 +1,221 @@
+"""The Python client: submit texts, get a job back at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from producer.job import Job
+from producer.queue import Queue
+from producer.records import Record
+from producer.submission import Submission
+from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, UnknownModel
+from storage.contract.ids import checked_job_id
+from storage.contract.models import ModelCard, Priority, model_name
+from storage.contract.options import JobOptions
+from storage.contract.settings import Settings
+from storage.dispatch import dispatch_next
+from storage.hints import Hints
+from storage.jobs import JobRecord
+from storage.statuses import JobStatus
+from storage.stores import Stores
+
+
+class Client:
+    """Submits jobs and finds them again; needs the database, and Redis only to be quick.
+
+    Args:
+        database_url: Default: EMBEDMILL_DATABASE_URL, else the embedded database under `data_dir`.
+        redis_url: Default: EMBEDMILL_REDIS_URL, else the embedded server under `data_dir`.
+        data_dir: Default: EMBEDMILL_DATA_DIR, else the user's data folder.
+        model: Model of jobs that name none. Default: EMBEDMILL_MODEL, else all-MiniLM-L6-v2.
+        settings: All of these at once, instead.
+
+    Raises:
+        StorageUnavailable: When the database cannot be reached.
+        SchemaMismatch: When the database must be migrated, or this program upgraded.
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        data_dir: str | Path | None = None,
+        model: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        given = {"database_url": database_url, "redis_url": redis_url, "data_dir": data_dir, "model": model}
+        self.settings = settings or Settings.load(**given)
+        self._stores = Stores.open(self.settings)
+        self._queue = Queue(self.settings.redis)
+        self._hints = Hints(self.settings.redis)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; jobs go on."""
+        self._queue.close()
+        self._hints.close()
+        self._stores.database.close()
+
+    def submit(
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[str] | None = None,
+        model: str | None = None,
+        revision: str | None = None,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        priority: str = "bulk",
+        **options: Any,
+    ) -> Job:
+        """Submit texts; when this returns, every one of them is safe in the database.
+
+        Args:
+            texts: Any iterable of strings, of any length; read once, in constant memory.
+            ids: The callers' ids, one a text, each only once in the job; 16 bytes of memory an id.
+            model: Hub name or folder. Default: the settings' model.
+            revision: Commit hash, or its beginning. Default: the revision that is served.
+            on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
+            idempotency_key: Submitting the same payload with the same key again returns the same job.
+            priority: `bulk`, or `urgent` for a few texts that somebody waits for.
+            **options: See `JobOptions`: pooling, normalize, layer, max_length, padding, on_long, prompt, prompt_name,
+                dimensions, store_dtype.
+
+        Returns:
+            The job's handle; its `notice` says when the job has to wait for something.
+
+        Raises:
+            InvalidItems: When items are invalid and `on_invalid` is `refuse`; nothing was accepted.
+            InvalidOption: When an option is unknown or does not fit the model.
+            UnknownModel: When no worker has ever served the model and it is not the default.
+            IdempotencyConflict: When the key was used with another payload.
+            StorageUnavailable: When the database cannot be reached; nothing was accepted.
+        """
+        if isinstance(texts, str | bytes):
+            raise InvalidOption("texts is a single text.", "Give a list, also for one text: [text].")
+        return self.submit_records(
+            _records(texts, ids),
+            with_ids=ids is not None,
+            model=model,
+            revision=revision,
+            on_invalid=on_invalid,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            options=JobOptions.from_dict(options),
+        )
+
+    def submit_records(
+        self,
+        records: Iterable[Record],
+        *,
+        with_ids: bool,
+        model: str | None = None,
+        revision: str | None = None,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        priority: str = "bulk",
+        options: JobOptions | None = None,
+    ) -> Job:
+        """Submit what a reader yields; the same as `submit`, with places that a person can find again."""
+        options = options or JobOptions()
+        name = model_name(model or self.settings.model)
+        card = self._card(name, revision)
+        if card is not None:
+            options.check_against(card)
+        submission = Submission(
+            self._stores,
+            model=name,
+            revision=revision,
+            card=card,
+            options=options,
+            priority=_priority(priority),
+            with_ids=with_ids,
+            on_invalid=on_invalid,
+            idempotency_key=idempotency_key,
+            max_text_bytes=self.settings.max_text_bytes,
+        )
+        job = self._handle(submission.run(records))
+        job.notice = self._dispatch(job.record())
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """Return the handle of a job.
+
+        Args:
+            job_id: Its UUIDv7.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+        """
+        job = self._handle(checked_job_id(job_id))
+        job.record()
+        return job
+
+    def jobs(self, limit: int = 20, before: str | None = None) -> list[JobStatus]:
+        """Return where the newest jobs stand, newest first.
+
+        Args:
+            limit: At most so many.
+            before: Only jobs made before the one of this id.
+        """
+        return self._stores.statuses.many(self._stores.jobs.list_ids(limit, before))
+
+    def _handle(self, job_id: str) -> Job:
+        return Job(job_id, self._stores, self._hints, self._dispatch)
+
+    def _card(self, name: str, revision: str | None) -> ModelCard | None:
+        served = self._stores.workers.find(name, revision)
+        if served:
+            return served[0].card
+        if name != model_name(self.settings.model):
+            raise UnknownModel(
+                f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
+                f"Start one: embedmill worker --model {name}",
+            )
+        return None
+
+    def _dispatch(self, record: JobRecord) -> str | None:
+        """Send what the window has room for; return what the submitter should know."""
+        waiting = self._stores.statuses.get(record.id).waiting_for
+        if waiting is not None or record.model_id is None:
+            return f"The job is safe and waits for {waiting}" if waiting else None
+        try:
+            dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+        except QueueUnavailable:
+            return "Redis cannot be reached: the job is safe and starts when Redis is back."
+        return None
+
+
+def _priority(name: str) -> Priority:
+    try:
+        return Priority[name.upper()]
+    except (KeyError, AttributeError):
+        raise InvalidOption(f"priority must be bulk or urgent, not {name!r}.") from None
+
+
+def _records(texts: Iterable[str], ids: Iterable[str] | None) -> Iterator[Record]:
+    if ids is None:
+        for position, text in enumerate(texts):
+            yield Record(text, where=f"item {position}")
+        return
+    missing = object()
+    all_ids = iter(ids)
+    position = 0
+    for position, text in enumerate(texts):
+        custom_id = next(all_ids, missing)
+        if custom_id is missing:
+            raise InvalidItems([Problem(position, f"item {position}", "there are fewer ids than texts")], 1)
+        yield Record(text, custom_id, f"item {position}")
+    if next(all_ids, missing) is not missing:
+        raise InvalidItems([Problem(position + 1, f"item {position + 1}", "there are more ids than texts")], 1)

@@ -1,0 +1,168 @@
+"""A job's outcomes as a file or a stream, in submission order, in constant memory."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.arrays import write_npy, write_npz
+from producer.arrow import arrow_module
+from producer.frames import write_arrow, write_parquet
+from producer.headers import ExportHeader
+from producer.output import Sink, opened_output
+from storage.contract.errors import InvalidOption
+from storage.outcomes import Outcome, Page
+from storage.vectors import DTYPES
+
+__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "chosen_format", "write"]
+
+FORMATS = ("npy", "npz", "jsonl", "arrow", "parquet")
+ENCODINGS = ("float", "base64")
+
+_STREAMABLE = ("npy", "jsonl", "arrow")
+_VECTORS_ONLY = ("npy", "npz")
+
+
+def write(
+    job: ExportHeader,
+    pages: Iterable[Page],
+    target: Path | BinaryIO,
+    format: str | None = None,
+    *,
+    force: bool = False,
+    only_failed: bool = False,
+    encoding: str = "float",
+) -> int:
+    """Write the outcomes of a job and return how many items were written.
+
+    A file is written beside its place and moved there when it is whole; whatever goes wrong, the old one is untouched.
+
+    Args:
+        job: What is known of the job.
+        pages: All its pages, in order; read once, after everything else was checked.
+        target: A file, or a binary stream (npy, jsonl and arrow only).
+        format: One of `FORMATS`; None goes by the file's ending.
+        force: Whether an existing file is replaced.
+        only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
+        encoding: How jsonl writes vectors: `float`, or `base64` of little-endian float32.
+
+    Raises:
+        InvalidOption: When the options do not go together.
+        MissingExtra: When Arrow or Parquet is asked for and pyarrow is not installed.
+        OutputExists: When `target` exists, now or at the end, and `force` is not given.
+        InvalidFile: When `target` cannot be written.
+        StorageFull: When there is no room left.
+        RuntimeError: When the pages are not those of the whole job; nothing is kept then.
+    """
+    chosen = chosen_format(target, format)
+    _check_options(chosen, target, only_failed, encoding)
+    if chosen in ("arrow", "parquet"):
+        arrow_module("pyarrow")
+    writer = _writer(chosen, only_failed, encoding)
+    with opened_output(target, force) as sink:
+        return writer(job, _checked(job, pages), sink)
+
+
+def chosen_format(target: Path | BinaryIO, format: str | None) -> str:
+    """Return the format asked for, or the one that the ending of `target` names.
+
+    Raises:
+        InvalidOption: When it is unknown, or there is neither.
+    """
+    known = ", ".join(FORMATS)
+    if format is None and isinstance(target, Path):
+        ending = target.suffix.lower().removeprefix(".")
+        if ending not in FORMATS:
+            raise InvalidOption(f"The ending of {target} names no format.", f"End it in one of {known}.")
+        return ending
+    if format not in FORMATS:
+        raise InvalidOption(f"The format of results is one of {known}, not {format!r}.")
+    return format
+
+
+def _check_options(format: str, target: Path | BinaryIO, only_failed: bool, encoding: str) -> None:
+    if encoding not in ENCODINGS:
+        raise InvalidOption(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}.")
+    if encoding != "float" and format != "jsonl":
+        raise InvalidOption(f"The encoding {encoding} is one of jsonl files, not of {format}.")
+    if only_failed and format in _VECTORS_ONLY:
+        raise InvalidOption(f"Failed items have no vectors to write as {format}.", "Write them as jsonl.")
+    if not isinstance(target, Path) and format not in _STREAMABLE:
+        raise InvalidOption(
+            f"The format {format} cannot be streamed.", f"Name a file, or stream {', '.join(_STREAMABLE)}."
+        )
+
+
+def _writer(format: str, only_failed: bool, encoding: str) -> Callable[[ExportHeader, Iterable[Page], Sink], int]:
+    writers: dict[str, Callable[[ExportHeader, Iterable[Page], Sink], int]] = {
+        "npy": write_npy,
+        "npz": write_npz,
+        "jsonl": lambda job, pages, sink: _write_jsonl(job, pages, sink, only_failed, encoding),
+        "arrow": lambda job, pages, sink: write_arrow(job, pages, sink, only_failed),
+        "parquet": lambda job, pages, sink: write_parquet(job, pages, sink, only_failed),
+    }
+    return writers[format]
+
+
+def _checked(job: ExportHeader, pages: Iterable[Page]) -> Iterator[Page]:
+    """Pass on pages that follow each other from 0 to the end and are of the job's kind, and stop at others."""
+    position = 0
+    for page in pages:
+        if page.first != position or position + page.size > job.total:
+            raise RuntimeError(
+                f"Job {job.job_id} of {job.total} items: item {position} is due, but the items "
+                f"{page.first} to {page.first + page.size - 1} came."
+            )
+        if (page.ids is not None) != job.has_ids or not _is_of_kind(job, page):
+            raise RuntimeError(f"Job {job.job_id}: the page at item {position} is of another kind than the job.")
+        position += page.size
+        yield page
+    if position != job.total:
+        raise RuntimeError(f"Job {job.job_id}: the pages end at item {position} of {job.total}.")
+
+
+def _is_of_kind(job: ExportHeader, page: Page) -> bool:
+    if page.vectors is None:
+        return True
+    size = page.size * job.width * DTYPES[job.dtype].itemsize
+    return (page.width, page.dtype, len(page.vectors)) == (job.width, job.dtype, size)
+
+
+def _write_jsonl(job: ExportHeader, pages: Iterable[Page], sink: Sink, only_failed: bool, encoding: str) -> int:
+    written = 0
+    for page in pages:
+        lines = [
+            _line(job, outcome, encoding)
+            for outcome in page.outcomes()
+            if not only_failed or outcome.status in ("failed", "cancelled")
+        ]
+        sink.write("".join(lines).encode())
+        written += len(lines)
+    return written
+
+
+def _line(job: ExportHeader, outcome: Outcome, encoding: str) -> str:
+    head: dict[str, object] = {"position": outcome.position}
+    if job.has_ids:
+        head["id"] = outcome.id
+    head |= {"status": outcome.status, "tokens": outcome.tokens, "truncated": outcome.truncated}
+    error = None
+    if outcome.status == "failed" and outcome.error is not None:
+        error = {"code": outcome.error.code, "message": outcome.error.message}
+    embedding = "null" if outcome.vector is None else _embedding(outcome.vector, encoding)
+    fields = json.dumps(head, ensure_ascii=False)[:-1]
+    return f'{fields}, "embedding": {embedding}, "error": {json.dumps(error, ensure_ascii=False)}}}\n'
+
+
+def _embedding(vector: NDArray[np.floating], encoding: str) -> str:
+    """Return a vector as JSON; its numbers are the shortest that are read back as the same float32."""
+    exact = vector.astype("<f4")
+    if encoding == "base64":
+        return f'"{base64.b64encode(exact.tobytes()).decode()}"'
+    return f"[{', '.join(exact.astype(np.str_).tolist())}]"

@@ -1,0 +1,187 @@
+"""The handle of one job: poll it, wait for it, fetch its vectors, cancel or retry it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.contract.errors import EmbedmillError, WaitTimeout, WrongState
+from storage.contract.states import JobState
+from storage.hints import Hints
+from storage.jobs import JobRecord
+from storage.outcomes import Outcome, Page
+from storage.statuses import JobStatus
+from storage.stores import Stores
+
+#: How often a waiting job is looked at when Redis hints nothing, in seconds.
+POLL = 1.0
+
+#: The same while somebody watches the progress.
+WATCHED_POLL = 0.25
+
+
+class JobFailed(EmbedmillError):
+    """Raised when vectors are asked of a job that could not be done as a whole."""
+
+    code = "job_failed"
+
+
+class Job:
+    """One job, by its id; holds no state of its own, so any number of processes may hold the same one.
+
+    Args:
+        job_id: The job's UUIDv7.
+        stores: Where it is kept.
+        hints: Tells when it ends.
+        dispatch: Called after a retry, to send what is pending.
+    """
+
+    def __init__(self, job_id: str, stores: Stores, hints: Hints, dispatch: Callable[[JobRecord], str | None]) -> None:
+        self.id = job_id
+        #: What the submitter should know, such as that Redis is down and the job waits; None when all is well.
+        self.notice: str | None = None
+        self._stores = stores
+        self._hints = hints
+        self._dispatch = dispatch
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def record(self) -> JobRecord:
+        """Return what the job was submitted with.
+
+        Raises:
+            UnknownJob: When it has been deleted.
+        """
+        return self._stores.jobs.get(self.id)
+
+    def status(self) -> JobStatus:
+        """Return where the job stands now.
+
+        Raises:
+            UnknownJob: When it has been deleted.
+        """
+        return self._stores.statuses.get(self.id)
+
+    def wait(self, timeout: float | None = None, progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
+        """Wait until the job has ended.
+
+        Args:
+            timeout: Longest wait in seconds; default for ever.
+            progress: Called with the status, first at once and then about four times a second.
+
+        Returns:
+            The final status.
+
+        Raises:
+            WaitTimeout: When the time is over; the job goes on.
+            UnknownJob: When it has been deleted.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._hints.listen() as listener:
+            while True:
+                status = self.status()
+                if progress is not None:
+                    progress(status)
+                if status.is_final:
+                    return status
+                pause = WATCHED_POLL if progress is not None else POLL
+                if deadline is not None:
+                    pause = min(pause, deadline - time.monotonic())
+                    if pause <= 0:
+                        raise WaitTimeout(
+                            f"Job {self.id} is still {status.state}: {status.pending} of {status.total} items pending.",
+                            "It goes on; wait again, or ask for its status.",
+                        )
+                listener.wait(self.id, pause)
+
+    def pages(self, settled_only: bool = False) -> Iterator[Page]:
+        """Yield the job's results chunk by chunk, in submission order, as bytes that need no decoding.
+
+        Args:
+            settled_only: Stop before the first chunk that still has pending items.
+        """
+        return self._stores.results.pages(self.id, settled_only=settled_only)
+
+    def results(self) -> Iterator[Outcome]:
+        """Yield every item's outcome in submission order; while the job runs, wait for the next one.
+
+        Raises:
+            UnknownJob: When the job has been deleted.
+        """
+        following = 0
+        with self._hints.listen() as listener:
+            while True:
+                # The state is read first: pages read after the end are complete.
+                ended = self.status().is_final
+                for page in self._stores.results.pages(self.id, following, settled_only=not ended):
+                    following = page.number + 1
+                    yield from page.outcomes()
+                if ended:
+                    return
+                listener.wait(self.id, WATCHED_POLL)
+
+    def errors(self) -> list[Outcome]:
+        """Return the items that failed, so far."""
+        return [outcome for page in self.pages() if page.errors for outcome in page.outcomes() if outcome.error]
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return all vectors, row i for item i, NaN where an item has none.
+
+        Returns:
+            float32, shape (items, width).
+
+        Raises:
+            WrongState: When the job has not ended.
+            JobFailed: When it could not be done as a whole.
+        """
+        status = self.status()
+        if status.state == JobState.FAILED:
+            raise JobFailed(f"Job {self.id} failed: {(status.error or {}).get('message')}")
+        if not status.is_final:
+            raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first: job.wait().")
+        matrix: NDArray[np.float32] = np.full((status.total, self.width()), np.nan, dtype=np.float32)
+        for page in self.pages():
+            part = page.matrix()
+            if part is not None:
+                matrix[page.first : page.first + page.size] = part
+        return matrix
+
+    def width(self) -> int:
+        """Return how many components the job's vectors have; 0 when nothing is known of the model yet."""
+        record = self.record()
+        asked = record.options.get("dimensions")
+        if asked:
+            return int(asked)
+        served = [s.card for s in self._stores.workers.find(record.model) if s.card.id == record.model_id]
+        return served[0].width if served else 0
+
+    def cancel(self) -> bool:
+        """Cancel the job; outcomes that are there stay. Return False when it was cancelled before.
+
+        Raises:
+            WrongState: When it has ended otherwise.
+        """
+        return self._stores.jobs.cancel(self.id)
+
+    def retry_failed(self) -> int:
+        """Try the failed items again, keeping all vectors; return how many items that are.
+
+        Raises:
+            WrongState: When the job is not completed.
+        """
+        items = self._stores.jobs.retry_failed(self.id)
+        if items:
+            self.notice = self._dispatch(self.record())
+        return items
+
+    def delete(self) -> None:
+        """Delete the job, its texts and its results.
+
+        Raises:
+            WrongState: When it is still at work.
+        """
+        self._stores.jobs.delete(self.id)

@@ -1,0 +1,100 @@
+"""Records out of Parquet files: one column of texts, perhaps one of ids, batch by batch."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from producer.arrow import arrow_module
+from producer.records import Record
+from producer.sources import COMPRESSED_ENDINGS, Source, blocks, source_name, source_path
+from producer.tables import column_index
+from storage.contract.errors import InvalidFile, StorageFull
+
+#: Rows decoded at a time; more cost memory, fewer cost speed.
+BATCH_ROWS = 4096
+
+
+def parquet_records(stream: BinaryIO, source: Source, text_field: str, id_field: str | None) -> Iterator[Record]:
+    """Yield one record a row; `where` is the row, from 1.
+
+    Args:
+        stream: What was opened from `source`.
+        source: What messages name, and whose ending says whether it is compressed.
+        text_field: Column of the texts: strings, plain or dictionary-encoded.
+        id_field: Column of the caller's ids, strings or whole numbers, or None.
+
+    Raises:
+        InvalidFile: When it is no Parquet file, is damaged, or lacks a column or has it of another type.
+        StorageFull: When the temporary folder has no room for a compressed or piped file.
+    """
+    name = source_name(source)
+    arrow = arrow_module("pyarrow")
+    with _seekable(stream, source) as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        try:
+            table = arrow_module("pyarrow.parquet").ParquetFile(file, pre_buffer=False)
+            _check_columns(arrow, table.schema_arrow, name, text_field, id_field)
+            yield from _rows(table, name, text_field, id_field)
+        except (arrow.ArrowException, OSError) as error:
+            raise InvalidFile(f"{name} is no Parquet file, or a damaged one.") from error
+
+
+def _rows(table: Any, name: str, text_field: str, id_field: str | None) -> Iterator[Record]:
+    columns = [text_field] if id_field is None else [text_field, id_field]
+    first = 1
+    for batch in table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+        try:
+            texts = batch.column(text_field).to_pylist()
+            ids = [None] * len(texts) if id_field is None else batch.column(id_field).to_pylist()
+        except UnicodeDecodeError:
+            last = first + batch.num_rows - 1
+            raise InvalidFile(f"{name} has a string that is not UTF-8 in the rows {first} to {last}.") from None
+        for row, (text, custom_id) in enumerate(zip(texts, ids, strict=True), first):
+            yield Record(text, str(custom_id) if isinstance(custom_id, int) else custom_id, f"row {row}")
+        first += len(texts)
+
+
+def _check_columns(arrow: Any, schema: Any, name: str, text_field: str, id_field: str | None) -> None:
+    text_type = schema.field(column_index(schema.names, text_field, name, "--text-field")).type
+    if not _is_string(arrow, text_type):
+        raise InvalidFile(f"Column {text_field!r} of {name} holds {text_type}, not strings; {_described(schema)}.")
+    if id_field is None:
+        return
+    id_type = schema.field(column_index(schema.names, id_field, name, "--id-field")).type
+    if not _is_string(arrow, id_type) and not arrow.types.is_integer(id_type):
+        raise InvalidFile(
+            f"Column {id_field!r} of {name} holds {id_type}, neither strings nor whole numbers; {_described(schema)}."
+        )
+
+
+def _is_string(arrow: Any, kind: Any) -> bool:
+    types = arrow.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _described(schema: Any) -> str:
+    return "its columns are " + ", ".join(f"{field.name!r} ({field.type})" for field in schema)
+
+
+@contextmanager
+def _seekable(stream: BinaryIO, source: Source) -> Iterator[BinaryIO]:
+    """Give a file one can jump in, as Parquet's index stands at the end: `stream` itself, or a temporary copy."""
+    path = source_path(source)
+    if path is not None and path.suffix.lower() not in COMPRESSED_ENDINGS and stream.seekable():
+        yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        for block in blocks(stream, source):
+            try:
+                copy.write(block)
+            except OSError as error:
+                raise StorageFull("The temporary folder has no room for a copy of the input.") from error
+        copy.seek(0)
+        yield copy

@@ -1,0 +1,141 @@
+"""Records out of files, streams and standard input, one by one, in constant memory for input of any length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from producer.arrow import arrow_module
+from producer.decoding import TOO_LONG, Lines, decoded_lines
+from producer.parquet import parquet_records
+from producer.records import Record
+from producer.sources import COMPRESSED_ENDINGS, Source, blocks, opened, source_name, source_path
+from producer.tables import table_records
+from storage.contract.errors import InvalidFile, InvalidOption
+
+FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet")
+
+_ENDINGS = {".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+_JSON_BLANKS = " \t\r\n"
+#: As `json.loads`, less what that spends on each call; it gives the value and where it ends.
+_decode_json = json.JSONDecoder().raw_decode
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def read(
+    source: Source, *, format: str | None = None, text_field: str = "text", id_field: str | None = None
+) -> Iterator[Record]:
+    """Yield what stands where items should be; what is no text becomes a record with a problem, not an exception.
+
+    Args:
+        source: A file (gzip and zstd are unpacked), `-` for standard input, or a binary stream.
+        format: One of `FORMATS`; None goes by the file's ending, and takes a stream as txt.
+        text_field: Field, or column, that holds the texts; a txt file has none.
+        id_field: Field, or column, that holds the caller's ids; None means that there are no ids.
+
+    Raises:
+        InvalidFile: When the input is missing, empty, damaged, not UTF-8, of unknown format, or lacks a column.
+        InvalidOption: When `format` is unknown, or `id_field` is given for a txt file.
+        MissingExtra: When a Parquet file is read and pyarrow is not installed.
+    """
+    chosen = _chosen_format(source, format)
+    if chosen == "txt" and id_field is not None:
+        raise InvalidOption("A txt file has no ids, but an id field was given.", "Use jsonl, csv, tsv or parquet.")
+    if chosen == "parquet":
+        arrow_module("pyarrow")
+    return _records(source, chosen, text_field, id_field)
+
+
+def _chosen_format(source: Source, format: str | None) -> str:
+    known = ", ".join(FORMATS)
+    if format is not None:
+        if format not in FORMATS:
+            raise InvalidOption(f"The format of an input is one of {known}, not {format!r}.")
+        return format
+    path = source_path(source)
+    if path is None:
+        return "txt"
+    inner = Path(path.stem) if path.suffix.lower() in COMPRESSED_ENDINGS else path
+    if inner.suffix.lower() not in _ENDINGS:
+        with opened(source):
+            pass  # of a missing file or a folder the ending does not matter
+        raise InvalidFile(
+            f"The ending of {path} names none of the formats that are read: {known} (also as .gz and .zst).",
+            "Name the format with --format.",
+        )
+    return _ENDINGS[inner.suffix.lower()]
+
+
+def _records(source: Source, format: str, text_field: str, id_field: str | None) -> Iterator[Record]:
+    found = False
+    for record in _records_of_format(source, format, text_field, id_field):
+        found = True
+        yield record
+    if not found:
+        raise InvalidFile(f"{source_name(source)} is empty: there is no item in it.")
+
+
+def _records_of_format(source: Source, format: str, text_field: str, id_field: str | None) -> Iterator[Record]:
+    with opened(source) as stream:
+        if format == "parquet":
+            yield from parquet_records(stream, source, text_field, id_field)
+            return
+        name = source_name(source)
+        lines = decoded_lines(blocks(stream, source), name)
+        if format == "txt":
+            yield from _txt_records(lines)
+        elif format == "jsonl":
+            yield from _jsonl_records(lines, text_field, id_field)
+        else:
+            yield from table_records(lines, name, _DELIMITERS[format], text_field, id_field)
+
+
+def _txt_records(runs: Iterable[Lines]) -> Iterator[Record]:
+    for first, texts in runs:
+        for number, text in enumerate(texts, first):
+            if text is None:
+                yield Record(None, where=f"line {number}", problem=TOO_LONG)
+            else:
+                yield Record(text.removesuffix("\r"), None, f"line {number}")
+
+
+def _jsonl_records(runs: Iterable[Lines], text_field: str, id_field: str | None) -> Iterator[Record]:
+    for first, lines in runs:
+        for number, line in enumerate(lines, first):
+            where = f"line {number}"
+            try:
+                fields = _json_object(line)
+                text = fields[text_field]
+                given = None if id_field is None else fields[id_field]
+                # to Python true is a whole number, to a person it is no id
+                custom_id = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+                record = Record(text, custom_id, where)
+            except KeyError as error:
+                record = Record(None, None, where, f"missing field {error.args[0]!r}")
+            except _NoJSONObject as error:
+                record = Record(None, None, where, str(error))
+            yield record
+
+
+class _NoJSONObject(Exception):
+    """Raised when a line is no JSON object; its message is the reason and holds nothing of the line."""
+
+
+def _json_object(line: str | None) -> dict[str, object]:
+    if line is None:
+        raise _NoJSONObject(TOO_LONG)
+    try:
+        value, end = _decode_json(line, len(line) - len(line.lstrip(_JSON_BLANKS)))
+        if line[end:].strip(_JSON_BLANKS):
+            raise json.JSONDecodeError("more behind the value", line, end)
+    except json.JSONDecodeError as error:
+        reason = f"no JSON object (not JSON at character {error.pos + 1})" if line.strip() else "blank line"
+        raise _NoJSONObject(reason) from None
+    except ValueError:  # Python refuses to read whole numbers of thousands of digits
+        raise _NoJSONObject("no JSON object (a number is too long)") from None
+    except RecursionError:
+        raise _NoJSONObject("no JSON object (nested too deeply)") from None
+    if not isinstance(value, dict):
+        raise _NoJSONObject("no JSON object")
+    return value

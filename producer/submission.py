@@ -1,0 +1,208 @@
+"""One submission: records in, a sealed job in storage out; or nothing at all.
+
+Texts are written while they are read, into a job that nobody sees; sealing it is one small transaction at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import islice
+
+from producer.chunking import Chunker
+from producer.idset import IdSet
+from producer.judging import estimate_tokens, judge_id, judge_text
+from producer.records import Record
+from storage.chunks import NewChunk
+from storage.contract.errors import IdempotencyConflict, InvalidItems, InvalidOption, Problem, ServerError
+from storage.contract.ids import new_id
+from storage.contract.models import ModelCard, Priority
+from storage.contract.options import JobOptions
+from storage.jobs import JobRecord
+from storage.stores import Stores
+from storage.texts import hash_ids
+
+#: Invalid items that are reported one by one; of the others only the number is told.
+REPORTED = 100
+
+#: Records judged together; repeated ids are looked for in this many at once.
+_BATCH = 256
+
+#: Suspected repeats that are compared letter by letter; two ids with one 64-bit hash are not met twice in a lifetime.
+_VERIFIED = 8
+
+#: Pause between two write transactions, in seconds, in which other writers of a SQLite file get their turn.
+_BREATH = 0.001
+
+
+class Submission:
+    """Takes the records of one job.
+
+    Args:
+        stores: Where the job is kept.
+        model: The model's name.
+        revision: The revision asked for, or None.
+        card: The model identity, or None while no worker has ever registered the model.
+        options: The job's options.
+        priority: Which queue it waits in.
+        with_ids: Whether every record must have a caller's id.
+        on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
+        idempotency_key: Makes a second submission of the same payload return the first one's job.
+        max_text_bytes: Longest text.
+
+    Raises:
+        InvalidOption: When `on_invalid` or the key is not usable.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        model: str,
+        revision: str | None,
+        card: ModelCard | None,
+        options: JobOptions,
+        priority: Priority = Priority.BULK,
+        with_ids: bool = False,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        max_text_bytes: int = 1_000_000,
+    ) -> None:
+        if on_invalid not in ("refuse", "keep"):
+            raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
+            raise InvalidOption("An idempotency key has 1 to 255 characters.")
+        self._stores = stores
+        self._model, self._revision, self._card = model, revision, card
+        self._options, self._priority, self._with_ids = options, priority, with_ids
+        self._keep = on_invalid == "keep"
+        self._key = idempotency_key
+        self._max_bytes = max_text_bytes
+        self._job_id = new_id()
+        self._chunker = Chunker(self._write, with_ids)
+        self._seen = IdSet()
+        self._verified = 0
+        self._taken = 0
+        self._problems: list[Problem] = []
+        self._problem_count = 0
+        self._hash = _payload_hash(model, options, priority, on_invalid, with_ids)
+        self._replay: JobRecord | None = None
+        self._created = False
+
+    def run(self, records: Iterable[Record]) -> str:
+        """Read all records and seal the job.
+
+        Args:
+            records: Any number; read once, in constant memory.
+
+        Returns:
+            The id of the sealed job, or of the one that had this idempotency key and payload before.
+
+        Raises:
+            InvalidItems: When items are invalid and `on_invalid` is `refuse`; every record was read and judged.
+            IdempotencyConflict: When the key was used with another payload.
+            StorageUnavailable: When the database cannot be reached; nothing was accepted.
+        """
+        if self._key is not None:
+            self._replay = self._stores.jobs.find_by_key(self._key)
+        try:
+            for batch in _batches(records):
+                self._take(batch)
+            return self._seal()
+        except BaseException:
+            # Ctrl-C too: an unsealed job would otherwise lie about until the reconciler finds it.
+            with contextlib.suppress(ServerError):
+                self._discard()
+            raise
+
+    def _take(self, batch: Sequence[Record]) -> None:
+        judged = [judge_text(record, self._max_bytes) for record in batch]
+        ids = [judge_id(record.id) for record in batch] if self._with_ids else [("", None)] * len(batch)
+        repeated = self._repeated([custom_id for custom_id, _ in ids]) if self._with_ids else frozenset()
+        for i, (encoded, problem) in enumerate(judged):
+            custom_id, id_problem = ids[i]
+            problem = problem or id_problem
+            if problem is None and i in repeated:
+                problem = "the id has come before"
+            if problem is not None:
+                encoded = b""
+                self._note(batch[i], problem)
+            if self._key is not None:
+                self._hash.update(encoded + b"\xff" + custom_id.encode() + b"\xff")
+            self._chunker.add(encoded, estimate_tokens(encoded), custom_id, problem)
+            self._taken += 1
+
+    def _repeated(self, ids: Sequence[str]) -> frozenset[int]:
+        """Return the positions of ids that have come before in this submission."""
+        given = [i for i, custom_id in enumerate(ids) if custom_id]
+        suspects = [given[i] for i in self._seen.add(hash_ids([ids[i] for i in given]))]
+        return frozenset(i for i in suspects if ids[i] in ids[:i] or self._has_come(ids[i]))
+
+    def _has_come(self, custom_id: str) -> bool:
+        if self._verified >= _VERIFIED or self._refusing or self._chunker.holds(custom_id):
+            return True
+        self._verified += 1
+        return self._stores.results.find(self._job_id, custom_id) is not None
+
+    @property
+    def _refusing(self) -> bool:
+        return bool(self._problem_count) and not self._keep
+
+    def _note(self, record: Record, problem: str) -> None:
+        position = self._taken
+        self._problem_count += 1
+        if len(self._problems) < REPORTED:
+            self._problems.append(Problem(position, record.where or f"item {position}", problem))
+
+    def _write(self, chunks: list[NewChunk]) -> None:
+        if self._refusing or self._replay is not None:
+            return
+        if not self._created:
+            model_id = self._card.id if self._card else None
+            revision = self._card.revision if self._card else self._revision
+            options = self._options.to_dict()
+            identity = (self._job_id, self._model, revision, model_id, options)
+            self._stores.jobs.create(*identity, priority=self._priority, has_ids=self._with_ids)
+            self._created = True
+        else:
+            time.sleep(_BREATH)
+        self._stores.chunks.append(self._job_id, chunks)
+
+    def _seal(self) -> str:
+        self._chunker.finish()
+        if self._refusing:
+            raise InvalidItems(self._problems, self._problem_count)
+        if not self._chunker.items:
+            raise InvalidOption("There are no texts to submit.")
+        payload = self._hash.hexdigest() if self._key is not None else None
+        if self._replay is None:
+            counts = (self._chunker.items, self._chunker.chunks)
+            if self._stores.jobs.seal(self._job_id, *counts, payload, self._key):
+                return self._job_id
+            # Another submission with the same key was sealed a moment before.
+            self._discard()
+            self._replay = self._stores.jobs.find_by_key(self._key or "")
+        if self._replay is None or self._replay.payload_hash != payload:
+            raise IdempotencyConflict(
+                "This idempotency key was used before, for other texts or options.", "Use a new key for a new job."
+            )
+        return self._replay.id
+
+    def _discard(self) -> None:
+        if self._created:
+            self._created = False
+            self._stores.jobs.discard(self._job_id)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
+
+
+def _payload_hash(model: str, options: JobOptions, priority: Priority, on_invalid: str, with_ids: bool) -> blake2b:
+    asked = {"model": model, "options": options.to_dict(), "priority": int(priority), "on_invalid": on_invalid}
+    return blake2b(json.dumps(asked | {"ids": with_ids}, sort_keys=True).encode(), digest_size=32)

@@ -1,0 +1,193 @@
+"""The store of chunks before they are leased: append them, pick what is sent next, take back what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, tuple_, update
+
+from storage import texts
+from storage.contract.errors import WrongState
+from storage.contract.messages import Pointer
+from storage.contract.models import Priority
+from storage.contract.states import ChunkState, JobState
+from storage.database import Database, now_ms, retried
+from storage.outcomes import ItemError
+from storage.results import pack_errors
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, InputRow, JobRow
+from storage.workers import live_workers
+
+#: Bulk messages in Redis for each live worker process, beyond those being worked on: its four bulk task threads' worth.
+WINDOW_PER_WORKER = 4
+
+#: PostgreSQL: pass over rows that another transaction is about to take; SQLite has one writer and ignores it.
+SKIP_LOCKED: dict[str, Any] = {"of": ChunkRow, "skip_locked": True}
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk on its way into storage.
+
+    Args:
+        number: Its number in the job, from 0.
+        first: Position of its first item.
+        texts: UTF-8 of each item; empty where the item is invalid.
+        token_estimate: Tokens, estimated from bytes.
+        ids: The callers' ids, or None when the job has none.
+        invalid: Errors of items refused at the door, by position in the chunk.
+    """
+
+    number: int
+    first: int
+    texts: list[bytes]
+    token_estimate: int
+    ids: list[str] | None
+    invalid: dict[int, ItemError]
+
+
+class ChunkStore:
+    """Every write of chunks that no worker has leased."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def append(self, job_id: str, chunks: Sequence[NewChunk]) -> None:
+        """Write chunks and their texts to a job that is still being submitted, in one transaction.
+
+        Raises:
+            WrongState: When the job is no longer being submitted (it was purged, or sealed).
+        """
+        with self._db.write() as connection:
+            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
+            if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
+                raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
+            connection.execute(insert(ChunkRow), [_chunk_row(job_id, chunk) for chunk in chunks])
+            connection.execute(insert(InputRow), [_input_row(job_id, chunk) for chunk in chunks])
+
+    @retried
+    def dispatch(self, model_id: str, priority: Priority, most: int | None = None) -> list[Pointer]:
+        """Mark pending chunks as sent, as far as the window of a model's queue has room; the caller then sends them.
+
+        Args:
+            model_id: The model identity.
+            priority: Which of its queues.
+            most: Send at most so many; default: what the window holds.
+
+        Returns:
+            Pointers to send, best first; empty where nobody serves the model or the window is full.
+        """
+        with self._db.read() as connection:
+            room = _room(connection, model_id, priority)
+            if room <= 0 or not connection.execute(pending_chunks(model_id, priority).limit(1)).first():
+                return []
+        with self._db.write() as connection:
+            room = _room(connection, model_id, priority)
+            room = room if most is None else min(room, most)
+            if room <= 0:
+                return []
+            wanted = connection.execute(
+                pending_chunks(model_id, priority).limit(room).with_for_update(**SKIP_LOCKED)
+            ).all()
+            keys = [(row.job_id, row.number) for row in wanted]
+            values = {"state": ChunkState.DISPATCHED, "dispatched_at": now_ms()}
+            connection.execute(among(keys, ChunkState.PENDING).values(values))
+        return [Pointer(job_id, number) for job_id, number in keys]
+
+    def undispatch(self, pointers: Sequence[Pointer]) -> None:
+        """Take back what could not be sent."""
+        keys = [(pointer.job_id, pointer.chunk) for pointer in pointers]
+        with self._db.write() as connection:
+            connection.execute(among(keys, ChunkState.DISPATCHED).values(state=ChunkState.PENDING))
+
+    @retried
+    def redispatch(self, older_than: int, model_id: str | None = None) -> int:
+        """Take back messages that nobody has answered; return how many.
+
+        Args:
+            older_than: Milliseconds since they were sent.
+            model_id: Only those of one model; default all.
+        """
+        lost: list[ColumnElement[bool]] = [
+            CHUNK_IS_DISPATCHED,
+            ChunkRow.dispatched_at < now_ms() - older_than,
+        ]
+        if model_id is not None:
+            lost.append(ChunkRow.job_id.in_(select(JobRow.id).where(JobRow.model_id == model_id)))
+        with self._db.read() as connection:
+            if not connection.execute(select(ChunkRow.number).where(*lost).limit(1)).first():
+                return 0
+        with self._db.write() as connection:
+            return connection.execute(update(ChunkRow).where(*lost).values(state=ChunkState.PENDING)).rowcount
+
+    def out(self, model_id: str) -> int:
+        """Return how many chunks of a model are marked as sent and not claimed."""
+        sent = select(func.count()).select_from(ChunkRow).join(JobRow, JobRow.id == ChunkRow.job_id)
+        with self._db.read() as connection:
+            return connection.execute(sent.where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id)).scalar_one()
+
+
+def _chunk_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "number": chunk.number,
+        "state": ChunkState.PENDING,
+        "first": chunk.first,
+        "size": len(chunk.texts),
+        "token_estimate": chunk.token_estimate,
+        "invalid": len(chunk.invalid),
+        "failed": len(chunk.invalid),
+    }
+
+
+def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "number": chunk.number,
+        "texts": texts.pack(chunk.texts),
+        "ids": None if chunk.ids is None else texts.pack_ids(chunk.ids),
+        "id_hashes": None if chunk.ids is None else texts.hash_ids(chunk.ids).tobytes(),
+        "invalid": pack_errors(chunk.invalid) or None,
+    }
+
+
+def due() -> ColumnElement[bool]:
+    """Whether a chunk may be tried now, its back-off over."""
+    return or_(ChunkRow.not_before.is_(None), ChunkRow.not_before <= now_ms())
+
+
+def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
+    """Return the update of the chunks of these keys that are still in `state`."""
+    return update(ChunkRow).where(tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
+
+
+def _pending_values(delay: int = 0) -> dict[str, Any]:
+    return {
+        "state": ChunkState.PENDING,
+        "lease_owner": None,
+        "lease_expires": None,
+        "not_before": now_ms() + delay if delay else None,
+    }
+
+
+def pending_chunks(model_id: str, priority: Priority) -> Any:
+    """Return the query for what a model's queue should do next, best first."""
+    return (
+        select(ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate)
+        .join(JobRow, JobRow.id == ChunkRow.job_id)
+        .where(JobRow.model_id == model_id, JobRow.priority == priority, JOB_IS_OPEN)
+        .where(CHUNK_IS_PENDING, due())
+        .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
+    )
+
+
+def _room(connection: Connection, model_id: str, priority: Priority) -> int:
+    workers = live_workers(connection)[model_id]
+    sent = (
+        select(func.count())
+        .select_from(ChunkRow)
+        .join(JobRow, JobRow.id == ChunkRow.job_id)
+        .where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id, JobRow.priority == priority)
+    )
+    return workers * WINDOW_PER_WORKER - int(connection.execute(sent).scalar_one()) if workers else 0

@@ -1,0 +1,204 @@
+"""Every error Embedmill raises on purpose, and whose fault each is.
+
+EmbedmillError
+├── CallerError              what was asked for cannot be done as asked
+│   ├── InvalidOption        invalid_option
+│   ├── InvalidItems         invalid_items
+│   ├── InvalidFile          invalid_file
+│   ├── OutputExists         output_exists
+│   ├── UnknownModel         unknown_model
+│   ├── UnknownJob           job_not_found
+│   ├── WrongState           wrong_state
+│   ├── IdempotencyConflict  idempotency_conflict
+│   └── MissingExtra         missing_extra
+├── ModelError               the checkpoint cannot be served
+│   ├── ModelRefused         model_refused
+│   └── ModelBroken          model_broken
+├── ServerError              something Embedmill stands on is missing or sick
+│   ├── StorageUnavailable   storage_unavailable
+│   ├── StorageFull          storage_full
+│   ├── SchemaMismatch       schema_mismatch
+│   ├── QueueUnavailable     queue_unavailable
+│   ├── AddressInUse         address_in_use
+│   └── AlreadyRunning       already_running
+└── WaitTimeout              wait_timeout; the job goes on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class EmbedmillError(Exception):
+    """Root of every error raised on purpose.
+
+    Args:
+        message: One sentence that says what is wrong; never contains a text, a vector or a key.
+        remedy: One sentence that says what to do about it, or None.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}" if self.remedy else self.message
+
+
+class CallerError(EmbedmillError):
+    """Raised when the request itself must change before it can succeed."""
+
+    code = "caller_error"
+
+
+class InvalidOption(CallerError):
+    """Raised when an option, flag or setting has a value that is not allowed."""
+
+    code = "invalid_option"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One invalid item: where it stands in the input and why it was refused."""
+
+    position: int
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+class InvalidItems(CallerError):
+    """Raised when `on_invalid="refuse"` and at least one item is invalid; nothing of the submission was kept."""
+
+    code = "invalid_items"
+
+    def __init__(self, problems: Sequence[Problem], count: int) -> None:
+        listed = "; ".join(str(problem) for problem in problems[:3])
+        more = f"; and {count - 3} more" if count > 3 else ""
+        super().__init__(
+            f"{count} invalid item{'s' if count != 1 else ''}, nothing was accepted: {listed}{more}.",
+            "Mend them, or submit with on_invalid=keep (--on-invalid keep) to accept the rest.",
+        )
+        self.problems = list(problems)
+        self.count = count
+
+
+class InvalidFile(CallerError):
+    """Raised when an input file cannot be read as what it is said to be."""
+
+    code = "invalid_file"
+
+
+class OutputExists(CallerError):
+    """Raised when a result file is there already and overwriting was not asked for."""
+
+    code = "output_exists"
+
+
+class UnknownModel(CallerError):
+    """Raised when a job names a model that no worker has ever registered and that is not the default."""
+
+    code = "unknown_model"
+
+
+class UnknownJob(CallerError):
+    """Raised when no job has the id that was asked for."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id}.", "`embedmill jobs` lists the jobs that are kept.")
+
+
+class WrongState(CallerError):
+    """Raised when a job's state does not allow what was asked of it."""
+
+    code = "wrong_state"
+
+
+class IdempotencyConflict(CallerError):
+    """Raised when an idempotency key was used before with another payload."""
+
+    code = "idempotency_conflict"
+
+
+class MissingExtra(CallerError):
+    """Raised when a feature needs an optional dependency that is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} is not installed.", f"Install it with: pip install 'embedmill[{extra}]'")
+
+
+class ModelError(EmbedmillError):
+    """Raised when a checkpoint cannot be served; never charged to a text."""
+
+    code = "model_error"
+
+
+class ModelRefused(ModelError):
+    """Raised when a checkpoint is whole but of a kind that is not served: remote code, pickles, unknown architecture."""
+
+    code = "model_refused"
+
+
+class ModelBroken(ModelError):
+    """Raised when a checkpoint is incomplete or damaged."""
+
+    code = "model_broken"
+
+
+class ServerError(EmbedmillError):
+    """Raised when something Embedmill stands on is unreachable, full or of the wrong version."""
+
+    code = "server_error"
+
+
+class StorageUnavailable(ServerError):
+    """Raised when the database cannot be reached or does not answer in time."""
+
+    code = "storage_unavailable"
+
+
+class StorageFull(ServerError):
+    """Raised when the disk under the database or an output file has no room left."""
+
+    code = "storage_full"
+
+
+class SchemaMismatch(ServerError):
+    """Raised when the database's schema is older or newer than this program knows."""
+
+    code = "schema_mismatch"
+
+
+class QueueUnavailable(ServerError):
+    """Raised when Redis cannot be reached and the command cannot do without it."""
+
+    code = "queue_unavailable"
+
+
+class AddressInUse(ServerError):
+    """Raised when a port to listen on is taken by another program."""
+
+    code = "address_in_use"
+
+
+class AlreadyRunning(ServerError):
+    """Raised when another process already works on this data folder."""
+
+    code = "already_running"
+
+
+class WaitTimeout(EmbedmillError):
+    """Raised when a wait's time is over before the job's end; the job itself goes on."""
+
+    code = "wait_timeout"

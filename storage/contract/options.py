@@ -1,0 +1,129 @@
+"""The options of a job: what becomes of its texts on the way to vectors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from storage.contract.errors import InvalidOption
+from storage.contract.models import ModelCard
+
+POOLINGS = ("mean", "cls", "max", "last")
+PADDINGS = ("longest", "max_length")
+ON_LONG = ("truncate", "error")
+STORE_DTYPES = ("float32", "float16")
+
+#: Fewest tokens a text may be cut to: one start token, one piece, one end token.
+MIN_MAX_LENGTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How the texts of one job are embedded; None leaves the choice to the model's own files.
+
+    Args:
+        pooling: How token states become one vector: `mean`, `cls`, `max` or `last`.
+        normalize: Whether vectors are scaled to length 1.
+        layer: Which hidden states are pooled: -1 the last layer, 0 the embedding layer's output, n the n-th layer's.
+        max_length: Most tokens of a text, special tokens included.
+        padding: `longest` pads a batch to its longest text; `max_length` is the classic reference mode.
+        on_long: `truncate` cuts a text at `max_length` and marks it; `error` makes it that item's error.
+        prompt: Put before every text.
+        prompt_name: Names one of the model's own prompts instead.
+        dimensions: Keep only the first so many components, renormalised (Matryoshka, arXiv 2205.13147).
+        store_dtype: `float32` or `float16`: what is kept.
+
+    Raises:
+        InvalidOption: When a value is not allowed for any model.
+    """
+
+    pooling: str | None = None
+    normalize: bool | None = None
+    layer: int = -1
+    max_length: int | None = None
+    padding: str = "longest"
+    on_long: str = "truncate"
+    prompt: str | None = None
+    prompt_name: str | None = None
+    dimensions: int | None = None
+    store_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _check_choice("pooling", self.pooling, POOLINGS, optional=True)
+        _check_choice("padding", self.padding, PADDINGS)
+        _check_choice("on_long", self.on_long, ON_LONG)
+        _check_choice("store_dtype", self.store_dtype, STORE_DTYPES)
+        if self.normalize is not None and not isinstance(self.normalize, bool):
+            raise InvalidOption(f"normalize must be true or false, not {self.normalize!r}.")
+        _check_integer("layer", self.layer, least=-1)
+        _check_integer("max_length", self.max_length, least=MIN_MAX_LENGTH, optional=True)
+        _check_integer("dimensions", self.dimensions, least=1, optional=True)
+        _check_text("prompt", self.prompt)
+        _check_text("prompt_name", self.prompt_name)
+        if self.prompt is not None and self.prompt_name is not None:
+            raise InvalidOption("prompt and prompt_name were both given.", "Give only one of them.")
+
+    def check_against(self, card: ModelCard) -> None:
+        """Check what only the model can tell.
+
+        Args:
+            card: The model that is to do the job.
+
+        Raises:
+            InvalidOption: When the model has fewer dimensions, layers or positions, or no prompt of that name.
+        """
+        if self.dimensions is not None and self.dimensions > card.width:
+            raise InvalidOption(f"dimensions is {self.dimensions}, but {card.name} has {card.width}.")
+        if self.max_length is not None and self.max_length > card.max_length:
+            raise InvalidOption(f"max_length is {self.max_length}, but {card.name} reads at most {card.max_length}.")
+        if self.layer > card.layers:
+            raise InvalidOption(f"layer is {self.layer}, but {card.name} has {card.layers} layers (0..{card.layers}).")
+        if self.prompt_name is not None and self.prompt_name not in card.prompts:
+            known = ", ".join(sorted(card.prompts)) or "none"
+            raise InvalidOption(f"{card.name} has no prompt named {self.prompt_name!r} (it has: {known}).")
+
+    def width(self, card: ModelCard) -> int:
+        """Return how many components a vector of this job has."""
+        return self.dimensions or card.width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as a JSON object with every option named."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> JobOptions:
+        """Return the options in a JSON object.
+
+        Raises:
+            InvalidOption: When an option is unknown or its value is not allowed.
+        """
+        unknown = sorted(set(data) - set(cls.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise InvalidOption(f"Unknown option: {', '.join(unknown)}.", f"The options are: {known}.")
+        return cls(**data)
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str, ...], optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if value not in allowed:
+        raise InvalidOption(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+
+
+def _check_integer(name: str, value: object, least: int, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidOption(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise InvalidOption(f"{name} must be a text, not {type(value).__name__}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOption(f"{name} holds a lone surrogate at character {error.start}.") from error

@@ -1,0 +1,94 @@
+"""Settings that producers and workers share: flag > environment > `.env` > default.
+
+Each field is read from the environment variable of its name in capitals with `EMBEDMILL_` before it.
+Nothing connects here; URLs are only chosen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.contract.errors import InvalidOption
+from storage.contract.models import DEFAULT_MODEL
+
+#: Longest path of a unix socket that every system takes, in bytes.
+_SOCKET_PATH_LIMIT = 100
+
+
+class Settings(BaseSettings):
+    """What every command needs to know.
+
+    Args:
+        redis_url: `redis://`, `rediss://`, `sentinel://` or `unix://` URL; None: the embedded server under `data_dir`.
+        database_url: `sqlite:///` or `postgresql://` URL; None: a SQLite file under `data_dir`.
+        data_dir: Folder of everything embedded; default: the user's data folder.
+        model: Model that a job or worker takes when it names none.
+        max_text_bytes: Longest text accepted, in bytes of UTF-8.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDMILL_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    redis_url: str | None = None
+    database_url: str | None = None
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("embedmill"))
+    model: str = DEFAULT_MODEL
+    max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Return the settings; flags that are None count as not given.
+
+        Raises:
+            InvalidOption: When a value does not fit, naming the variable.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            settings = cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise InvalidOption(f"Setting {name} ({cls._variable(name)}) is not usable: {first['msg']}.") from error
+        return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+
+    @staticmethod
+    def _variable(name: str) -> str:
+        return f"EMBEDMILL_{name.upper()}"
+
+    @property
+    def database_is_embedded(self) -> bool:
+        """Whether the database is the SQLite file under `data_dir`, made and migrated without being asked."""
+        return self.database_url is None
+
+    @property
+    def redis_is_embedded(self) -> bool:
+        """Whether Redis is the server that `embedmill up` starts under `data_dir`."""
+        return self.redis_url is None
+
+    @property
+    def database(self) -> str:
+        """The URL of the database in use."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'embedmill.sqlite3'}"
+
+    @property
+    def redis(self) -> str:
+        """The URL of the Redis-protocol server in use."""
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where the embedded server listens; beside the data, or in a short folder when that path is too long."""
+        natural = self.data_dir / "redis.sock"
+        if len(os.fsencode(natural)) <= _SOCKET_PATH_LIMIT:
+            return natural
+        digest = hashlib.blake2b(os.fsencode(self.data_dir), digest_size=8).hexdigest()
+        return Path(tempfile.gettempdir()) / f"embedmill-{digest}" / "redis.sock"

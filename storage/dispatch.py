@@ -1,0 +1,47 @@
+"""Fills the free window of a model's queues: marks chunks as sent, then has them sent; whoever passes by may call it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from storage.chunks import ChunkStore
+from storage.contract.errors import QueueUnavailable
+from storage.contract.messages import Pointer
+from storage.contract.models import Priority, queue_name
+
+logger = logging.getLogger(__name__)
+
+#: Sends pointers to a queue, all or nothing; raises QueueUnavailable.
+Send = Callable[[Sequence[Pointer], str], None]
+
+
+def dispatch_next(chunks: ChunkStore, send: Send, model: str, model_id: str) -> int:
+    """Send what a model should do next, urgent chunks first, as far as its windows have room.
+
+    A crash between marking and sending leaves chunks that look sent; the reconciler takes them back.
+
+    Args:
+        chunks: The store of chunks.
+        send: Sends to Redis.
+        model: The model's name, for the queue's name.
+        model_id: The model identity.
+
+    Returns:
+        How many messages were sent.
+
+    Raises:
+        QueueUnavailable: When Redis cannot be reached; the chunks are pending again.
+    """
+    sent = 0
+    for priority in sorted(Priority, reverse=True):
+        pointers = chunks.dispatch(model_id, priority)
+        if not pointers:
+            continue
+        try:
+            send(pointers, queue_name(model, model_id, priority))
+        except QueueUnavailable:
+            chunks.undispatch(pointers)
+            raise
+        sent += len(pointers)
+    return sent

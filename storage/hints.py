@@ -1,0 +1,86 @@
+"""Hints in Redis that a job has ended: they save waiting, nothing depends on them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from storage.contract.broker import FINISHED_CHANNEL
+
+#: How long a hint may take to be sent, in seconds; waiters poll anyway.
+_TIMEOUT = 2.0
+
+
+class Hints:
+    """Publishes and hears the ends of jobs.
+
+    Args:
+        redis_url: The Redis-protocol server; it may be down at any time.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = redis.Redis.from_url(redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+
+    def publish(self, job_ids: Iterable[str]) -> None:
+        """Tell everybody who waits that these jobs have ended; silently does nothing when Redis is down."""
+        with contextlib.suppress(redis.RedisError, OSError):
+            for job_id in job_ids:
+                self._redis.publish(FINISHED_CHANNEL, job_id)
+
+    def listen(self) -> Listener:
+        """Return an ear that hears every hint from now on."""
+        return Listener(self._redis)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+
+class Listener:
+    """Waits for hints, or simply sleeps when Redis is down."""
+
+    def __init__(self, client: Any) -> None:
+        self._pubsub: Any = None
+        with contextlib.suppress(redis.RedisError, OSError):
+            pubsub = client.pubsub(ignore_subscribe_messages=True)
+            pubsub.subscribe(FINISHED_CHANNEL)
+            self._pubsub = pubsub
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pubsub is not None:
+            with contextlib.suppress(redis.RedisError, OSError):
+                self._pubsub.close()
+
+    def wait(self, job_id: str, seconds: float) -> bool:
+        """Wait until the job's end is hinted; return whether it was.
+
+        Args:
+            job_id: The job waited for.
+            seconds: Longest wait.
+        """
+        deadline = time.monotonic() + seconds
+        for message in self._messages(deadline):
+            if message == job_id:
+                return True
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        return False
+
+    def _messages(self, deadline: float) -> Iterator[str]:
+        while self._pubsub is not None and (left := deadline - time.monotonic()) > 0:
+            try:
+                message = self._pubsub.get_message(timeout=left)
+            except (redis.RedisError, OSError):
+                self._pubsub = None
+                return
+            if message is not None:
+                yield message["data"].decode()

@@ -1,0 +1,303 @@
+"""The store of jobs: create, seal, look up, cancel, retry, delete, finish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from storage.contract.errors import EmbedmillError, UnknownJob, WrongState
+from storage.contract.models import Priority
+from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
+from storage.database import Database, now_ms, retried
+from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
+
+#: Chunks deleted in one transaction, so that others need not wait long.
+_DELETE_STEP = 64
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What a job was submitted with.
+
+    Args:
+        id: UUIDv7.
+        state: Where it stands.
+        model: Name of the model asked for.
+        revision: Revision asked for, or None.
+        model_id: The model identity it is bound to, or None before any worker has registered the model.
+        priority: Which queue it waits in.
+        options: Its options as a JSON object.
+        total: Number of items; 0 until sealed.
+        has_ids: Whether its items have callers' ids.
+        generation: How often `retry` sent it round again.
+        payload_hash: Hash of options, texts and ids, for the idempotency key.
+    """
+
+    id: str
+    state: JobState
+    model: str
+    revision: str | None
+    model_id: str | None
+    priority: Priority
+    options: dict[str, Any]
+    total: int
+    has_ids: bool
+    generation: int
+    payload_hash: str | None
+
+
+class JobStore:
+    """Every read and write of jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def create(
+        self,
+        job_id: str,
+        model: str,
+        revision: str | None,
+        model_id: str | None,
+        options: dict[str, Any],
+        priority: Priority = Priority.BULK,
+        has_ids: bool = False,
+    ) -> None:
+        """Open a job that takes texts; nobody sees it before it is sealed."""
+        with self._db.write() as connection:
+            connection.execute(
+                insert(JobRow).values(
+                    id=job_id,
+                    state=JobState.ACCEPTING,
+                    model=model,
+                    revision=revision,
+                    model_id=model_id,
+                    priority=priority,
+                    options=options,
+                    has_ids=has_ids,
+                    created_at=now_ms(),
+                    touched_at=now_ms(),
+                )
+            )
+
+    def seal(
+        self, job_id: str, total: int, chunks: int, payload_hash: str | None = None, idempotency_key: str | None = None
+    ) -> bool:
+        """Accept the job: from here on every text of it is safe and will reach an outcome.
+
+        Returns:
+            False when the idempotency key has been used meanwhile by another job; this one is then still open.
+
+        Raises:
+            WrongState: When the job is no longer being submitted.
+        """
+        values = {"state": JobState.QUEUED, "total": total, "chunk_count": chunks, "created_at": now_ms()}
+        values |= {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
+        accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
+        try:
+            with self._db.write() as connection:
+                if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:
+                    raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
+        except IntegrityError:
+            return False
+        return True
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return a job.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+        """
+        with self._db.read() as connection:
+            row = connection.execute(_RECORD.where(JobRow.id == job_id)).first()
+        if row is None:
+            raise UnknownJob(job_id)
+        return _record(row)
+
+    def find_by_key(self, idempotency_key: str) -> JobRecord | None:
+        """Return the job that was submitted with an idempotency key, or None."""
+        with self._db.read() as connection:
+            row = connection.execute(_RECORD.where(JobRow.idempotency_key == idempotency_key)).first()
+        return None if row is None else _record(row)
+
+    def list_ids(self, limit: int = 20, before: str | None = None) -> list[str]:
+        """Return the ids of sealed jobs, newest first.
+
+        Args:
+            limit: At most so many.
+            before: Only jobs made before the one of this id.
+        """
+        wanted = select(JobRow.id).where(JobRow.state != JobState.ACCEPTING, JobRow.deleted_at.is_(None))
+        if before is not None:
+            wanted = wanted.where(JobRow.id < before)
+        with self._db.read() as connection:
+            return list(connection.execute(wanted.order_by(JobRow.id.desc()).limit(limit)).scalars())
+
+    @retried
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job: what has no outcome yet is cancelled at once; vectors and errors that are there stay.
+
+        Returns:
+            Whether anything changed; False when it was cancelled before.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+            WrongState: When it has ended otherwise, or is still being submitted.
+        """
+        with self._db.write() as connection:
+            values = {"state": JobState.CANCELLED, "finished_at": now_ms()}
+            if connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN).values(values)).rowcount:
+                _cancel_chunks(connection, job_id)
+                return True
+        record = self.get(job_id)
+        if record.state == JobState.CANCELLED:
+            return False
+        raise WrongState(f"Job {job_id} is {record.state} and cannot be cancelled.")
+
+    @retried
+    def fail(self, job_id: str, error: EmbedmillError) -> None:
+        """End a job that cannot be done as a whole; its `error` says why."""
+        told = {"code": error.code, "message": str(error)}
+        with self._db.write() as connection:
+            values = {"state": JobState.FAILED, "finished_at": now_ms(), "error": told}
+            if connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN).values(values)).rowcount:
+                _cancel_chunks(connection, job_id)
+
+    @retried
+    def retry_failed(self, job_id: str) -> int:
+        """Send the failed items of a completed job round again; vectors stay, invalid items stay invalid.
+
+        Returns:
+            How many items are tried again; 0 leaves the job as it was.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+            WrongState: When the job is not completed.
+        """
+        again = (ChunkRow.job_id == job_id, ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid)
+        with self._db.write() as connection:
+            locked = select(JobRow.state).where(JobRow.id == job_id).with_for_update()
+            state = connection.execute(locked).scalar()
+            if state == JobState.COMPLETED:
+                count = select(func.sum(ChunkRow.failed - ChunkRow.invalid)).where(*again)
+                items = int(connection.execute(count).scalar() or 0)
+                if items:
+                    values = {"state": ChunkState.PENDING, "failed": ChunkRow.invalid, "crashes": 0, "not_before": None}
+                    connection.execute(update(ChunkRow).where(*again).values(values))
+                    round_again: dict[str, Any] = {"state": JobState.QUEUED, "finished_at": None}
+                    round_again["generation"] = JobRow.generation + 1
+                    connection.execute(update(JobRow).where(JobRow.id == job_id).values(round_again))
+                return items
+        raise WrongState(
+            f"Job {job_id} is {self.get(job_id).state}.", "Only a completed job's failed items are retried."
+        )
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job with its texts and results, in small steps; it is unknown from the first one on.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+            WrongState: When it is still at work.
+        """
+        record = self.get(job_id)
+        if record.state not in FINAL_JOB_STATES:
+            raise WrongState(f"Job {job_id} is {record.state}.", f"Cancel it first: embedmill cancel {job_id}")
+        with self._db.write() as connection:
+            values = {"deleted_at": now_ms(), "idempotency_key": None}
+            connection.execute(update(JobRow).where(JobRow.id == job_id).values(values))
+        self.purge(job_id)
+
+    def discard(self, job_id: str) -> None:
+        """Delete a job that was never sealed."""
+        with self._db.write() as connection:
+            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
+            connection.execute(update(JobRow).where(*accepting).values(deleted_at=now_ms()))
+        self.purge(job_id)
+
+    def purge(self, job_id: str) -> None:
+        """Remove the rows of a job marked as deleted; can be taken up again where it was cut off."""
+        with self._db.read() as connection:
+            marked = select(JobRow.id).where(JobRow.id == job_id, JobRow.deleted_at.is_not(None))
+            if connection.execute(marked).first() is None:
+                return
+        while True:
+            with self._db.write() as connection:
+                some = select(ChunkRow.number).where(ChunkRow.job_id == job_id).limit(_DELETE_STEP)
+                numbers = list(connection.execute(some).scalars())
+                if not numbers:
+                    connection.execute(delete(JobRow).where(JobRow.id == job_id))
+                    return
+                for row in (ResultRow, InputRow, ChunkRow):
+                    connection.execute(delete(row).where(row.job_id == job_id, row.number.in_(numbers)))
+
+    def to_purge(self, abandoned_after: int) -> list[str]:
+        """Return jobs whose rows should go: marked as deleted, or never sealed and silent for so many milliseconds."""
+        abandoned = (JobRow.state == JobState.ACCEPTING) & (JobRow.touched_at < now_ms() - abandoned_after)
+        with self._db.write() as connection:
+            connection.execute(update(JobRow).where(abandoned).values(deleted_at=now_ms()))
+            return list(connection.execute(select(JobRow.id).where(JobRow.deleted_at.is_not(None))).scalars())
+
+    @retried
+    def finish_all(self) -> list[str]:
+        """Finish running jobs none of whose chunks is open; a backstop for the commit that should have done so."""
+        running = select(JobRow.id).where(JobRow.state == JobState.RUNNING, JOB_IS_OPEN)
+        with self._db.read() as connection:
+            settled = list(connection.execute(running.where(~_has_open_chunks())).scalars())
+        if not settled:
+            return []
+        with self._db.write() as connection:
+            return finish_settled(connection, settled)
+
+
+def finish_settled(connection: Connection, job_ids: Iterable[str]) -> list[str]:
+    """Complete, inside a running transaction, those of the jobs none of whose chunks is open; return their ids."""
+    finished = []
+    for job_id in sorted(job_ids):
+        waiting = select(ChunkRow.number).where(ChunkRow.job_id == job_id, CHUNK_IS_PENDING).limit(1)
+        if connection.execute(waiting).first():
+            continue
+        # Two workers may commit a job's last two chunks at once: whoever locks the job second sees both.
+        connection.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update()).first()
+        done = update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN, ~_has_open_chunks())
+        values = {"state": JobState.COMPLETED, "finished_at": now_ms()}
+        if connection.execute(done.values(values)).rowcount:
+            finished.append(job_id)
+    return finished
+
+
+_RECORD = select(
+    JobRow.id,
+    JobRow.state,
+    JobRow.model,
+    JobRow.revision,
+    JobRow.model_id,
+    JobRow.priority,
+    JobRow.options,
+    JobRow.total,
+    JobRow.has_ids,
+    JobRow.generation,
+    JobRow.payload_hash,
+).where(JobRow.deleted_at.is_(None))
+
+
+def _record(row: Any) -> JobRecord:
+    fields = dict(row._mapping)
+    fields |= {"state": JobState(row.state), "priority": Priority(row.priority)}
+    return JobRecord(**fields)
+
+
+def _has_open_chunks() -> ColumnElement[bool]:
+    out = ChunkRow.state.in_([ChunkState.DISPATCHED, ChunkState.LEASED])
+    return select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id, or_(CHUNK_IS_PENDING, out)).exists()
+
+
+def _cancel_chunks(connection: Connection, job_id: str) -> None:
+    unsettled = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED, ChunkState.LEASED])
+    connection.execute(
+        update(ChunkRow)
+        .where(ChunkRow.job_id == job_id, unsettled)
+        .values(state=ChunkState.CANCELLED, lease_owner=None, lease_expires=None)
+    )

@@ -1,0 +1,262 @@
+"""The store of leases: claim, heartbeat, commit, release; each one guarded statement or transaction.
+
+Only the database's clock counts. A claim raises the chunk's token; every later write by that attempt must show the
+token, so that a late one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+
+from storage import texts
+from storage.chunks import SKIP_LOCKED, among, due, pending_chunks
+from storage.contract.messages import Pointer
+from storage.contract.models import Priority
+from storage.contract.states import ChunkState, JobState
+from storage.database import Database, now_ms, retried
+from storage.jobs import finish_settled
+from storage.outcomes import ItemError
+from storage.results import ChunkResult, unpack_errors, write_result
+from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
+from storage.workers import touch_worker
+
+#: How long a lease lasts without a heartbeat, in milliseconds.
+LEASE = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one chunk, with what is needed to embed it.
+
+    Args:
+        job_id: The job.
+        number: The chunk's number.
+        token: The fencing token that the commit must show.
+        size: Number of items.
+        options: The job's options as a JSON object.
+        priority: The job's priority.
+    """
+
+    job_id: str
+    number: int
+    token: int
+    size: int
+    options: dict[str, Any]
+    priority: Priority
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Job, chunk and token: names this attempt."""
+        return (self.job_id, self.number, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkInput:
+    """The texts of a claimed chunk, and what is known of them already.
+
+    Args:
+        texts: One an item; empty where the item is invalid.
+        settled: Errors that stand, by position: those of invalid items.
+        kept: Result row of an earlier round whose vectors are kept (`retry`), or None.
+    """
+
+    texts: list[str]
+    settled: dict[int, ItemError]
+    kept: Any | None
+
+
+class LeaseStore:
+    """Every write by which a worker takes, holds, finishes or gives back chunks."""
+
+    def __init__(self, database: Database, lease: int = LEASE) -> None:
+        self._db = database
+        self._lease = lease
+
+    @retried
+    def claim(self, pointer: Pointer, worker_id: str, model_id: str, token_room: int) -> list[Claim]:
+        """Lease the chunk a message points to, and further pending ones of the same queue.
+
+        Args:
+            pointer: From the message; it may be late, doubled or forged.
+            worker_id: Who claims.
+            model_id: The model the worker serves.
+            token_room: Estimated tokens to fill up to with further chunks.
+
+        Returns:
+            The claims, empty where the chunk is somebody else's, done, cancelled, unknown or of another model.
+        """
+        with self._db.write() as connection:
+            leased: list[Any] = list(
+                connection.execute(
+                    update(ChunkRow)
+                    .where(ChunkRow.job_id == pointer.job_id, ChunkRow.number == pointer.chunk, _claimable())
+                    .where(_job_is_open(model_id))
+                    .values(_lease_values(worker_id, self._lease))
+                    .returning(*_CLAIM_COLUMNS)
+                )
+            )
+            if not leased:
+                return []
+            priority = _priority_of(connection, pointer.job_id)
+            further = _fitting(connection, model_id, priority, token_room - leased[0].token_estimate)
+            if further:
+                values = _lease_values(worker_id, self._lease)
+                statement = among(further, ChunkState.PENDING).values(values).returning(*_CLAIM_COLUMNS)
+                leased += connection.execute(statement)
+            jobs = {row.job_id for row in leased}
+            start = {"state": JobState.RUNNING, "started_at": func.coalesce(JobRow.started_at, now_ms())}
+            connection.execute(update(JobRow).where(JobRow.id.in_(jobs), JobRow.state == JobState.QUEUED).values(start))
+            options = select(JobRow.id, JobRow.options).where(JobRow.id.in_(jobs))
+            options_of = {row.id: row.options for row in connection.execute(options)}
+        return [Claim(row.job_id, row.number, row.token, row.size, options_of[row.job_id], priority) for row in leased]
+
+    def input(self, claim: Claim) -> ChunkInput | None:
+        """Return the texts of a claimed chunk, or None when they have been deleted meanwhile."""
+        of_chunk = (InputRow.job_id == claim.job_id, InputRow.number == claim.number)
+        earlier = (ResultRow.job_id == claim.job_id, ResultRow.number == claim.number)
+        with self._db.read() as connection:
+            row = connection.execute(select(InputRow.texts, InputRow.invalid).where(*of_chunk)).first()
+            kept = connection.execute(select(ResultRow).where(*earlier)).first()
+        if row is None:
+            return None
+        return ChunkInput(texts.unpack(row.texts), unpack_errors(row.invalid or {}), kept)
+
+    @retried
+    def heartbeat(self, worker_id: str) -> set[tuple[str, int, int]]:
+        """Extend every lease of a worker and note that it is alive.
+
+        Returns:
+            Job, chunk and token of the leases it still has; one that is missing is lost: cancelled, or somebody else's.
+        """
+        with self._db.write() as connection:
+            touch_worker(connection, worker_id)
+            held = connection.execute(
+                update(ChunkRow)
+                .where(CHUNK_IS_LEASED, ChunkRow.lease_owner == worker_id)
+                .values(lease_expires=now_ms() + self._lease)
+                .returning(ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
+            )
+            return {(row.job_id, row.number, row.token) for row in held}
+
+    @retried
+    def commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[tuple[str, int, int]], list[str]]:
+        """Write results in one transaction, each only if its token still holds; finish the jobs that end with them.
+
+        Returns:
+            The attempts that were written (the others were late and changed nothing), and the jobs that finished.
+        """
+        written: set[tuple[str, int, int]] = set()
+        with self._db.write() as connection:
+            for claim, result in results:
+                values = {
+                    "state": ChunkState.DONE,
+                    "lease_owner": None,
+                    "lease_expires": None,
+                    "done_at": now_ms(),
+                    "succeeded": result.succeeded,
+                    "failed": len(result.errors),
+                    "truncated": result.truncated,
+                    "tokens": int(result.tokens.sum()),
+                }
+                if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:
+                    write_result(connection, claim.job_id, claim.number, claim.token, result)
+                    written.add(claim.key)
+            finished = finish_settled(connection, {job_id for job_id, _, _ in written})
+        return written, finished
+
+    @retried
+    def release(self, claims: Sequence[Claim], delay: int = 0) -> None:
+        """Give leases back.
+
+        Args:
+            claims: What is given back; those no longer held are left alone.
+            delay: Milliseconds before the chunk may be claimed again.
+        """
+        with self._db.write() as connection:
+            for claim in claims:
+                connection.execute(update(ChunkRow).where(*_held(claim)).values(_pending_values(delay)))
+
+    @retried
+    def release_worker(self, worker_id: str, died: bool = False) -> int:
+        """Give back all that a stopped worker held; return how many chunks that were.
+
+        Args:
+            worker_id: The id of that start of the process.
+            died: Whether it died with them, which is then counted on each chunk.
+        """
+        leased = (CHUNK_IS_LEASED, ChunkRow.lease_owner == worker_id)
+        values = _pending_values() | ({"crashes": ChunkRow.crashes + 1} if died else {})
+        with self._db.write() as connection:
+            return connection.execute(update(ChunkRow).where(*leased).values(values)).rowcount
+
+    @retried
+    def release_expired(self) -> int:
+        """Give back every lease whose time is over, in one guarded statement; return how many."""
+        expired = (CHUNK_IS_LEASED, ChunkRow.lease_expires < now_ms())
+        with self._db.read() as connection:
+            if not connection.execute(select(ChunkRow.number).where(*expired).limit(1)).first():
+                return 0
+        with self._db.write() as connection:
+            return connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+
+
+_CLAIM_COLUMNS = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token, ChunkRow.size, ChunkRow.token_estimate)
+
+
+def _claimable() -> ColumnElement[bool]:
+    waiting = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED]) & due()
+    return or_(waiting, CHUNK_IS_LEASED & (ChunkRow.lease_expires < now_ms()))
+
+
+def _job_is_open(model_id: str) -> ColumnElement[bool]:
+    job = select(JobRow.id).where(JobRow.id == ChunkRow.job_id, JobRow.model_id == model_id)
+    return job.where(JOB_IS_OPEN).exists()
+
+
+def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ChunkRow.job_id == claim.job_id,
+        ChunkRow.number == claim.number,
+        CHUNK_IS_LEASED,
+        ChunkRow.token == claim.token,
+    )
+
+
+def _lease_values(worker_id: str, lease: int) -> dict[str, Any]:
+    return {
+        "state": ChunkState.LEASED,
+        "token": ChunkRow.token + 1,
+        "claims": ChunkRow.claims + 1,
+        "lease_owner": worker_id,
+        "lease_expires": now_ms() + lease,
+    }
+
+
+def _pending_values(delay: int = 0) -> dict[str, Any]:
+    return {
+        "state": ChunkState.PENDING,
+        "lease_owner": None,
+        "lease_expires": None,
+        "not_before": now_ms() + delay if delay else None,
+    }
+
+
+def _priority_of(connection: Connection, job_id: str) -> Priority:
+    return Priority(connection.execute(select(JobRow.priority).where(JobRow.id == job_id)).scalar_one())
+
+
+def _fitting(connection: Connection, model_id: str, priority: Priority, room: int) -> list[tuple[str, int]]:
+    """Return further pending chunks, best first, whose estimates fit into `room` tokens."""
+    fitting: list[tuple[str, int]] = []
+    if room <= 0:
+        return fitting
+    for row in connection.execute(pending_chunks(model_id, priority).limit(256).with_for_update(**SKIP_LOCKED)):
+        room -= row.token_estimate
+        if room < 0:
+            break
+        fitting.append((row.job_id, row.number))
+    return fitting

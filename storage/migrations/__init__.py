@@ -1,0 +1,48 @@
+"""The schema's history (Alembic), run by `embedmill migrate` and, for the embedded database, by itself."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from storage.database import Database
+
+#: PostgreSQL advisory lock that lets one migration run at a time.
+_ADVISORY_LOCK = 0x656D6265646D696C
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Bring the schema to a revision; a second caller waits for the first and then finds nothing to do.
+
+    Args:
+        database: The database to change.
+        revision: Alembic revision; default the newest.
+
+    Raises:
+        StorageUnavailable: When the database cannot be reached.
+    """
+    database.schema_version()  # reaches the database first, so that a wrong URL is told as one
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    with _only_one(database):
+        config.attributes["database"] = database
+        command.upgrade(config, revision)
+
+
+@contextmanager
+def _only_one(database: Database) -> Iterator[None]:
+    if not database.is_sqlite:
+        with database.engine.connect() as connection, connection.begin():
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            yield
+        return
+    path = Path(database.url.database or "embedmill")
+    with open(path.with_name(path.name + ".migrate-lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

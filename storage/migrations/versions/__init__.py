@@ -1,0 +1,1 @@
+"""One module a revision, numbered, never edited once released."""

@@ -1,0 +1,186 @@
+"""The store of results: one row a chunk, written once with its chunk's commit, read in submission order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, insert, select, update
+
+from storage import texts, vectors
+from storage.contract.states import ChunkState
+from storage.database import Database
+from storage.outcomes import ItemError, Page
+from storage.tables import ChunkRow, InputRow, ResultRow
+
+#: Most bytes of vectors fetched in one read transaction: a longer one would make SQLite's log grow.
+_PAGE_BYTES = 8_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What one attempt at a chunk brought.
+
+    Args:
+        matrix: Shape (items, width); NaN rows where there is no vector.
+        dtype: `float32` or `float16`: what is kept.
+        tokens: int32, shape (items,): tokens the encoder read.
+        lengths: int32, shape (items,): tokens before the cut.
+        errors: By position within the chunk; together with the vectors exactly one outcome an item.
+
+    Raises:
+        ValueError: When an item has both or neither of vector and error, or shapes differ: never stored.
+    """
+
+    matrix: NDArray[np.floating]
+    dtype: str
+    tokens: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    errors: dict[int, ItemError]
+
+    def __post_init__(self) -> None:
+        size = len(self.matrix)
+        finite = np.isfinite(self.matrix.astype(vectors.DTYPES[self.dtype])).all(axis=1)
+        failed = np.zeros(size, dtype=bool)
+        failed[list(self.errors)] = True
+        if not (len(self.tokens) == len(self.lengths) == size and np.array_equal(finite, ~failed)):
+            raise ValueError("a chunk's result must hold exactly one outcome for every item")
+
+    @property
+    def succeeded(self) -> int:
+        """Number of items with a vector."""
+        return len(self.matrix) - len(self.errors)
+
+    @property
+    def truncated(self) -> int:
+        """Number of items with a vector whose text was cut."""
+        cut = self.lengths > self.tokens
+        cut[list(self.errors)] = False
+        return int(cut.sum())
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the columns of the result row."""
+        return {
+            "width": self.matrix.shape[1],
+            "dtype": self.dtype,
+            "vectors": vectors.to_bytes(self.matrix, self.dtype),
+            "tokens": self.tokens.astype("<i4").tobytes(),
+            "lengths": self.lengths.astype("<i4").tobytes(),
+            "errors": pack_errors(self.errors) or None,
+        }
+
+
+def write_result(connection: Connection, job_id: str, number: int, token: int, result: ChunkResult) -> None:
+    """Write a chunk's result inside the transaction that has just checked its token.
+
+    A row is there already only when `retry` sent the chunk round again; the result then already holds the kept vectors.
+    """
+    row = {**result.to_row(), "token": token}
+    same = (ResultRow.job_id == job_id, ResultRow.number == number)
+    if connection.execute(update(ResultRow).where(*same).values(row)).rowcount == 0:
+        connection.execute(insert(ResultRow).values(job_id=job_id, number=number, **row))
+
+
+class ResultStore:
+    """Every read of results."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def pages(self, job_id: str, first_chunk: int = 0, settled_only: bool = False) -> Iterator[Page]:
+        """Yield the job's chunks in order, each with what is known of it now.
+
+        Args:
+            job_id: The job.
+            first_chunk: Number of the chunk to begin with.
+            settled_only: Stop before the first chunk whose items are still pending, for readers of a running job.
+        """
+        number, many = first_chunk, 1
+        while True:
+            with self._db.read() as connection:
+                rows = connection.execute(_page_query(job_id, number, many)).all()
+            for row in rows:
+                if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
+                    return
+                yield _page(row)
+            if len(rows) < many:
+                return
+            number = rows[-1].number + 1
+            many = _rows_a_page(rows)
+
+    def find(self, job_id: str, custom_id: str) -> Page | None:
+        """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
+        wanted = texts.hash_ids([custom_id])[0]
+        hashes = select(InputRow.number, InputRow.id_hashes).where(InputRow.job_id == job_id)
+        with self._db.read() as connection:
+            for number, blob in connection.execute(hashes.order_by(InputRow.number)):
+                if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
+                    continue
+                page = _page(connection.execute(_page_query(job_id, number, 1)).one())
+                if page.ids is not None and custom_id in page.ids:
+                    return page
+        return None
+
+
+def _page_query(job_id: str, number: int, many: int) -> Any:
+    return (
+        select(
+            ChunkRow.number,
+            ChunkRow.first,
+            ChunkRow.size,
+            ChunkRow.state,
+            InputRow.ids,
+            InputRow.invalid,
+            ResultRow.width,
+            ResultRow.dtype,
+            ResultRow.vectors,
+            ResultRow.tokens,
+            ResultRow.lengths,
+            ResultRow.errors,
+        )
+        .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
+        .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
+        .where(ChunkRow.job_id == job_id, ChunkRow.number >= number, ChunkRow.state != ChunkState.SPLIT)
+        .order_by(ChunkRow.number)
+        .limit(many)
+    )
+
+
+def _rows_a_page(rows: Sequence[Any]) -> int:
+    largest = max(len(row.vectors or b"") for row in rows) or 100_000
+    return max(1, min(256, _PAGE_BYTES // largest))
+
+
+def _page(row: Row[Any]) -> Page:
+    none = np.zeros(row.size, dtype="<i4")
+    errors = unpack_errors(row.invalid or {}) | unpack_errors(row.errors or {})
+    done = row.state == ChunkState.DONE
+    if not done:
+        # A chunk on its way round again keeps its vectors, but what `retry` asked for has no outcome yet.
+        errors = unpack_errors(row.invalid or {})
+    return Page(
+        first=row.first,
+        size=row.size,
+        rest="cancelled" if row.state == ChunkState.CANCELLED else "pending",
+        width=row.width or 0,
+        dtype=row.dtype or "float32",
+        vectors=row.vectors,
+        tokens=np.frombuffer(row.tokens, dtype="<i4") if row.tokens else none,
+        lengths=np.frombuffer(row.lengths, dtype="<i4") if row.lengths else none,
+        ids=texts.unpack_ids(row.ids) if row.ids is not None else None,
+        errors=errors,
+        number=row.number,
+    )
+
+
+def pack_errors(errors: dict[int, ItemError]) -> dict[str, Any]:
+    """Return errors by position as a JSON object."""
+    return {str(position): [error.code, error.message] for position, error in sorted(errors.items())}
+
+
+def unpack_errors(data: dict[str, Any]) -> dict[int, ItemError]:
+    """Return the errors that `pack_errors` wrote."""
+    return {int(position): ItemError(*pair) for position, pair in data.items()}

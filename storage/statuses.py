@@ -1,0 +1,182 @@
+"""Where a job stands, counted from its chunks in one query: nothing is added up on a hot row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, case, cast, func, select
+
+from storage.contract.errors import UnknownJob
+from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
+from storage.database import Database, now_ms
+from storage.tables import ChunkRow, JobRow
+from storage.workers import live_workers
+
+#: The rate shown is that of the last so many milliseconds.
+_RATE_WINDOW = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job's state and counts at one moment; `succeeded + failed + cancelled + pending = total`, always.
+
+    Args:
+        truncated: Items with a vector whose text was cut.
+        tokens: Tokens the encoder has read for this job.
+        tokens_per_second: Of the last 30 s while it runs, of the whole run afterwards; None before anything is done.
+        eta_seconds: Seconds that are left at that rate, or None when that cannot be told.
+        created_at: ISO 8601 in UTC, as `started_at` and `finished_at`.
+        error: Code and message when the job as a whole failed, else None.
+        waiting_for: What the job waits for and what to do about it, or None.
+    """
+
+    id: str
+    state: str
+    model: str
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    pending: int
+    truncated: int
+    tokens: int
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    error: dict[str, Any] | None
+    waiting_for: str | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return JobState(self.state) in FINAL_JOB_STATES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as a JSON object."""
+        return asdict(self)
+
+
+class StatusStore:
+    """Every read of where jobs stand."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def get(self, job_id: str) -> JobStatus:
+        """Return where a job stands.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+        """
+        with self._db.read() as connection:
+            return _status(connection, job_id)
+
+    def many(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        """Return where several jobs stand, leaving out those deleted meanwhile."""
+        found = []
+        for job_id in job_ids:
+            try:
+                found.append(self.get(job_id))
+            except UnknownJob:
+                continue
+        return found
+
+
+def _status(connection: Connection, job_id: str) -> JobStatus:
+    job = connection.execute(
+        select(
+            JobRow.state,
+            JobRow.model,
+            JobRow.model_id,
+            JobRow.total,
+            JobRow.error,
+            JobRow.created_at,
+            JobRow.started_at,
+            JobRow.finished_at,
+            now_ms().label("now"),
+        ).where(JobRow.id == job_id, JobRow.deleted_at.is_(None))
+    ).first()
+    if job is None:
+        raise UnknownJob(job_id)
+    counts = [_Counts(*row) for row in connection.execute(_count_query(job_id))]
+    succeeded, failed = sum(c.succeeded for c in counts), sum(c.failed for c in counts)
+    unsettled = {c.state: c.size - c.succeeded - c.failed for c in counts}
+    rate = _rate(job, counts)
+    return JobStatus(
+        id=job_id,
+        state=job.state,
+        model=job.model,
+        total=job.total or sum(c.size for c in counts),
+        succeeded=succeeded,
+        failed=failed,
+        cancelled=unsettled.get(ChunkState.CANCELLED, 0),
+        pending=sum(items for state, items in unsettled.items() if state in OPEN_CHUNK_STATES),
+        truncated=sum(c.truncated for c in counts),
+        tokens=sum(c.tokens for c in counts),
+        tokens_per_second=None if rate is None else round(rate, 1),
+        eta_seconds=_eta(job, counts, rate),
+        created_at=_iso(job.created_at) or "",
+        started_at=_iso(job.started_at),
+        finished_at=_iso(job.finished_at),
+        error=job.error,
+        waiting_for=_waiting_for(connection, job),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    state: str
+    size: int
+    succeeded: int
+    failed: int
+    truncated: int
+    tokens: int
+    recent: int
+    estimated: int
+
+
+def _count_query(job_id: str) -> Any:
+    recent = case((ChunkRow.done_at > now_ms() - _RATE_WINDOW, ChunkRow.tokens), else_=0)
+    sums = (ChunkRow.size, ChunkRow.succeeded, ChunkRow.failed, ChunkRow.truncated, ChunkRow.tokens, recent)
+    # PostgreSQL adds bigints up to a decimal, which would come back as another type.
+    whole = [cast(func.sum(column), ChunkRow.size.type) for column in (*sums, ChunkRow.token_estimate)]
+    chunks = (ChunkRow.job_id == job_id, ChunkRow.state != ChunkState.SPLIT)
+    return select(ChunkRow.state, *whole).where(*chunks).group_by(ChunkRow.state)
+
+
+def _rate(job: Any, counts: Sequence[_Counts]) -> float | None:
+    if job.started_at is None:
+        return None
+    if job.finished_at is not None:
+        spent, tokens = job.finished_at - job.started_at, sum(c.tokens for c in counts)
+    else:
+        spent, tokens = min(job.now - job.started_at, _RATE_WINDOW), sum(c.recent for c in counts)
+    return 1000 * tokens / max(spent, 1) if tokens else None
+
+
+def _eta(job: Any, counts: Sequence[_Counts], rate: float | None) -> float | None:
+    if job.state in FINAL_JOB_STATES or not rate:
+        return None
+    done = [c for c in counts if c.state == ChunkState.DONE]
+    estimated, real = sum(c.estimated for c in done), sum(c.tokens for c in done)
+    left = sum(c.estimated for c in counts if c.state in OPEN_CHUNK_STATES)
+    return round(left * (real / estimated if estimated else 1.0) / rate, 1)
+
+
+def _waiting_for(connection: Connection, job: Any) -> str | None:
+    if job.state == JobState.ACCEPTING:
+        return "the end of its submission"
+    if job.state in FINAL_JOB_STATES or live_workers(connection)[job.model_id or ""]:
+        return None
+    return f"a worker that serves {job.model}: embedmill worker --model {job.model}"
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

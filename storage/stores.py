@@ -1,0 +1,55 @@
+"""All stores over one database, opened together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.chunks import ChunkStore
+from storage.contract.settings import Settings
+from storage.database import Database, open_database
+from storage.jobs import JobStore
+from storage.leases import LeaseStore
+from storage.results import ResultStore
+from storage.statuses import StatusStore
+from storage.workers import WorkerStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One of each store."""
+
+    database: Database
+    jobs: JobStore
+    chunks: ChunkStore
+    leases: LeaseStore
+    results: ResultStore
+    statuses: StatusStore
+    workers: WorkerStore
+
+    @classmethod
+    def on(cls, database: Database, **timings: int) -> Stores:
+        """Return the stores over a database.
+
+        Args:
+            database: An open database whose schema was checked.
+            **timings: `lease` in milliseconds, for tests that cannot wait a minute.
+        """
+        return cls(
+            database,
+            JobStore(database),
+            ChunkStore(database),
+            LeaseStore(database, **timings),
+            ResultStore(database),
+            StatusStore(database),
+            WorkerStore(database),
+        )
+
+    @classmethod
+    def open(cls, settings: Settings) -> Stores:
+        """Open the database of the settings.
+
+        Raises:
+            StorageUnavailable: When it cannot be reached.
+            SchemaMismatch: When it must be migrated, or this program upgraded.
+        """
+        return cls.on(open_database(settings))

@@ -1,0 +1,192 @@
+"""The rows, typed. Times are milliseconds since 1970 on the database's clock; blobs are little-endian.
+
+A chunk's changing part (`chunks`) is kept apart from its texts (`inputs`) and its vectors (`results`), because both
+databases write a whole row again when one of its columns changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    Uuid,
+    literal_column,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+#: UUIDs are native on PostgreSQL and canonical text on SQLite, so that a person can type them there.
+JobId = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+
+
+class Row(DeclarativeBase):
+    """Root of the tables; names every constraint, so that migrations can name them too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {int: BigInteger, bytes: LargeBinary, dict[str, Any]: JSON(none_as_null=True), str: Text}
+
+
+class ModelRow(Row):
+    """One model identity that a worker has registered; kept for ever, so that a known model may wait for a worker."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    revision: Mapped[str]
+    precision: Mapped[str]
+    card: Mapped[dict[str, Any]]
+    first_seen: Mapped[int]
+    last_seen: Mapped[int]
+
+
+class WorkerRow(Row):
+    """One start of one worker process."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    model_id: Mapped[str] = mapped_column(String(16), ForeignKey("models.id"), index=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    device: Mapped[str]
+    started_at: Mapped[int]
+    last_seen: Mapped[int]
+
+
+class JobRow(Row):
+    """One job; its counters are derived from its chunks."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str]
+    revision: Mapped[str | None]
+    model_id: Mapped[str | None] = mapped_column(String(16), ForeignKey("models.id"))
+    priority: Mapped[int]
+    options: Mapped[dict[str, Any]]
+    key_id: Mapped[str] = mapped_column(String(32), default="")
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    payload_hash: Mapped[str | None] = mapped_column(String(64))
+    total: Mapped[int] = mapped_column(default=0)
+    chunk_count: Mapped[int] = mapped_column(default=0)
+    has_ids: Mapped[bool] = mapped_column(default=False)
+    generation: Mapped[int] = mapped_column(default=0)
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[int]
+    touched_at: Mapped[int]
+    started_at: Mapped[int | None]
+    finished_at: Mapped[int | None]
+    deleted_at: Mapped[int | None]
+
+    __table_args__ = (
+        Index(
+            "ix_jobs_open",
+            "model_id",
+            "priority",
+            "created_at",
+            "id",
+            sqlite_where=text("state IN ('queued', 'running')"),
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        Index("ix_jobs_idempotency", "key_id", "idempotency_key", unique=True),
+        Index("ix_jobs_created_at", "created_at"),
+    )
+
+
+class ChunkRow(Row):
+    """Where one chunk stands: its lease, its fencing token and its counts."""
+
+    __tablename__ = "chunks"
+    job_id: Mapped[str] = mapped_column(JobId, ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(16))
+    first: Mapped[int]
+    size: Mapped[int]
+    token_estimate: Mapped[int]
+    token: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None] = mapped_column(JobId)
+    lease_expires: Mapped[int | None]
+    claims: Mapped[int] = mapped_column(default=0)
+    crashes: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[int | None]
+    dispatched_at: Mapped[int | None]
+    done_at: Mapped[int | None]
+    invalid: Mapped[int] = mapped_column(default=0)
+    succeeded: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    truncated: Mapped[int] = mapped_column(default=0)
+    tokens: Mapped[int] = mapped_column(default=0)
+
+    __table_args__ = (
+        Index(
+            "ix_chunks_pending",
+            "job_id",
+            "number",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(
+            "ix_chunks_out",
+            "state",
+            "job_id",
+            sqlite_where=text("state IN ('dispatched', 'leased')"),
+            postgresql_where=text("state IN ('dispatched', 'leased')"),
+        ),
+    )
+
+
+class InputRow(Row):
+    """The texts of one chunk, and what could be judged of them at the door."""
+
+    __tablename__ = "inputs"
+    job_id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    texts: Mapped[bytes]
+    ids: Mapped[str | None]
+    id_hashes: Mapped[bytes | None]
+    invalid: Mapped[dict[str, Any] | None]
+
+
+class ResultRow(Row):
+    """The vectors and errors of one chunk, as the attempt with this token committed them."""
+
+    __tablename__ = "results"
+    job_id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    token: Mapped[int]
+    width: Mapped[int]
+    dtype: Mapped[str] = mapped_column(String(16))
+    vectors: Mapped[bytes]
+    tokens: Mapped[bytes]
+    lengths: Mapped[bytes]
+    errors: Mapped[dict[str, Any] | None]
+
+
+class LeaderRow(Row):
+    """Which process does a duty that only one should do at a time."""
+
+    __tablename__ = "leaders"
+    duty: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = mapped_column(JobId)
+    expires: Mapped[int]
+
+
+# Conditions of the partial indexes, with literals: a planner cannot match a bound parameter with an index's condition.
+JOB_IS_OPEN = JobRow.state.in_([literal_column("'queued'"), literal_column("'running'")])
+CHUNK_IS_PENDING = ChunkRow.state == literal_column("'pending'")
+CHUNK_IS_DISPATCHED = ChunkRow.state == literal_column("'dispatched'")
+CHUNK_IS_LEASED = ChunkRow.state == literal_column("'leased'")

@@ -1,0 +1,104 @@
+"""The store of models and of the workers that serve them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from storage.contract.models import ModelCard
+from storage.contract.states import OPEN_JOB_STATES
+from storage.database import Database, now_ms
+from storage.tables import JobRow, ModelRow, WorkerRow
+
+#: A worker not seen for so long counts as gone, in milliseconds; it is seen about every 5 s.
+LIVE_WITHIN = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A registered model and how many live workers serve it now."""
+
+    card: ModelCard
+    workers: int
+
+
+class WorkerStore:
+    """Every read and write of models and workers."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def register(self, card: ModelCard, worker_id: str, host: str, pid: int, device: str) -> None:
+        """Tell everybody that this worker, warmed, serves the model; jobs that waited for it are bound to it.
+
+        Args:
+            card: The model identity.
+            worker_id: The id of this start of the process.
+            host: Where it runs.
+            pid: Its process id there.
+            device: What it is pinned to, as a person reads it.
+        """
+        with self._db.write() as connection:
+            values = {"card": card.to_dict(), "last_seen": now_ms()}
+            known = connection.execute(update(ModelRow).where(ModelRow.id == card.id).values(values))
+            if not known.rowcount:
+                identity = {"id": card.id, "name": card.name, "revision": card.revision, "precision": card.precision}
+                connection.execute(insert(ModelRow).values(**identity, **values, first_seen=now_ms()))
+            worker = {"id": worker_id, "model_id": card.id, "host": host, "pid": pid, "device": device}
+            connection.execute(insert(WorkerRow).values(**worker, started_at=now_ms(), last_seen=now_ms()))
+            _adopt_waiting_jobs(connection, card)
+
+    def leave(self, worker_id: str) -> None:
+        """Forget a worker that has stopped."""
+        with self._db.write() as connection:
+            connection.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
+
+    def forget_gone(self) -> None:
+        """Forget workers that have not been seen for ten times as long as a live one may be silent."""
+        with self._db.write() as connection:
+            connection.execute(delete(WorkerRow).where(WorkerRow.last_seen < now_ms() - 10 * LIVE_WITHIN))
+
+    def live(self) -> Counter[str]:
+        """Return the number of live workers by model id."""
+        with self._db.read() as connection:
+            return live_workers(connection)
+
+    def find(self, name: str, revision: str | None = None) -> list[Served]:
+        """Return the identities ever registered under a name, those served now first, then the latest seen."""
+        wanted = select(ModelRow.id, ModelRow.card).where(ModelRow.name == name).order_by(ModelRow.last_seen.desc())
+        if revision is not None:
+            wanted = wanted.where(ModelRow.revision.startswith(revision, autoescape=True))
+        with self._db.read() as connection:
+            live = live_workers(connection)
+            found = [Served(ModelCard.from_dict(card), live[id_]) for id_, card in connection.execute(wanted)]
+        return sorted(found, key=lambda served: served.workers == 0)
+
+    def cards(self) -> list[Served]:
+        """Return every model identity ever registered, by name."""
+        with self._db.read() as connection:
+            live = live_workers(connection)
+            rows = connection.execute(select(ModelRow.id, ModelRow.card).order_by(ModelRow.name))
+            return [Served(ModelCard.from_dict(card), live[id_]) for id_, card in rows]
+
+
+def touch_worker(connection: Connection, worker_id: str) -> None:
+    """Note, inside a running transaction, that a worker is alive."""
+    connection.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(last_seen=now_ms()))
+
+
+def live_workers(connection: Connection) -> Counter[str]:
+    """Return, inside a running transaction, the number of live workers by model id."""
+    seen = select(WorkerRow.model_id, func.count()).where(WorkerRow.last_seen > now_ms() - LIVE_WITHIN)
+    return Counter({row[0]: row[1] for row in connection.execute(seen.group_by(WorkerRow.model_id))})
+
+
+def _adopt_waiting_jobs(connection: Connection, card: ModelCard) -> None:
+    """Bind jobs to this identity that were accepted before any worker had registered their model."""
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.model_id.is_(None), JobRow.model == card.name, JobRow.state.in_([*OPEN_JOB_STATES, "accepting"]))
+        .where((JobRow.revision.is_(None)) | (JobRow.revision == card.revision))
+        .values(model_id=card.id)
+    )

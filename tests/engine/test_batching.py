@@ -1,0 +1,60 @@
+"""Batches: every encoding in exactly one, none beyond the budget, little padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from worker.engine.batching import padding_share, plan
+
+
+def lengths_of(seed: int, count: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(3, 300, count)
+
+
+@pytest.mark.parametrize("budget", [1, 300, 1024, 10**9])
+def test_every_encoding_is_in_exactly_one_batch(budget: int) -> None:
+    lengths = lengths_of(1, 500)
+    batches = plan(lengths, budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+
+
+def test_no_batch_is_longer_than_the_budget_with_its_padding() -> None:
+    lengths = lengths_of(2, 500)
+    for batch in plan(lengths, 1024):
+        assert lengths[batch].max() * len(batch) <= 1024
+
+
+def test_an_encoding_longer_than_the_budget_goes_alone() -> None:
+    batches = plan(np.array([10, 5000, 10]), 1024)
+    assert [batch.tolist() for batch in batches] == [[1], [0, 2]]
+
+
+def test_a_batch_is_as_full_as_the_budget_allows() -> None:
+    batches = plan(np.full(10, 100), 450)
+    assert sorted(len(batch) for batch in batches) == [2, 4, 4]
+
+
+def test_nothing_makes_no_batch() -> None:
+    assert plan(np.zeros(0, np.int64), 1024) == []
+    assert padding_share(np.zeros(0, np.int64), []) == 0.0
+
+
+def test_sorting_leaves_little_padding_where_arrival_order_leaves_much() -> None:
+    lengths = lengths_of(3, 500)
+    unsorted = [np.arange(start, min(start + 8, 500)) for start in range(0, 500, 8)]
+    assert padding_share(lengths, unsorted) > 0.3
+    assert padding_share(lengths, plan(lengths, 1024)) < 0.05
+
+
+def test_a_batch_ends_early_where_a_great_step_in_length_would_be_padded() -> None:
+    batches = plan(np.array([200, 200, 10, 10, 10]), 1024)
+    assert [batch.tolist() for batch in batches] == [[0, 1], [2, 3, 4]]
+
+
+def test_a_small_step_in_length_is_padded_rather_than_paid_with_a_batch() -> None:
+    assert len(plan(np.array([20, 19, 19, 18, 18]), 1024)) == 1
+
+
+def test_padding_share_counts_padded_tokens() -> None:
+    assert padding_share(np.array([10, 5, 5]), [np.array([0, 1, 2])]) == pytest.approx(10 / 30)

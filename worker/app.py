@@ -1,0 +1,37 @@
+"""The workers' Celery app; `celery -A worker.app inspect ping` reaches every worker on the same Redis.
+
+Nothing connects at import; the broker's URL comes from the environment as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from storage.contract.broker import TASK_NAME, celery_settings
+from storage.contract.errors import QueueUnavailable
+from storage.contract.messages import Pointer
+from worker.settings import WorkerSettings
+
+app: Any = Celery("embedmill-worker", include=["worker.tasks"])
+app.conf.update(celery_settings(WorkerSettings.load().redis))
+
+
+def send(pointers: Sequence[Pointer], queue: str) -> None:
+    """Send pointers to a queue.
+
+    Args:
+        pointers: Each becomes one message.
+        queue: Name of the queue.
+
+    Raises:
+        QueueUnavailable: When Redis cannot be reached; some of the messages may have been sent.
+    """
+    try:
+        for pointer in pointers:
+            app.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
+    except (OperationalError, OSError) as error:
+        raise QueueUnavailable("Redis cannot be reached.", "Check EMBEDMILL_REDIS_URL.") from error

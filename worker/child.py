@@ -1,0 +1,132 @@
+"""A process that the supervisor keeps alive: started, watched by its heartbeat, restarted with back-off."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from storage.contract.ids import new_id
+from worker.parent import PIPE_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+#: Pause before the first restart, in seconds; doubled with each death that follows a short life, up to the cap.
+_BACKOFF, _BACKOFF_CAP = 0.5, 15.0
+
+#: A life of so many seconds counts as a good one: the next death begins with the shortest pause again.
+_GOOD_LIFE = 60.0
+
+#: A ready process that shows no sign of life for so long hangs where Python cannot run, in seconds.
+SILENCE = 30.0
+
+
+class Child:
+    """One kept-alive process.
+
+    Args:
+        name: How logs call it.
+        command: Arguments after the interpreter, without the id, given the id of each new start.
+        environment: Variables on top of this process's own.
+        died: Called with the id of the start and whether a signal or a crash ended it, before it is started again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[str], list[str]],
+        environment: dict[str, str],
+        died: Callable[[str, bool], None],
+    ) -> None:
+        self.name = name
+        self.ready = False
+        self.error: str | None = None
+        self._command = command
+        self._environment = environment
+        self._died = died
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        self._rest = b""
+        self._id = ""
+        self._deaths = 0
+        self._started = self._seen = self._next_start = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process else None
+
+    def tend(self, stopping: bool = False) -> None:
+        """Look after the process: start it when it is due, hear it, end it when it hangs, note its death.
+
+        Args:
+            stopping: Do not start it again.
+        """
+        if self._process is None:
+            if not stopping and time.monotonic() >= self._next_start:
+                self._start()
+            return
+        self._hear()
+        code = self._process.poll()
+        if code is not None:
+            self._bury(code, stopping)
+        elif self.ready and time.monotonic() - self._seen > SILENCE:
+            logger.error("%s has shown no sign of life for %.0f s: killing it", self.name, SILENCE)
+            self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def _start(self) -> None:
+        self._id = new_id()
+        self._pipe, write_end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        environment = {**os.environ, **self._environment, PIPE_VARIABLE: str(write_end)}
+        command = [sys.executable, *self._command(self._id)]
+        # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, who then stops in order.
+        self._process = subprocess.Popen(
+            command, env=environment, pass_fds=(write_end,), stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        os.close(write_end)
+        self._started = self._seen = time.monotonic()
+        logger.debug("started %s as process %d", self.name, self._process.pid)
+
+    def _hear(self) -> None:
+        try:
+            while data := os.read(self._pipe, 65536):
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                for line in lines:
+                    self._note(json.loads(line))
+        except BlockingIOError:
+            pass
+
+    def _note(self, facts: dict[str, Any]) -> None:
+        self._seen = time.monotonic()
+        if facts.get("ready"):
+            self.ready, self.error = True, None
+        if "error" in facts:
+            self.error = facts["error"]
+
+    def _bury(self, code: int, stopping: bool) -> None:
+        os.close(self._pipe)
+        self._process, self._rest, self.ready = None, b"", False
+        lived = time.monotonic() - self._started
+        self._deaths = 1 if lived > _GOOD_LIFE else self._deaths + 1
+        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** (self._deaths - 1))
+        self._next_start = time.monotonic() + pause
+        if stopping and code == 0:
+            logger.debug("%s has stopped", self.name)
+        else:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            logger.warning(
+                "%s ended with %s%s", self.name, how, "" if stopping else f", starting again in {pause:.1f} s"
+            )
+        self._died(self._id, code != 0 and not stopping)

@@ -1,0 +1,141 @@
+"""The embedding commands: worker, reconcile, tokens."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from storage.contract.errors import MissingExtra
+
+app = typer.Typer(help="Serve a model.")
+
+Model = Annotated[str | None, typer.Option(help="Hub name or folder.", show_default=False)]
+Revision = Annotated[str | None, typer.Option(help="Commit hash of a hub model.")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.", show_default=False)]
+Devices = Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.", show_default=False)]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
+RedisUrl = Annotated[str | None, typer.Option(help="Redis; default: the embedded one.")]
+
+
+@app.command()
+def worker(
+    model: Model = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    devices: Devices = None,
+    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: by device.")] = None,
+    health_port: Annotated[int | None, typer.Option(help="Port of /healthz and /readyz.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Serve a model on this machine's devices until told to stop: one process a device, and a reconciler."""
+    import signal
+    from types import FrameType
+
+    from worker import logs
+    from worker.devices import choose_slots, find_gpus
+    from worker.health import HealthServer
+    from worker.settings import WorkerSettings
+    from worker.supervisor import Supervisor
+
+    check_installed()
+    settings = WorkerSettings.load(
+        model=model,
+        revision=revision,
+        dtype=dtype,
+        devices=devices,
+        token_budget=token_budget,
+        health_port=health_port,
+        data_dir=data_dir,
+        database_url=database_url,
+        redis_url=redis_url,
+    )
+    logs.configure(settings.log_level)
+    check_model(settings.model, settings.revision)
+    supervisor = Supervisor(settings, choose_slots(settings.devices, find_gpus()))
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        supervisor.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    health = None
+    if settings.health_port is not None:
+        health = HealthServer(settings.health_host, settings.health_port, supervisor.readiness)
+        health.start()
+    supervisor.run()
+    if health is not None:
+        health.close()
+
+
+@app.command()
+def reconcile(data_dir: DataDir = None, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+    """Keep queue and storage in agreement; every worker does so too, and only one of all leads."""
+    from worker import logs
+    from worker.reconciler import run_until_stopped
+    from worker.settings import WorkerSettings
+
+    settings = WorkerSettings.load(data_dir=data_dir, database_url=database_url, redis_url=redis_url)
+    logs.configure(settings.log_level)
+    run_until_stopped(settings)
+
+
+@app.command()
+def tokens(
+    text: Annotated[str, typer.Argument(help="Any text.")],
+    model: Model = None,
+    revision: Revision = None,
+    max_length: Annotated[int | None, typer.Option(min=3, help="Most tokens. Default: the model's own.")] = None,
+    padding: Annotated[str, typer.Option(help="longest, or max_length as in the classic BERT call.")] = "longest",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show what becomes of a text before it is embedded: pieces, ids, mask, and what would be cut."""
+    from storage.contract.options import JobOptions
+    from worker.settings import WorkerSettings
+
+    check_installed()
+    JobOptions(max_length=max_length, padding=padding)
+    from worker.display import print_tokens
+    from worker.engine.checkpoint import resolve
+    from worker.engine.tokenizing import Tokenizer
+
+    settings = WorkerSettings.load(model=model, revision=revision)
+    checkpoint = resolve(settings.model, settings.revision)
+    found = Tokenizer(checkpoint).describe(text, max_length or checkpoint.max_length, padding)
+    if as_json:
+        shown = {"pieces": found.pieces, "ids": found.ids, "mask": found.mask}
+        print(json.dumps(shown | {"length": found.length, "truncated": found.truncated}, ensure_ascii=False))
+    else:
+        print_tokens(found)
+
+
+def check_model(name: str, revision: str | None) -> None:
+    """Look at the model's files before anything is started, so that a wrong name is told at once.
+
+    Raises:
+        ModelRefused: When it is of a kind that is not served.
+        ModelBroken: When it is incomplete, or nowhere to be found.
+    """
+    from worker.engine.checkpoint import resolve
+
+    resolve(name, revision)
+    if "torch" in sys.modules:
+        raise RuntimeError("the supervisor has imported torch")
+
+
+def check_installed() -> None:
+    """Check that the embedding side's packages are installed, without importing them.
+
+    Raises:
+        MissingExtra: When they are not.
+    """
+    from importlib.util import find_spec
+
+    if any(find_spec(name) is None for name in ("torch", "transformers", "tokenizers", "safetensors")):
+        raise MissingExtra("The embedding side", "worker")

@@ -1,0 +1,213 @@
+"""One message's work: claim -> embed -> commit. Knows neither Celery nor torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import vectors
+from storage.contract.errors import InvalidOption, ServerError
+from storage.contract.messages import Pointer
+from storage.contract.models import ModelCard, Priority
+from storage.contract.options import JobOptions
+from storage.leases import ChunkInput, Claim
+from storage.outcomes import ItemError
+from storage.results import ChunkResult, unpack_errors
+from storage.stores import Stores
+from worker.pace import Pace
+
+logger = logging.getLogger(__name__)
+
+#: How long vectors are held while the database does not answer, in seconds; then the lease runs out.
+_COMMIT_PATIENCE = 45.0
+
+#: A chunk whose attempt failed as a whole is tried again after so many milliseconds, doubled with each claim, capped.
+_RETRY_DELAY, _RETRY_CAP = 1_000, 60_000
+
+
+class EmbeddedLike(Protocol):
+    """What an engine returns for n texts."""
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """Shape (n, width), NaN rows where there is an error."""
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """Tokens the encoder read, shape (n,)."""
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens before the cut, shape (n,)."""
+
+    @property
+    def errors(self) -> dict[int, ItemError]:
+        """By place: why a text has no vector."""
+
+
+class EngineLike(Protocol):
+    """Texts in, vectors out."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The model identity it serves."""
+
+    def embed(self, texts: Sequence[str], options: JobOptions, urgent: bool = False) -> EmbeddedLike:
+        """Embed texts; one outcome each."""
+
+
+class Embedding:
+    """Does what messages ask for, for one worker process.
+
+    Args:
+        stores: Where chunks come from and results go.
+        engine: Texts in, vectors out; shared by all task threads.
+        worker_id: The id of this start of the process.
+        finished: Told the jobs that ended with a commit.
+        send_next: Called after each message, to fill the free window.
+        broken: Called when the engine will not recover in this process, after its chunks were given back.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        engine: EngineLike,
+        worker_id: str,
+        finished: Callable[[list[str]], None],
+        send_next: Callable[[], None],
+        broken: Callable[[], None],
+    ) -> None:
+        self._stores = stores
+        self._engine = engine
+        self._worker_id = worker_id
+        self._finished = finished
+        self._send_next = send_next
+        self._broken = broken
+        self._pace = Pace()
+
+    def run(self, pointer: Pointer) -> None:
+        """Claim the chunk a message points to and more of its kind, embed them and commit them in one transaction.
+
+        Returns without doing anything when the chunk is not to be had: done, cancelled, somebody else's, unknown.
+        """
+        card = self._engine.card
+        claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
+        if not claims:
+            logger.debug("dropped a message: job %s chunk %d is not to be had", pointer.job_id, pointer.chunk)
+            return
+        try:
+            self._work(claims)
+        except ServerError as error:
+            stopped = error.code == "engine_stopped"
+            logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
+            self._stores.leases.release(claims, 0 if stopped else self._delay(claims))
+            if error.code == "engine_failed":
+                self._broken()
+        except Exception:
+            logger.exception("gave back %d chunks after an unexpected error", len(claims))
+            self._stores.leases.release(claims, self._delay(claims))
+        self._send_next()
+
+    def _work(self, claims: Sequence[Claim]) -> None:
+        results: list[tuple[Claim, ChunkResult]] = []
+        with self._pace.measuring() as measure:
+            for group in _grouped(claims):
+                results += self._embed(group)
+            measure.tokens = sum(int(result.tokens.sum()) for _, result in results)
+        if results:
+            written, finished = self._commit(results)
+            late = len(results) - len(written)
+            if late:
+                logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
+            self._finished(finished)
+
+    def _embed(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkResult]]:
+        """Embed chunks that have the same options, as one call."""
+        try:
+            options = JobOptions.from_dict(claims[0].options)
+            options.check_against(self._engine.card)
+        except InvalidOption as error:
+            for job_id in {claim.job_id for claim in claims}:
+                logger.warning("job %s cannot be done: %s", job_id, error)
+                self._stores.jobs.fail(job_id, error)
+                self._finished([job_id])
+            return []
+        found = [(claim, chunk) for claim in claims if (chunk := self._stores.leases.input(claim)) is not None]
+        todo = [_unsettled(chunk) for _, chunk in found]
+        texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
+        urgent = claims[0].priority == Priority.URGENT
+        embedded = self._engine.embed(texts, options, urgent)
+        results, start = [], 0
+        for (claim, chunk), places in zip(found, todo, strict=True):
+            own = slice(start, start + len(places))
+            results.append((claim, _result(chunk, places, embedded, own, options.store_dtype)))
+            start += len(places)
+        return results
+
+    def _commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[tuple[str, int, int]], list[str]]:
+        """Commit, waiting for a database that is away; vectors are dear, a transaction is cheap."""
+        deadline, pause = time.monotonic() + _COMMIT_PATIENCE, 0.2
+        while True:
+            try:
+                return self._stores.leases.commit(results)
+            except ServerError as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                logger.warning("commit waits for the database: %s", error)
+                time.sleep(pause)
+                pause = min(5.0, pause * 2)
+
+    @staticmethod
+    def _delay(claims: Sequence[Claim]) -> int:
+        tokens = max(claim.token for claim in claims)
+        return int(min(_RETRY_CAP, _RETRY_DELAY * 2 ** min(tokens - 1, 10)))
+
+
+def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:
+    groups: dict[str, list[Claim]] = defaultdict(list)
+    for claim in claims:
+        groups[json.dumps(claim.options, sort_keys=True)].append(claim)
+    return list(groups.values())
+
+
+def _unsettled(chunk: ChunkInput) -> list[int]:
+    """Return the places of a chunk that are to be embedded: all, or those that failed the round before."""
+    if chunk.kept is None:
+        return [i for i in range(len(chunk.texts)) if i not in chunk.settled]
+    return [i for i in unpack_errors(chunk.kept.errors or {}) if i not in chunk.settled]
+
+
+def _result(chunk: ChunkInput, places: list[int], embedded: EmbeddedLike, own: slice, dtype: str) -> ChunkResult:
+    """Return a chunk's result: what was embedded now, laid over what is kept of it from before.
+
+    Args:
+        chunk: The chunk.
+        places: Places of the chunk that were embedded now.
+        embedded: What came of one call, for several chunks.
+        own: Which rows of it are this chunk's.
+        dtype: What is kept.
+    """
+    size, width, kept = len(chunk.texts), embedded.vectors.shape[1], chunk.kept
+    if kept is None:
+        matrix: NDArray[np.floating] = np.full((size, width), np.nan, dtype=np.float32)
+        tokens, lengths = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+    else:
+        matrix = vectors.from_bytes(kept.vectors, kept.width, kept.dtype).copy()
+        tokens, lengths = (np.frombuffer(blob, dtype="<i4").copy() for blob in (kept.tokens, kept.lengths))
+    matrix[places], tokens[places], lengths[places] = embedded.vectors[own], embedded.tokens[own], embedded.lengths[own]
+    errors = dict(chunk.settled)
+    for row, error in embedded.errors.items():
+        if own.start <= row < own.stop:
+            errors[places[row - own.start]] = error
+    overflowing = set(np.flatnonzero(~np.isfinite(matrix.astype(vectors.DTYPES[dtype])).all(axis=1)).tolist())
+    for place in overflowing - set(errors):
+        errors[place] = ItemError("bad_vector", f"The vector does not fit into {dtype}.")
+    matrix[list(errors)] = np.nan
+    return ChunkResult(matrix, dtype, tokens, lengths, errors)

@@ -1,0 +1,63 @@
+"""Which encodings go through the encoder together: sorted by length, within the token budget, with little padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: What a batch costs besides its tokens, in tokens: so many parts of the budget. Batches that cost nothing would hold
+#: one length each; dear ones would be filled up with padding.
+BATCH_COST_DIVISOR = 25
+
+
+def plan(lengths: NDArray[np.integer], budget: int) -> list[NDArray[np.int64]]:
+    """Divide encodings, sorted by length, into those batches that cost least: padding and the batches themselves.
+
+    Args:
+        lengths: Shape (encodings,): tokens of each, at least 1.
+        budget: Most tokens of a batch, padding included; an encoding longer than that is a batch of its own.
+
+    Returns:
+        For each batch, the longest first, which encodings it holds.
+    """
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    ends = _cheapest_ends(lengths[order].astype(np.int64), budget)
+    batches = []
+    start = 0
+    while start < len(order):
+        batches.append(order[start : ends[start]])
+        start = ends[start]
+    return batches
+
+
+def _cheapest_ends(descending: NDArray[np.int64], budget: int) -> list[int]:
+    """Return for each place where the batch that starts there ends, so that it and all that follow cost least.
+
+    Worked out from the end: the best rest after every possible end is known when a start is looked at.
+    """
+    count = len(descending)
+    ends = [count] * count
+    costs = np.zeros(count + 1, np.int64)
+    steps = np.arange(1, count + 1)
+    for start in range(count - 1, -1, -1):
+        longest = max(1, int(descending[start]))
+        most = min(count - start, max(1, budget // longest))
+        totals = longest * steps[:most] + costs[start + 1 : start + 1 + most]
+        best = int(totals.argmin())
+        costs[start] = totals[best] + budget // BATCH_COST_DIVISOR
+        ends[start] = start + 1 + best
+    return ends
+
+
+def padding_share(lengths: NDArray[np.integer], batches: Sequence[NDArray[np.int64]]) -> float:
+    """Return which share of all tokens in the batches is padding, 0..1.
+
+    Args:
+        lengths: Shape (encodings,): tokens of each.
+        batches: For each batch, which encodings it holds.
+    """
+    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    real = sum(int(lengths[batch].sum()) for batch in batches)
+    return 1 - real / padded if padded else 0.0

@@ -1,0 +1,141 @@
+"""A model's files, found and inspected before anything is loaded: what they are, or why they cannot be served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.contract.errors import ModelBroken
+from storage.contract.models import ModelCard
+from worker.engine.architecture import Architecture, read_architecture
+from worker.engine.jsonfile import read_object
+from worker.engine.layout import Dense, Layout, read_layout
+from worker.engine.source import locate
+from worker.engine.weights import check_weights
+
+#: Any of these sets is enough to build a tokenizer from.
+_TOKENIZER_FILES = (
+    ("tokenizer.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    ("sentencepiece.bpe.model",),
+    ("spiece.model",),
+    ("spm.model",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model that can be served, as its files describe it.
+
+    Args:
+        name: Hub name or absolute folder.
+        revision: Commit hash of a hub model, else a hash of the folder's content.
+        folder: Where the model lies.
+        transformer: Where the encoder's config, tokenizer and weights lie: `folder` or a subfolder.
+        pooling: Pooling used when a job names none.
+        normalize: Whether vectors are normalised when a job does not say.
+        dense: Modules between pooling and normalising, in order.
+        prompts: Named prompts.
+        default_prompt_name: The prompt put before every text when a job names none, or None.
+        lower_case: Whether texts are lower-cased before the tokenizer's own normalizer.
+        max_length: Most tokens of one text, special tokens included.
+        layers: Number of transformer layers.
+        hidden: Components of a token state.
+        width: Components of a vector.
+    """
+
+    name: str
+    revision: str
+    folder: Path
+    transformer: Path
+    pooling: str
+    normalize: bool
+    dense: tuple[Dense, ...]
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    lower_case: bool
+    max_length: int
+    layers: int
+    hidden: int
+    width: int
+
+    def card(self, precision: str) -> ModelCard:
+        """Return what a worker that loads this checkpoint tells everybody.
+
+        Args:
+            precision: `float32`, `half` or `int8`.
+        """
+        return ModelCard(
+            name=self.name,
+            revision=self.revision,
+            precision=precision,
+            width=self.width,
+            max_length=self.max_length,
+            layers=self.layers,
+            pooling=self.pooling,
+            normalize=self.normalize,
+            prompts=self.prompts,
+            default_prompt_name=self.default_prompt_name,
+        )
+
+
+def resolve(name: str, revision: str | None = None) -> Checkpoint:
+    """Find a model and inspect its files; loads no weights and imports no torch.
+
+    Args:
+        name: A folder, or a name on the hub; the default model is taken from its installed package when there is one.
+        revision: A hub's branch, tag or commit, or a folder's content hash; None takes what is there.
+
+    Raises:
+        ModelRefused: When the model is whole but of a kind that is not served.
+        ModelBroken: When it is nowhere to be found, incomplete or damaged.
+    """
+    source = locate(name, revision)
+    layout = read_layout(source.folder)
+    architecture = read_architecture(layout.transformer)
+    check_weights(layout.transformer)
+    for dense in layout.dense:
+        check_weights(dense.folder)
+    _check_tokenizer(layout.transformer)
+    return Checkpoint(
+        name=source.name,
+        revision=source.revision,
+        folder=source.folder,
+        transformer=layout.transformer,
+        pooling=layout.pooling,
+        normalize=layout.normalize,
+        dense=layout.dense,
+        prompts=layout.prompts,
+        default_prompt_name=layout.default_prompt_name,
+        lower_case=layout.lower_case,
+        max_length=_max_length(layout, architecture),
+        layers=architecture.layers,
+        hidden=architecture.hidden,
+        width=_width(layout, architecture),
+    )
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZER_FILES):
+        raise ModelBroken(
+            f"{folder} has no tokenizer (tokenizer.json, vocab.txt, ...).",
+            "Save the tokenizer beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
+        )
+
+
+def _max_length(layout: Layout, architecture: Architecture) -> int:
+    limit = layout.max_seq_length
+    if limit is None:
+        limit = read_object(layout.transformer / "tokenizer_config.json").get("model_max_length")
+    # A tokenizer without a limit says so by an absurd one (1e30), which may be a float.
+    return architecture.positions if limit is None else int(min(limit, architecture.positions))
+
+
+def _width(layout: Layout, architecture: Architecture) -> int:
+    width = architecture.hidden
+    for dense in layout.dense:
+        if dense.inputs != width:
+            raise ModelBroken(f"{dense.folder} takes {dense.inputs} components, but is given {width}.")
+        width = dense.outputs
+    return width

@@ -1,0 +1,158 @@
+"""The loaded network: token ids to token states, and pooled vectors through the dense modules after them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from storage.contract.errors import InvalidOption, ModelBroken
+from worker.engine.checkpoint import Checkpoint
+from worker.engine.layout import Dense
+from worker.engine.packedlinear import pack_linears
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_dtype(name: str, device: str) -> torch.dtype:
+    """Return what to compute in.
+
+    Args:
+        name: `auto`, `float32`, `bfloat16` or `float16`; `auto` is float32 on a CPU and bfloat16 on a GPU.
+        device: `cpu`, `cuda` or `cuda:n`.
+
+    Raises:
+        InvalidOption: When the name is none of these.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    if name not in _DTYPES:
+        raise InvalidOption(f"dtype must be one of auto, {', '.join(_DTYPES)}, not {name!r}.")
+    return _DTYPES[name]
+
+
+class Encoder:
+    """A checkpoint's network on one device; used by one thread at a time.
+
+    Args:
+        checkpoint: What to load; its files only, never the hub.
+        device: `cpu`, `cuda` or `cuda:n`.
+        dtype: As for `resolve_dtype`.
+
+    Raises:
+        ModelBroken: When the files do not make a whole network.
+        InvalidOption: When the dtype is unknown.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: str = "auto") -> None:
+        self.device = torch.device(device)
+        self.dtype = resolve_dtype(dtype, device)
+        self._network = _load(checkpoint.transformer, self.dtype)
+        self._network.to(self.device)
+        if self.device.type == "cpu":
+            pack_linears(self._network, self.dtype)
+        self._dense = nn.Sequential(*(_load_dense(dense) for dense in checkpoint.dense)).to(self.device).eval()
+
+    @property
+    def precision(self) -> str:
+        """The class whose vectors may be mixed in one job: `float32` or `half`."""
+        return "float32" if self.dtype is torch.float32 else "half"
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids there are: an id that is not below this has no embedding."""
+        return int(self._network.get_input_embeddings().num_embeddings)
+
+    def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
+        """Return the token states of one batch.
+
+        Args:
+            ids: int64 on the device, shape (texts, tokens).
+            mask: Booleans on the device, same shape, true where there is a token; None where there is one everywhere.
+            layer: -1 the last layer, 0 the embedding layer's output, n the n-th layer's.
+
+        Returns:
+            Shape (texts, tokens, components), on the device, in the encoder's own float type.
+        """
+        attention = None if mask is None else mask.long()
+        if layer == -1:
+            states: Tensor = self._network(input_ids=ids, attention_mask=attention).last_hidden_state
+        else:
+            output = self._network(input_ids=ids, attention_mask=attention, output_hidden_states=True)
+            states = output.hidden_states[layer]
+        return states
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Send pooled vectors through the dense modules of the checkpoint.
+
+        Args:
+            pooled: float32 on the device, shape (texts, components).
+
+        Returns:
+            float32, shape (texts, width).
+        """
+        projected: Tensor = self._dense(pooled)
+        return projected
+
+
+def _load(folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            network_class: Any = MODEL_MAPPING[type(config)]
+            unused = "add_pooling_layer" in inspect.signature(network_class).parameters
+            network, report = network_class.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **({"add_pooling_layer": False} if unused else {}),
+            )
+    except Exception as error:  # transformers, safetensors and torch raise many kinds; each means the files are unfit
+        first = str(error).strip().partition("\n")[0]
+        raise ModelBroken(
+            f"{folder} cannot be loaded ({type(error).__name__}: {first}).", "Download or save the model again."
+        ) from error
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ModelBroken(
+            f"The weights in {folder} lack {len(missing)} tensors of the network, the first is {missing[0]}.",
+            "Download or save the model again.",
+        )
+    return network.eval()
+
+
+def _load_dense(dense: Dense) -> nn.Sequential:
+    linear = nn.Linear(dense.inputs, dense.outputs, bias=dense.bias)
+    try:
+        weights = load_file(dense.folder / "model.safetensors")
+        linear.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in weights.items()})
+    except Exception as error:
+        raise ModelBroken(f"{dense.folder} cannot be loaded ({error}).", "Download or save the model again.") from error
+    return nn.Sequential(linear, getattr(nn, dense.activation)())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar and its report of unused tensors off the terminal while a model is loaded."""
+    log: Any = transformers_logging
+    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bar:
+            log.enable_progress_bar()

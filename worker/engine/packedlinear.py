@@ -1,0 +1,84 @@
+"""Linear layers with weights laid out once for this CPU, which torch's own lay out anew, or not at all, on every call.
+
+The operators are those that torch.compile emits for a CPU. They are no public interface: where they are missing or do not
+know a number type, or give another answer than the layer they replace, the network stays as it is. On two cores of a
+Zen 4, all-MiniLM-L6-v2 in float32 gains about a tenth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import GELUActivation
+
+#: Rows that the weights' layout is chosen for: about one batch.
+_ROWS = 1024
+
+#: How far a packed layer may be from the one it replaces, relative and absolute, by number type.
+_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+class PackedLinear(nn.Module):
+    """Computes what a linear layer computes, and perhaps the GELU after it, from packed weights.
+
+    Args:
+        linear: The layer to replace.
+        gelu: Whether the exact GELU follows.
+    """
+
+    def __init__(self, linear: nn.Linear, gelu: bool = False) -> None:
+        super().__init__()
+        operators: Any = torch.ops.mkldnn
+        self._operator = operators._linear_pointwise
+        self._weight = operators._reorder_linear_weight(linear.weight.detach(), _ROWS)
+        self._bias = None if linear.bias is None else linear.bias.detach()
+        self._after = ("gelu", [], "none") if gelu else ("none", [], "")
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the layer's output.
+
+        Args:
+            states: Shape (..., inputs).
+        """
+        output: Tensor = self._operator(states, self._weight, self._bias, *self._after)
+        return output
+
+
+def pack_linears(network: nn.Module, dtype: torch.dtype) -> bool:
+    """Replace a network's linear layers by packed ones.
+
+    Args:
+        network: On a CPU, in `dtype`, and never to be trained.
+        dtype: What it computes in.
+
+    Returns:
+        Whether they were replaced; false where this machine cannot or need not.
+    """
+    if dtype not in _TOLERANCES or not _works(dtype):
+        return False
+    for module in list(network.modules()):
+        fused = isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation)
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, PackedLinear(child, gelu=fused and name == "dense"))
+        if fused and isinstance(getattr(module, "dense", None), PackedLinear):
+            module.intermediate_act_fn = nn.Identity()
+    return True
+
+
+def _works(dtype: torch.dtype) -> bool:
+    """Try the operators on a small layer."""
+    layer = nn.Linear(64, 128).to(dtype)
+    states = torch.linspace(-2, 2, 3 * 5 * 64).reshape(3, 5, 64).to(dtype)
+    try:
+        with torch.inference_mode():
+            plain = layer(states)
+            found = PackedLinear(layer)(states), PackedLinear(layer, gelu=True)(states)
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+        return False
+    off = _TOLERANCES[dtype]
+    wanted = plain, functional.gelu(plain)
+    return all(torch.allclose(a, b, rtol=off, atol=off) for a, b in zip(found, wanted, strict=True))

@@ -1,0 +1,197 @@
+"""Texts to encodings, exactly as `tokenizer(text, truncation=True, max_length=n)` makes them; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.contract.options import PADDINGS
+from storage.outcomes import ItemError
+from worker.engine.tokenizerfiles import load_tokenizer
+
+#: Texts, and characters, that are tokenized in one call: enough for every core, few enough that the tokenizer's own
+#: records (about 100 bytes a token) stay small.
+SLICE_TEXTS = 1024
+SLICE_CHARACTERS = 1_000_000
+
+
+_T = TypeVar("_T")
+
+
+class TokenizerSource(Protocol):
+    """What a tokenizer is built from; a `Checkpoint` is one."""
+
+    @property
+    def transformer(self) -> Path:
+        """Where the tokenizer's files lie."""
+
+    @property
+    def lower_case(self) -> bool:
+        """Whether texts are lower-cased before the tokenizer's own normalizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """The encodings of some texts, end to end.
+
+    Args:
+        ids: int32, the ids that are read, text after text.
+        offsets: int64, shape (texts + 1,): text i has `ids[offsets[i]:offsets[i + 1]]`.
+        lengths: int32, shape (texts,): tokens of the whole text, special tokens included, before it was cut.
+        errors: By place: why a text has no encoding.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    errors: dict[int, ItemError] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """How many tokens are read of each text, shape (texts,)."""
+        return np.diff(self.offsets).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as the encoder reads it, for people to look at.
+
+    Args:
+        pieces: What is read, special tokens and padding included.
+        ids: Their ids.
+        mask: 1 where there is a token, 0 where there is padding.
+        length: Tokens of the whole text, special tokens included.
+        truncated: Whether the text was cut.
+        cut: The pieces that are not read.
+    """
+
+    pieces: list[str]
+    ids: list[int]
+    mask: list[int]
+    length: int
+    truncated: bool
+    cut: list[str]
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer; never changed once it is built, so that any number of threads may use it.
+
+    Args:
+        source: What to build it from.
+
+    Raises:
+        ModelBroken: When the tokenizer's files are damaged.
+    """
+
+    def __init__(self, source: TokenizerSource) -> None:
+        files = load_tokenizer(source.transformer, source.lower_case)
+        self.pad_id = files.pad_id
+        self._tokenizer = files.tokenizer
+        self._cut_left = files.cut_left
+        self._pad_left = files.pad_left
+        self._prefix, self._suffix = _special_tokens(files.tokenizer)
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Encodings:
+        """Tokenize texts; one that cannot be tokenized becomes its own error and nobody else's.
+
+        Args:
+            texts: Any number of texts.
+            max_length: Most tokens that are read of each, special tokens included.
+        """
+        flat: list[NDArray[np.int32]] = []
+        lengths: list[int] = []
+        errors: dict[int, ItemError] = {}
+        for slice_ in _slices(texts):
+            found = self._encode_slice(slice_, len(lengths), errors)
+            lengths.extend(map(len, found))
+            cut = [ids if len(ids) <= max_length else self._cut(ids, max_length) for ids in found]
+            flat.append(np.fromiter(chain.from_iterable(cut), np.int32, sum(map(len, cut))))
+        whole = np.array(lengths, np.int32)
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(np.minimum(whole, max_length), out=offsets[1:])
+        return Encodings(np.concatenate(flat) if flat else np.zeros(0, np.int32), offsets, whole, errors)
+
+    def describe(self, text: str, max_length: int, padding: str = "longest") -> Tokens:
+        """Show one text as the encoder reads it.
+
+        Args:
+            text: The text.
+            max_length: Most tokens that are read, special tokens included.
+            padding: `longest` fills nothing up, there being one text; `max_length` fills up as the classic call does.
+        """
+        if padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
+        encoding = self._tokenizer.encode(text)
+        ids, pieces, length = encoding.ids, encoding.tokens, len(encoding.ids)
+        cut: list[str] = []
+        if length > max_length:
+            start, end = self._dropped(length, max_length)
+            cut = pieces[start:end]
+            ids, pieces = ids[:start] + ids[end:], pieces[:start] + pieces[end:]
+        mask = [1] * len(ids)
+        missing = max_length - len(ids) if padding == "max_length" else 0
+        if missing > 0:
+            pad_piece = self._tokenizer.id_to_token(self.pad_id) or ""
+            pieces = _filled(pieces, [pad_piece] * missing, self._pad_left)
+            ids = _filled(ids, [self.pad_id] * missing, self._pad_left)
+            mask = _filled(mask, [0] * missing, self._pad_left)
+        return Tokens(pieces, ids, mask, length, bool(cut), cut)
+
+    def _encode_slice(self, texts: list[str], first: int, errors: dict[int, ItemError]) -> list[list[int]]:
+        try:
+            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic in the tokenizer's own language is no Exception
+            return [self._encode_alone(text, first + place, errors) for place, text in enumerate(texts)]
+
+    def _encode_alone(self, text: str, place: int, errors: dict[int, ItemError]) -> list[int]:
+        try:
+            return list(self._tokenizer.encode_batch_fast([text])[0].ids)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            kind = type(error).__name__
+            errors[place] = ItemError("tokenizer_failed", f"The tokenizer failed on this text ({kind}).")
+            return []
+
+    def _dropped(self, length: int, max_length: int) -> tuple[int, int]:
+        """Return the range of tokens that a text of `length` tokens loses."""
+        if self._cut_left:
+            return self._prefix, self._prefix + length - max_length
+        return max_length - self._suffix, length - self._suffix
+
+    def _cut(self, ids: list[int], max_length: int) -> list[int]:
+        start, end = self._dropped(len(ids), max_length)
+        return ids[:start] + ids[end:]
+
+
+def _special_tokens(tokenizer: Any) -> tuple[int, int]:
+    """Count the special tokens before and after every text."""
+    mask = tokenizer.encode("a").special_tokens_mask
+    if 0 not in mask:
+        return len(mask), 0
+    return mask.index(0), mask[::-1].index(0)
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    held: list[str] = []
+    characters = 0
+    for text in texts:
+        held.append(text)
+        characters += len(text)
+        if len(held) >= SLICE_TEXTS or characters >= SLICE_CHARACTERS:
+            yield held
+            held, characters = [], 0
+    if held:
+        yield held
+
+
+def _filled(values: list[_T], padding: list[_T], left: bool) -> list[_T]:
+    return padding + values if left else values + padding

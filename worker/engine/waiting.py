@@ -1,0 +1,167 @@
+"""The waiting room before the device: calls come in from many threads, one thread takes batches out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from storage.contract.errors import EmbedmillError
+from worker.engine.call import Call
+from worker.engine.window import Batch, Window
+
+#: A window holds so many batches: more sort better and so pad less; fewer let the calls of a window end sooner and
+#: not all at once.
+WINDOW_BATCHES = 16
+
+#: Seconds that a window smaller than one batch waits for a call that is being tokenized.
+LINGER_SECONDS = 0.005
+
+
+class WaitingRoom:
+    """Calls that wait for the device, and the batches planned of them; urgent ones go first, batch by batch.
+
+    Args:
+        budget: Most tokens of a batch, padding included.
+        top_up: Whether urgent encodings that do not fill a batch are joined by others: right where a fuller batch takes
+            hardly longer, as on a GPU.
+    """
+
+    def __init__(self, budget: int, top_up: bool) -> None:
+        self._budget = budget
+        self._top_up = top_up
+        self._changed = threading.Condition()
+        self._urgent: deque[Call] = deque()
+        self._bulk: deque[Call] = deque()
+        self._urgent_batches: deque[Batch] = deque()
+        self._bulk_batches: deque[Batch] = deque()
+        self._live: set[Call] = set()
+        self._tokenizing = 0
+        self._working = False
+        self._closed: EmbedmillError | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is on the device."""
+        with self._changed:
+            waiting = self._urgent or self._bulk or self._urgent_batches or self._bulk_batches
+            return not waiting and not self._working
+
+    @property
+    def budget(self) -> int:
+        """Most tokens of a batch planned from now on."""
+        return self._budget
+
+    def shrink(self, budget: int) -> None:
+        """Lower the budget of batches planned from now on; never raises it, and leaves at least one token."""
+        with self._changed:
+            self._budget = max(1, min(self._budget, budget))
+
+    @contextmanager
+    def tokenizing(self) -> Iterator[None]:
+        """Announce a call whose texts are being tokenized.
+
+        Raises:
+            EmbedmillError: When the room is closed.
+        """
+        with self._changed:
+            self._check_open()
+            self._tokenizing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._tokenizing -= 1
+                self._changed.notify()
+
+    def put(self, call: Call) -> None:
+        """Let a call wait for its turn.
+
+        Raises:
+            EmbedmillError: When the room is closed.
+        """
+        with self._changed:
+            self._check_open()
+            self._live.add(call)
+            (self._urgent if call.urgent else self._bulk).append(call)
+            self._changed.notify()
+
+    def leave(self, call: Call) -> None:
+        """Forget a call that has ended."""
+        with self._changed:
+            self._live.discard(call)
+
+    def next(self) -> Batch | None:
+        """Wait for the next batch; to be called by one thread, when it is done with the batch before.
+
+        Returns:
+            The batch, or None when the room is closed.
+        """
+        with self._changed:
+            self._working = False
+            since = time.monotonic()
+            while self._closed is None:
+                batch = self._next_planned(since)
+                if batch is not None:
+                    self._working = True
+                    return batch
+                self._changed.wait(LINGER_SECONDS if self._bulk else None)
+            return None
+
+    def close(self, failure: EmbedmillError) -> None:
+        """End every call with an error, now and in future."""
+        with self._changed:
+            self._closed = self._closed or failure
+            for call in self._live:
+                call.fail(self._closed)
+            self._changed.notify_all()
+
+    def _next_planned(self, since: float) -> Batch | None:
+        if self._urgent:
+            self._urgent_batches.extend(self._window(self._urgent).batches(self._budget))
+        if self._urgent_batches:
+            return self._urgent_batches.popleft()
+        if not self._bulk_batches and self._bulk and not self._should_linger(since):
+            self._bulk_batches.extend(self._window(self._bulk).batches(self._budget))
+        return self._bulk_batches.popleft() if self._bulk_batches else None
+
+    def _should_linger(self, since: float) -> bool:
+        if self._tokenizing == 0 or time.monotonic() - since >= LINGER_SECONDS:
+            return False
+        return sum(len(call.ids) for call in self._bulk) < self._budget
+
+    def _window(self, calls: deque[Call]) -> Window:
+        """Take encodings of the first call's lane out of the room, in the order the calls came."""
+        lane = calls[0].lane
+        parts: list[tuple[Call, int, int]] = []
+        room = self._take(calls, lane, WINDOW_BATCHES * self._budget, parts)
+        if calls is self._urgent and self._top_up:
+            self._take(self._bulk, lane, room - (WINDOW_BATCHES - 1) * self._budget, parts)
+        return Window(parts)
+
+    def _take(self, calls: deque[Call], lane: object, room: int, parts: list[tuple[Call, int, int]]) -> int:
+        """Move encodings from waiting calls to `parts` and return how many tokens of room are left."""
+        for call in [call for call in calls if call.lane == lane]:
+            if room <= 0:
+                break
+            if call.lane.padded:
+                end = min(call.size, call.taken + max(1, room // call.lane.padded))
+                room -= (end - call.taken) * call.lane.padded
+            else:
+                first = int(call.offsets[call.taken])
+                end = int(np.searchsorted(call.offsets, first + room, side="right")) - 1
+                end = max(end, call.taken + 1)
+                room -= int(call.offsets[end]) - first
+            parts.append((call, call.taken, end))
+            call.taken = end
+            if end == call.size:
+                calls.remove(call)
+        return room
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed

@@ -1,0 +1,65 @@
+"""The line between a worker process and its supervisor: children die with their parent, and show that they live."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+#: How often a process shows that it lives, in seconds.
+BEAT = 1.0
+
+#: File descriptor, in the child, of the pipe that leads to its supervisor.
+PIPE_VARIABLE = "EMBEDMILL_SUPERVISOR_PIPE"
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, however it dies; Linux only, elsewhere the pipe tells."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Supervisor:
+    """A child's view of its supervisor; without one (a process started by hand) everything is a no-op."""
+
+    def __init__(self) -> None:
+        pipe = os.environ.pop(PIPE_VARIABLE, None)
+        self._pipe = None if pipe is None else int(pipe)
+        self._lock = threading.Lock()
+
+    def tell(self, **facts: Any) -> None:
+        """Tell the supervisor something, such as `ready=True` or `error="..."`."""
+        if self._pipe is None:
+            return
+        with self._lock:
+            try:
+                os.write(self._pipe, json.dumps(facts).encode() + b"\n")
+            except BrokenPipeError:
+                os._exit(1)
+
+    def beat_for_ever(self) -> None:
+        """Start a thread that shows every second that this process can run Python: a hang that holds the GIL cannot."""
+        if self._pipe is not None:
+            threading.Thread(target=self._beat, name="beat", daemon=True).start()
+
+    def _beat(self) -> None:
+        while True:
+            self.tell(beat=True)
+            time.sleep(BEAT)
+
+
+if __name__ == "__main__":
+    # `python -m worker.parent PROGRAM ARGUMENTS`: become a program that dies with this one's parent.
+    die_with_parent()
+    os.execv(sys.argv[1], sys.argv[1:])

@@ -1,0 +1,182 @@
+"""One worker process: one slot, one model. Loads, warms, registers, then consumes until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+from storage.contract.errors import EmbedmillError, ModelError, QueueUnavailable, ServerError
+from storage.contract.ids import new_id
+from storage.contract.models import Priority, queue_name
+from storage.dispatch import dispatch_next
+from storage.hints import Hints
+from storage.stores import Stores
+from worker import exits, logs
+from worker.embedding import Embedding
+from worker.parent import Supervisor, die_with_parent
+from worker.reserve import STRATEGY, TASK_THREADS
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: How often leases are extended, in seconds; a lease lasts through several that fail.
+HEARTBEAT = 5.0
+
+#: An engine that has work and finishes no batch for so long hangs, in seconds.
+STALL = 120.0
+
+#: How often a blocked wait for a message returns, in seconds: the most a free thread waits for bulk after a full house.
+_BRPOP_TIMEOUT = 0.2
+
+
+class Process:
+    """One start of a worker process.
+
+    Args:
+        settings: What to serve and where.
+        slot: Name of the slot, as a person reads it.
+        torch_device: What torch calls the device in this process.
+        worker_id: The id of this start; the supervisor releases its leases by it.
+    """
+
+    def __init__(self, settings: WorkerSettings, slot: str, torch_device: str, worker_id: str) -> None:
+        self._settings = settings
+        self._slot = slot
+        self._torch_device = torch_device
+        self._id = worker_id
+        self._supervisor = Supervisor()
+        self._stores: Stores
+        self._engine: Any
+        self._hints = Hints(settings.redis)
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        self._supervisor.beat_for_ever()
+        try:
+            self._stores = Stores.on(
+                Stores.open(self._settings).database, lease=int(self._settings.lease_seconds * 1000)
+            )
+            self._engine = self._load()
+            self._register()
+        except ModelError as error:
+            return self._give_up(error, exits.MODEL_UNUSABLE)
+        except EmbedmillError as error:
+            return self._give_up(error, exits.STORAGE_AWAY)
+        try:
+            return self._consume()
+        finally:
+            self._leave()
+
+    def _load(self) -> Any:
+        from worker.engine.checkpoint import resolve
+        from worker.engine.engine import Engine  # imports torch, after the device was pinned
+
+        checkpoint = resolve(self._settings.model, self._settings.revision)
+        engine = Engine(checkpoint, self._torch_device, self._settings.dtype, self._settings.token_budget)
+        engine.warm()
+        return engine
+
+    def _register(self) -> None:
+        card = self._engine.card
+        self._stores.workers.register(card, self._id, socket.gethostname(), os.getpid(), self._slot)
+        self._supervisor.tell(ready=True)
+        threading.Thread(target=self._keep_leases, name="heartbeat", daemon=True).start()
+        logger.info(
+            "serving %s at %s on %s in %s, width %d",
+            card.name,
+            card.revision[:12],
+            self._slot,
+            card.precision,
+            card.width,
+        )
+
+    def _consume(self) -> int:
+        from celery.signals import worker_shutting_down
+
+        from worker import tasks
+        from worker.app import app
+
+        card = self._engine.card
+        options = dict(app.conf.broker_transport_options)
+        options |= {"queue_order_strategy": STRATEGY, "polling_interval": _BRPOP_TIMEOUT}
+        app.conf.broker_transport_options = options
+        tasks.embedding = Embedding(
+            self._stores, self._engine, self._id, self._hints.publish, self._send_next, self._end_broken
+        )
+        worker_shutting_down.connect(self._on_stop, weak=False)
+        worker = app.Worker(
+            pool="threads",
+            concurrency=TASK_THREADS,
+            queues=[queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)],
+            hostname=f"{self._slot.replace(':', '')}-{self._id[-6:]}@{socket.gethostname()}",
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+            loglevel=self._settings.log_level,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+
+    def _keep_leases(self) -> None:
+        """Extend leases while the engine works; a stalled one ends this process, so that its chunks go elsewhere."""
+        while True:
+            time.sleep(min(HEARTBEAT, self._settings.lease_seconds / 4))
+            if time.monotonic() - self._engine.progress > STALL:
+                logger.error("the engine has made no progress for %.0f s: ending this process", STALL)
+                os._exit(exits.STALLED)
+            try:
+                self._stores.leases.heartbeat(self._id)
+            except ServerError as error:
+                logger.warning("heartbeat failed: %s", error)
+
+    def _send_next(self) -> None:
+        from worker.app import send
+
+        try:
+            dispatch_next(self._stores.chunks, send, self._engine.card.name, self._engine.card.id)
+        except (QueueUnavailable, ServerError) as error:
+            logger.warning("could not send the next chunks, the reconciler will: %s", error)
+
+    def _on_stop(self, **_: Any) -> None:
+        """Let running chunks finish for a while; then the engine refuses, and each task gives its lease back."""
+        logger.info("stopping: running chunks get %.0f s", self._settings.stop_grace)
+        timer = threading.Timer(self._settings.stop_grace, self._engine.stop)
+        timer.daemon = True
+        timer.start()
+
+    def _end_broken(self) -> None:
+        self._leave()
+        os._exit(exits.DEVICE_FAILED)
+
+    def _leave(self) -> None:
+        try:
+            self._stores.leases.release_worker(self._id)
+            self._stores.workers.leave(self._id)
+        except ServerError as error:
+            logger.warning("could not sign off, the leases run out by themselves: %s", error)
+
+    def _give_up(self, error: EmbedmillError, code: int) -> int:
+        logger.error("%s", error)
+        self._supervisor.tell(error=str(error), code=error.code)
+        return code
+
+
+def main() -> None:
+    """Run the process that the supervisor described in the environment and the arguments: slot, device, id."""
+    die_with_parent()
+    # Running as root in a container is the operator's choice; JSON alone is accepted, so it opens no door.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+    slot, torch_device, worker_id = (*sys.argv[1:], "cpu", "cpu", new_id())[:3]
+    settings = WorkerSettings.load()
+    logs.configure(settings.log_level)
+    sys.exit(Process(settings, slot, torch_device, worker_id).run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Settings that only workers need, on top of the shared ones; the same names and the same order of precedence."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from storage.contract.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """What a worker needs to know.
+
+    Args:
+        revision: Commit hash of a hub model. Default: what the hub calls its newest, pinned from then on.
+        dtype: What is computed in. `auto`: float32 on a CPU, bfloat16 on a GPU.
+        devices: `auto` (all GPUs, else the CPU), `all`, `cpu`, or a list such as `cuda:0,cuda:1`.
+        token_budget: Most tokens of a batch, padding included. Default: by device.
+        stop_grace: Seconds that running chunks get to finish when a worker is stopped.
+        lease_seconds: How long a silent worker keeps its chunks.
+        health_port: Port of `/healthz` and `/readyz`; None: none.
+        health_host: Address they listen on.
+        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+    """
+
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    devices: str = "auto"
+    token_budget: int | None = Field(default=None, ge=16)
+    stop_grace: float = Field(default=20.0, ge=0)
+    lease_seconds: float = Field(default=60.0, ge=1)
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    health_host: str = "127.0.0.1"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,0 +1,106 @@
+"""Starts one pinned worker process per slot and a reconciler, keeps them alive, and stops them in order.
+
+Never imports torch: a device's trouble cannot reach this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from storage.contract.errors import EmbedmillError, ServerError
+from storage.contract.models import model_name
+from storage.stores import Stores
+from worker.child import Child
+from worker.devices import Slot
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: Pause between two looks at the children, in seconds.
+_TICK = 0.1
+
+#: Beyond the grace that running chunks get, a stopping process has so many seconds to give its leases back.
+_LAST_WORDS = 10.0
+
+
+class Supervisor:
+    """Keeps the processes of one worker machine alive.
+
+    Args:
+        settings: What to serve; handed to the children through their environment.
+        slots: What to pin one process each to.
+    """
+
+    def __init__(self, settings: WorkerSettings, slots: list[Slot]) -> None:
+        self._settings = settings
+        self._stores = Stores.open(settings)
+        self._stopped = threading.Event()
+        shared = _environment(settings)
+        self.workers = [
+            Child(f"worker on {slot.name}", _worker_command(slot), shared | slot.environment, self._release)
+            for slot in slots
+        ]
+        self._reconciler = Child("reconciler", lambda _: ["-m", "worker.reconciler"], shared, lambda *_: None)
+
+    def run(self) -> None:
+        """Keep the children alive until `stop` is called, then stop them in order."""
+        children = [*self.workers, self._reconciler]
+        try:
+            while not self._stopped.wait(_TICK):
+                for child in children:
+                    child.tend()
+        finally:
+            self._stop(children)
+
+    def stop(self) -> None:
+        """Ask the supervisor to stop; may be called from a signal handler."""
+        self._stopped.set()
+
+    def readiness(self) -> tuple[bool, dict[str, str]]:
+        """Return whether this machine can serve now, and each part's state in words, for `/readyz`."""
+        parts = {child.name: "ready" if child.ready else child.error or "starting" for child in self.workers}
+        try:
+            self._stores.database.check_schema()
+            parts["storage"] = "ready"
+        except EmbedmillError as error:
+            parts["storage"] = error.message
+        ready = parts["storage"] == "ready" and any(child.ready for child in self.workers)
+        return ready, parts
+
+    def _stop(self, children: list[Child]) -> None:
+        for child in children:
+            child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.stop_grace + _LAST_WORDS
+        while any(child.pid for child in children):
+            if time.monotonic() > deadline:
+                for child in children:
+                    child.signal(signal.SIGKILL)
+            for child in children:
+                child.tend(stopping=True)
+            time.sleep(_TICK / 2)
+
+    def _release(self, worker_id: str, died: bool) -> None:
+        """Give back at once what a dead process held, instead of waiting for its leases to run out."""
+        try:
+            released = self._stores.leases.release_worker(worker_id, died)
+            self._stores.workers.leave(worker_id)
+            if released:
+                logger.warning("gave back %d chunks of a worker process that died", released)
+        except ServerError as error:
+            logger.warning("could not give back a dead worker's chunks, their leases run out: %s", error)
+
+
+def _worker_command(slot: Slot) -> Callable[[str], list[str]]:
+    return lambda worker_id: ["-m", "worker.process", slot.name, slot.torch_device, worker_id]
+
+
+def _environment(settings: WorkerSettings) -> dict[str, str]:
+    """Return the settings as the variables from which a child reads the same settings again."""
+    given = settings.model_dump(exclude_none=True, exclude={"health_port", "health_host"})
+    variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
+    # Tokenizing is parallel by task threads; a second pool of threads under it would fight for the same cores.
+    return variables | {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
