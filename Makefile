@@ -10,7 +10,7 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 # Vectors depend on torch's version: it moves only when somebody changes this line, measures again and runs `make lock`.
 HOLD := torch==2.13.0
-PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check $(if $(CI),--quiet) $(PIP_ARGS)
+PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet $(PIP_ARGS)
 
 # Prints the first Python of a version we support that can run a statement; a name on the PATH alone proves nothing.
 define FIND_PYTHON

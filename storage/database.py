@@ -49,7 +49,7 @@ _PG_CONFLICT = {"40001", "40P01", "55P03"}
 _CONFLICT_TRIES = 4
 
 
-class now_ms(GenericFunction[int]):  # noqa: N801 - it is written as SQL functions are
+class now_ms(GenericFunction[int]):
     """Milliseconds since 1970 on the database's clock, at this very moment."""
 
     type = BigInteger()

@@ -1,4 +1,4 @@
-"""Fills the free window of a model's queues: marks chunks as sent, then has them sent; whoever passes by may call it."""
+"""Fills the free window of a model's queues: marks chunks as sent, then has them sent; anybody may call it."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ class Page:
 
     @property
     def truncated(self) -> NDArray[np.bool_]:
-        """Which items were cut, shape (size,)."""
-        return self.lengths > self.tokens
+        """Which items were cut and read all the same, shape (size,)."""
+        return (self.lengths > self.tokens) & (self.tokens > 0)
 
     def matrix(self) -> NDArray[np.floating] | None:
         """Return the vectors as a read-only matrix of shape (size, width), or None before there are any."""

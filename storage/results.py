@@ -43,7 +43,7 @@ class ChunkResult:
 
     def __post_init__(self) -> None:
         size = len(self.matrix)
-        finite = np.isfinite(self.matrix.astype(vectors.DTYPES[self.dtype])).all(axis=1)
+        finite = np.isfinite(vectors.cast(self.matrix, self.dtype)).all(axis=1)
         failed = np.zeros(size, dtype=bool)
         failed[list(self.errors)] = True
         if not (len(self.tokens) == len(self.lengths) == size and np.array_equal(finite, ~failed)):

@@ -6,7 +6,7 @@ databases write a whole row again when one of its columns changes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -38,7 +38,12 @@ class Row(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {int: BigInteger, bytes: LargeBinary, dict[str, Any]: JSON(none_as_null=True), str: Text}
+    type_annotation_map: ClassVar[Any] = {
+        int: BigInteger,
+        bytes: LargeBinary,
+        dict[str, Any]: JSON(none_as_null=True),
+        str: Text,
+    }
 
 
 class ModelRow(Row):

@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
+def cast(matrix: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
+    """Return a matrix as the numbers that are kept; what is too large for float16 becomes infinite.
+
+    Args:
+        matrix: Any shape and float type.
+        dtype: `float32` or `float16`.
+    """
+    with np.errstate(over="ignore"):
+        return matrix.astype(DTYPES[dtype], copy=False)
+
+
 def to_bytes(matrix: NDArray[np.floating], dtype: str) -> bytes:
     """Return the bytes of a matrix.
 
@@ -17,7 +28,7 @@ def to_bytes(matrix: NDArray[np.floating], dtype: str) -> bytes:
         matrix: Shape (items, width); any float type and memory order.
         dtype: `float32` or `float16`: what is kept.
     """
-    return np.ascontiguousarray(matrix, dtype=DTYPES[dtype]).tobytes()
+    return np.ascontiguousarray(cast(matrix, dtype)).tobytes()
 
 
 def from_bytes(blob: bytes, width: int, dtype: str) -> NDArray[np.floating]:

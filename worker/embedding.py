@@ -206,8 +206,9 @@ def _result(chunk: ChunkInput, places: list[int], embedded: EmbeddedLike, own: s
     for row, error in embedded.errors.items():
         if own.start <= row < own.stop:
             errors[places[row - own.start]] = error
-    overflowing = set(np.flatnonzero(~np.isfinite(matrix.astype(vectors.DTYPES[dtype])).all(axis=1)).tolist())
-    for place in overflowing - set(errors):
+    matrix = vectors.cast(matrix, dtype)
+    overflowing = np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist()
+    for place in set(overflowing) - set(errors):
         errors[place] = ItemError("bad_vector", f"The vector does not fit into {dtype}.")
     matrix[list(errors)] = np.nan
     return ChunkResult(matrix, dtype, tokens, lengths, errors)

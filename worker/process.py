@@ -106,9 +106,8 @@ class Process:
         options = dict(app.conf.broker_transport_options)
         options |= {"queue_order_strategy": STRATEGY, "polling_interval": _BRPOP_TIMEOUT}
         app.conf.broker_transport_options = options
-        tasks.embedding = Embedding(
-            self._stores, self._engine, self._id, self._hints.publish, self._send_next, self._end_broken
-        )
+        tell, send_next, broken = self._hints.publish, self._send_next, self._end_broken
+        tasks.serve(Embedding(self._stores, self._engine, self._id, tell, send_next, broken))
         worker_shutting_down.connect(self._on_stop, weak=False)
         worker = app.Worker(
             pool="threads",

@@ -9,13 +9,18 @@ from storage.contract.messages import Pointer
 from worker.app import app
 from worker.embedding import Embedding
 
-#: Set by the process that consumes, once its engine is warm; a task never runs before.
-embedding: Embedding
+_embedding: Embedding | None = None
+
+
+def serve(embedding: Embedding) -> None:
+    """Say who does the work of this process's messages; called once the engine is warm, before any is taken."""
+    global _embedding
+    _embedding = embedding
 
 
 @app.task(name=TASK_NAME)
 def embed_chunk(**message: Any) -> None:
     """Embed the chunk a message points to; a message of an unknown version is dropped, its chunk comes again."""
     pointer = Pointer.from_message(message)
-    if pointer is not None:
-        embedding.run(pointer)
+    if pointer is not None and _embedding is not None:
+        _embedding.run(pointer)

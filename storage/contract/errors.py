@@ -145,7 +145,7 @@ class ModelError(EmbedmillError):
 
 
 class ModelRefused(ModelError):
-    """Raised when a checkpoint is whole but of a kind that is not served: remote code, pickles, unknown architecture."""
+    """Raised when a checkpoint is of a kind that is not served: remote code, pickles, an unknown architecture."""
 
     code = "model_refused"
 

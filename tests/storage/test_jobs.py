@@ -1,0 +1,240 @@
+"""The store of jobs, over both databases."""
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from storage.contract.errors import InvalidOption, UnknownJob, WrongState
+from storage.contract.ids import new_id
+from storage.contract.models import Priority
+from storage.contract.states import JobState
+from storage.database import Database, now_ms
+from storage.stores import Stores
+from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
+from tests.storage.builders import CARD, MODEL, accept, chunk, chunk_row, chunk_states, claim, finish, serve, submit
+
+ROWS = (ChunkRow, InputRow, ResultRow, JobRow)
+
+
+def count_rows(database: Database) -> list[int]:
+    with database.read() as connection:
+        return [connection.execute(select(func.count()).select_from(row)).scalar_one() for row in ROWS]
+
+
+def test_a_sealed_job_is_kept_as_it_was_submitted(stores: Stores) -> None:
+    serve(stores)
+    job_id = submit(stores, 3, priority=Priority.URGENT, revision="5f1c0de", payload="c0ffee", key="monday")
+    job = stores.jobs.get(job_id)
+    assert (job.id, job.state, job.model, job.model_id) == (job_id, JobState.QUEUED, MODEL, CARD.id)
+    assert (job.revision, job.priority, job.total, job.generation) == ("5f1c0de", Priority.URGENT, 6, 0)
+    assert (job.payload_hash, job.has_ids) == ("c0ffee", False)
+    assert job.options["pooling"] is None and job.options["layer"] == -1
+
+
+def test_states_are_stored_as_their_own_words(stores: Stores, database: Database) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    with database.read() as connection:
+        of_job = {"job": job_id}
+        assert connection.execute(text("SELECT state FROM jobs WHERE id = :job"), of_job).scalar() == "queued"
+        assert connection.execute(text("SELECT state FROM chunks WHERE job_id = :job"), of_job).scalar() == "pending"
+        assert connection.execute(text("SELECT priority FROM jobs WHERE id = :job"), of_job).scalar() == 0
+
+
+def test_a_job_that_does_not_exist_is_unknown(stores: Stores) -> None:
+    missing = new_id()
+    for ask in (stores.jobs.get, stores.jobs.cancel, stores.jobs.delete, stores.jobs.retry_failed, stores.statuses.get):
+        with pytest.raises(UnknownJob, match=missing):
+            ask(missing)
+
+
+def test_jobs_are_listed_newest_first_in_pages_and_only_once_sealed(stores: Stores) -> None:
+    serve(stores)
+    first, second, third = (submit(stores) for _ in range(3))
+    accept(stores)
+    assert stores.jobs.list_ids() == [third, second, first]
+    assert stores.jobs.list_ids(limit=2) == [third, second]
+    assert stores.jobs.list_ids(limit=2, before=second) == [first]
+
+
+def test_a_sealed_job_cannot_be_sealed_again(stores: Stores) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    with pytest.raises(WrongState, match="takes no more texts"):
+        stores.jobs.seal(job_id, 99, 9)
+    assert stores.jobs.get(job_id).total == 2
+
+
+def test_an_idempotency_key_belongs_to_one_job(stores: Stores) -> None:
+    serve(stores)
+    first = submit(stores, key="monday", payload="aa")
+    late = accept(stores)
+    assert stores.jobs.seal(late, 2, 1, "aa", "monday") is False
+    assert stores.jobs.get(late).state == JobState.ACCEPTING
+    found = stores.jobs.find_by_key("monday")
+    assert found is not None and found.id == first
+    assert stores.jobs.find_by_key("tuesday") is None
+
+
+def test_jobs_without_an_idempotency_key_do_not_get_in_each_others_way(stores: Stores) -> None:
+    serve(stores)
+    assert submit(stores) != submit(stores)
+
+
+def test_the_key_of_a_deleted_job_is_free_again(stores: Stores) -> None:
+    worker = serve(stores)
+    first = submit(stores, key="monday")
+    finish(stores, first, 1, worker)
+    stores.jobs.delete(first)
+    second = submit(stores, key="monday")
+    found = stores.jobs.find_by_key("monday")
+    assert found is not None and found.id == second
+
+
+def test_cancel_settles_what_has_no_outcome_and_keeps_what_has(stores: Stores, database: Database) -> None:
+    # Given a job with a chunk done, one leased, one sent and one pending
+    worker = serve(stores)
+    job_id = submit(stores, 4)
+    finish(stores, job_id, 1, worker)
+    claim(stores, job_id, 1, worker)
+    stores.chunks.dispatch(CARD.id, Priority.BULK, most=1)
+    assert chunk_states(database, job_id) == ["done", "leased", "dispatched", "pending"]
+    # When it is cancelled
+    assert stores.jobs.cancel(job_id) is True
+    # Then only what was done stays
+    assert chunk_states(database, job_id) == ["done", "cancelled", "cancelled", "cancelled"]
+    assert chunk_row(database, job_id, 1).lease_owner is None
+    assert stores.jobs.get(job_id).state == JobState.CANCELLED
+    # And to cancel it again changes nothing
+    assert stores.jobs.cancel(job_id) is False
+
+
+def test_a_completed_job_and_one_being_submitted_cannot_be_cancelled(stores: Stores) -> None:
+    worker = serve(stores)
+    done = submit(stores)
+    finish(stores, done, 1, worker)
+    for job_id, state in ((done, "completed"), (accept(stores), "accepting")):
+        with pytest.raises(WrongState, match=f"is {state} and cannot be cancelled"):
+            stores.jobs.cancel(job_id)
+        assert stores.jobs.get(job_id).state == state
+
+
+def test_a_failed_job_says_why_and_keeps_what_it_has(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    finish(stores, job_id, 1, worker)
+    stores.jobs.fail(job_id, InvalidOption("dimensions is 9, but mill/grain-small has 4."))
+    status = stores.statuses.get(job_id)
+    assert status.state == "failed" and status.finished_at is not None
+    assert status.error == {"code": "invalid_option", "message": "dimensions is 9, but mill/grain-small has 4."}
+    assert chunk_states(database, job_id) == ["done", "cancelled"]
+
+
+def test_to_fail_a_job_that_has_ended_changes_nothing(stores: Stores) -> None:
+    worker = serve(stores)
+    job_id = submit(stores)
+    finish(stores, job_id, 1, worker)
+    stores.jobs.fail(job_id, InvalidOption("too late"))
+    assert stores.jobs.get(job_id).state == JobState.COMPLETED
+    assert stores.statuses.get(job_id).error is None
+
+
+def test_retry_sends_only_chunks_with_failed_items_round_again(stores: Stores, database: Database) -> None:
+    # Given a completed job whose second chunk has a failed item, and has crashed a worker
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    finish(stores, job_id, 1, worker)
+    (first_try,) = claim(stores, job_id, 1, worker)
+    stores.leases.release_worker(worker, died=True)
+    (held,) = claim(stores, job_id, 1, worker)
+    from tests.storage.builders import result
+
+    stores.leases.commit([(held, result(failed=[1]))])
+    # When it is retried
+    assert stores.jobs.retry_failed(job_id) == 1
+    # Then only that chunk is pending, its old crash forgotten and its token kept
+    job = stores.jobs.get(job_id)
+    assert (job.state, job.generation) == (JobState.QUEUED, 1)
+    assert chunk_states(database, job_id) == ["done", "pending"]
+    row = chunk_row(database, job_id, 1)
+    assert (row.crashes, row.failed, row.token) == (0, 0, 2)
+    assert first_try.token == 1
+    # And a second retry is refused, since the job is no longer completed
+    with pytest.raises(WrongState, match="is queued"):
+        stores.jobs.retry_failed(job_id)
+
+
+def test_retry_leaves_a_job_whose_items_are_only_invalid_as_it_was(stores: Stores) -> None:
+    from storage.outcomes import ItemError
+    from tests.storage.builders import result
+
+    worker = serve(stores)
+    job_id = submit(stores, [chunk(0, ("wheat", ""), invalid={1: ItemError("invalid_item", "empty")})])
+    (held,) = claim(stores, job_id, 0, worker)
+    stores.leases.commit([(held, result(failed=[1]))])
+    assert stores.jobs.retry_failed(job_id) == 0
+    job = stores.jobs.get(job_id)
+    assert (job.state, job.generation) == (JobState.COMPLETED, 0)
+
+
+def test_delete_removes_every_row_of_a_job_and_no_row_of_another(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    kept = submit(stores, 2)
+    gone = submit(stores, 70)  # more chunks than one step deletes
+    finish(stores, gone, 70, worker)
+    stores.jobs.delete(gone)
+    assert count_rows(database) == [2, 2, 0, 1]
+    assert stores.jobs.list_ids() == [kept]
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(gone)
+
+
+def test_a_job_at_work_cannot_be_deleted(stores: Stores, database: Database) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    with pytest.raises(WrongState, match="Cancel it first"):
+        stores.jobs.delete(job_id)
+    assert count_rows(database) == [1, 1, 0, 1]
+
+
+def test_discard_removes_an_unsealed_job_and_never_a_sealed_one(stores: Stores, database: Database) -> None:
+    serve(stores)
+    unsealed, sealed = accept(stores, 2), submit(stores)
+    stores.jobs.discard(unsealed)
+    stores.jobs.discard(sealed)
+    assert count_rows(database) == [1, 1, 0, 1]
+    assert stores.jobs.list_ids() == [sealed]
+
+
+def test_purge_takes_up_a_deletion_that_was_cut_off(stores: Stores, database: Database) -> None:
+    # Given a job that was marked as deleted by a process that died then
+    worker = serve(stores)
+    job_id = submit(stores)
+    finish(stores, job_id, 1, worker)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(deleted_at=now_ms()))
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(job_id)
+    # When the reconciler looks
+    assert stores.jobs.to_purge(abandoned_after=60_000) == [job_id]
+    stores.jobs.purge(job_id)
+    # Then nothing is left
+    assert count_rows(database) == [0, 0, 0, 0]
+
+
+def test_purge_leaves_a_job_alone_that_is_not_marked(stores: Stores, database: Database) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    stores.jobs.purge(job_id)
+    assert count_rows(database) == [1, 1, 0, 1]
+
+
+def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database: Database) -> None:
+    serve(stores)
+    silent, busy, sealed = accept(stores), accept(stores), submit(stores)
+    with database.write() as connection:
+        long_ago = update(JobRow).where(JobRow.id.in_([silent, busy, sealed])).values(touched_at=now_ms() - 100_000)
+        connection.execute(long_ago)
+    stores.chunks.append(busy, [chunk(1)])
+    assert stores.jobs.to_purge(abandoned_after=60_000) == [silent]
+    with pytest.raises(WrongState):
+        stores.jobs.seal(silent, 2, 1)

@@ -1,0 +1,82 @@
+"""An engine with state instead of a model: a text's vector is a hash of it, and it can be told to misbehave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.contract.errors import ServerError
+from storage.contract.models import ModelCard
+from storage.contract.options import JobOptions
+from storage.outcomes import ItemError
+
+WIDTH = 8
+
+CARD = ModelCard("acme/hash-8", "rev-1", "float32", WIDTH, 512, 2, "mean", True, {"query": "query: "})
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What came of texts."""
+
+    vectors: NDArray[np.float32]
+    tokens: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    errors: dict[int, ItemError] = field(default_factory=dict)
+
+
+class Trouble(ServerError):
+    """Raised by the engine when it was told to."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__("told to misbehave")
+        self.code = code  # type: ignore[misc]
+
+
+def vector_of(text: str) -> NDArray[np.float32]:
+    """Return the vector of a text: unit length, the same on every machine."""
+    raw = np.frombuffer(blake2b(text.encode(), digest_size=WIDTH * 4).digest(), dtype="<u4")
+    vector = raw.astype(np.float64) / 2**32 - 0.5
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class HashEngine:
+    """Embeds by hashing; one token a character, read up to the job's limit.
+
+    Args:
+        failing: Texts that get an error of their own while they are in this set.
+        trouble: Raised by the next call, then forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.card = CARD
+        self.calls: list[list[str]] = []
+        self.failing: set[str] = set()
+        self.trouble: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def embed(self, texts: Sequence[str], options: JobOptions, urgent: bool = False) -> Embedded:
+        """Embed texts, once the gate is open."""
+        self.entered.set()
+        assert self.gate.wait(30)
+        self.calls.append(list(texts))
+        if self.trouble is not None:
+            trouble, self.trouble = self.trouble, None
+            raise trouble
+        width = options.dimensions or WIDTH
+        matrix = np.full((len(texts), width), np.nan, dtype=np.float32)
+        errors: dict[int, ItemError] = {}
+        for i, text in enumerate(texts):
+            if text in self.failing:
+                errors[i] = ItemError("encoder_failed", "told to fail")
+            else:
+                matrix[i] = vector_of(text)[:width]
+        lengths = np.array([len(text) for text in texts], dtype=np.int32)
+        return Embedded(matrix, np.minimum(lengths, options.max_length or 512), lengths, errors)

@@ -1,0 +1,111 @@
+"""Children of the supervisor: real processes that really die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from worker import child as child_module
+from worker.child import Child
+
+READY = "from worker.parent import Supervisor; s = Supervisor(); s.tell(ready=True); "
+
+
+class Nursery:
+    """Starts children and ends them all at the end of a test."""
+
+    def __init__(self) -> None:
+        self.children: list[Child] = []
+        self.deaths: list[tuple[str, bool]] = []
+
+    def start(self, program: str) -> Child:
+        child = Child("child", lambda _: ["-c", program], {}, lambda id_, died: self.deaths.append((id_, died)))
+        self.children.append(child)
+        child.tend()
+        return child
+
+    def tend_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come true within 30 s"
+            for child in self.children:
+                child.tend()
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    for child in nursery.children:
+        child.signal(signal.SIGKILL)
+        while child.pid is not None:
+            child.tend(stopping=True)
+
+
+def test_a_child_that_is_killed_is_started_again_under_a_new_id(nursery: Nursery) -> None:
+    # Given a ready child
+    child = nursery.start(READY + "s.beat_for_ever(); import time; time.sleep(60)")
+    nursery.tend_until(lambda: child.ready)
+    first = child.pid
+    # When it is killed
+    child.signal(signal.SIGKILL)
+    # Then its death is told once, and another one becomes ready
+    nursery.tend_until(lambda: child.pid not in (first, None) and child.ready)
+    assert [died for _, died in nursery.deaths] == [True]
+
+
+def test_a_child_that_says_why_it_gives_up_is_heard(nursery: Nursery) -> None:
+    child = nursery.start(
+        "from worker.parent import Supervisor; import sys; Supervisor().tell(error='no such model'); sys.exit(78)"
+    )
+    nursery.tend_until(lambda: child.error is not None)
+    assert child.error == "no such model"
+
+
+def test_a_child_that_hangs_is_killed(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a child that has become ready and then shows no sign of life
+    monkeypatch.setattr(child_module, "SILENCE", 1.0)
+    child = nursery.start(READY + "import time; time.sleep(60)")
+    nursery.tend_until(lambda: child.ready)
+    hanging = child.pid
+    # Then it is killed and replaced
+    nursery.tend_until(lambda: child.pid not in (hanging, None))
+    assert nursery.deaths[0][1] is True
+
+
+def test_a_child_dies_with_its_parent() -> None:
+    # Given a parent whose child asked to die with it
+    reader, writer = os.pipe()
+    program = (
+        "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '60']);"
+        f"time.sleep(1); import os; os.write({writer}, str(p.pid).encode()); time.sleep(60)"
+    )
+    import subprocess
+    import sys
+
+    parent = subprocess.Popen([sys.executable, "-c", program], pass_fds=(writer,))
+    os.close(writer)
+    orphan = int(os.read(reader, 100))
+    os.close(reader)
+    assert _alive(orphan)
+    # When the parent is killed
+    parent.kill()
+    parent.wait(10)
+    # Then the child is gone too
+    deadline = time.monotonic() + 10
+    while _alive(orphan) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(orphan)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,151 @@
+"""The reconciler's duties, over both databases and a real Redis-protocol server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import redis
+
+from storage.chunks import NewChunk
+from storage.contract.broker import KEY_PREFIX
+from storage.contract.errors import QueueUnavailable
+from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
+from storage.contract.models import Priority, queue_name
+from storage.contract.options import JobOptions
+from storage.leases import LeaseStore
+from storage.stores import Stores
+from tests.worker.engines import CARD
+from worker import reconciler
+from worker.reconciler import Reconciler
+
+QUEUE = f"{KEY_PREFIX}{queue_name(CARD.name, CARD.id, Priority.BULK)}"
+
+
+class Outbox:
+    """What was sent to Redis; it can be down."""
+
+    def __init__(self) -> None:
+        self.sent: list[Pointer] = []
+        self.down = False
+
+    def send(self, pointers: Sequence[Pointer], queue: str) -> None:
+        if self.down:
+            raise QueueUnavailable("down")
+        self.sent += pointers
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox()
+
+
+@pytest.fixture
+def sweeper(stores: Stores, redis_server: str, outbox: Outbox) -> Reconciler:
+    stores.workers.register(CARD, new_id(), "here", 1, "cpu")
+    return Reconciler(stores, redis_server, outbox.send)
+
+
+def submitted(stores: Stores, *texts: str) -> str:
+    job_id = new_id()
+    stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
+    chunks = [NewChunk(i, i, [text.encode()], 3, None, {}) for i, text in enumerate(texts)]
+    stores.chunks.append(job_id, chunks)
+    stores.jobs.seal(job_id, len(texts), len(texts))
+    return job_id
+
+
+def test_pending_chunks_are_sent_as_far_as_the_window_goes(stores: Stores, sweeper: Reconciler, outbox: Outbox) -> None:
+    job_id = submitted(stores, *"abcdefgh")
+    sweeper.sweep()
+    assert outbox.sent == [Pointer(job_id, number) for number in range(4)]
+    sweeper.sweep()
+    assert len(outbox.sent) == 4
+
+
+def test_what_could_not_be_sent_is_sent_later(stores: Stores, sweeper: Reconciler, outbox: Outbox) -> None:
+    job_id = submitted(stores, "a")
+    outbox.down = True
+    sweeper.sweep()
+    outbox.down = False
+    sweeper.sweep()
+    assert outbox.sent == [Pointer(job_id, 0)]
+
+
+def test_a_silent_workers_chunk_is_sent_again(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a chunk whose lease is over
+    job_id = submitted(stores, "a")
+    assert LeaseStore(stores.database, lease=0).claim(Pointer(job_id, 0), new_id(), CARD.id, 0)
+    # When the reconciler sweeps
+    sweeper.sweep()
+    # Then it is sent again
+    assert outbox.sent == [Pointer(job_id, 0)]
+
+
+def test_messages_that_vanished_from_redis_are_sent_again(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a message that was sent and is not in Redis
+    job_id = submitted(stores, "a")
+    sweeper.sweep()
+    assert len(outbox.sent) == 1
+    # When it has been out for longer than a worker needs to claim it
+    monkeypatch.setattr(reconciler, "LOST_WHEN_EMPTY", -1)
+    sweeper.sweep()
+    # Then it is sent again
+    assert outbox.sent == [Pointer(job_id, 0)] * 2
+
+
+def test_messages_that_wait_in_redis_are_left_alone(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(stores, "a")
+    sweeper.sweep()
+    client = redis.Redis.from_url(redis_server)
+    client.lpush(QUEUE, "still here")
+    monkeypatch.setattr(reconciler, "LOST_WHEN_EMPTY", -1)
+    try:
+        sweeper.sweep()
+    finally:
+        client.delete(QUEUE)
+        client.close()
+    assert len(outbox.sent) == 1
+
+
+def test_messages_not_answered_for_long_are_sent_again_whatever_redis_says(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(stores, "a")
+    sweeper.sweep()
+    monkeypatch.setattr(reconciler, "LOST_AFTER", -1)
+    sweeper.sweep()
+    assert len(outbox.sent) == 2
+
+
+def test_abandoned_submissions_are_purged(
+    stores: Stores, sweeper: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a submission whose producer died before sealing it
+    job_id = new_id()
+    stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
+    stores.chunks.append(job_id, [NewChunk(0, 0, [b"a"], 3, None, {})])
+    # When it has been silent for long
+    monkeypatch.setattr(reconciler, "ABANDONED_AFTER", -1)
+    sweeper.sweep()
+    # Then no row of it is left
+    assert list(stores.results.pages(job_id)) == []
+
+
+def test_one_duty_that_fails_does_not_keep_the_others_from_their_turn(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: LeaseStore) -> int:
+        raise QueueUnavailable("this duty fails")
+
+    monkeypatch.setattr(LeaseStore, "release_expired", fail)
+    submitted(stores, "a")
+    sweeper.sweep()
+    assert len(outbox.sent) == 1
