@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from storage.contract.models import DEFAULT_MODEL
 from worker.engine.source import locate
 
+_END_TIMEOUT = 20.0
+
 
 class Reference:
     """The default model in sentence-transformers, everything at its defaults.
@@ -38,6 +40,9 @@ class Reference:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+        self._connection.close()  # which it takes for the end
+        self._process.join(_END_TIMEOUT)
         self._process.kill()
         self._process.join()
 
@@ -69,14 +74,19 @@ class Reference:
 
 
 def _serve(connection: Connection, folder: str) -> None:
-    """Answer questions until killed."""
+    """Answer questions until the other side hangs up."""
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     model = SentenceTransformer(folder)
     connection.send({"device": str(model.device), "threads": torch.get_num_threads()})
     while True:
-        question, texts = connection.recv()
+        try:
+            question, texts = connection.recv()
+        except EOFError:
+            return
         if question == "encode":
             start = time.perf_counter()
             vectors = model.encode(texts)

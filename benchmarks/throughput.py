@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -39,7 +38,13 @@ _GOAL = 1.5
 #: Tokens of an English word, roughly; only decides how many texts make a set.
 _TOKENS_PER_WORD = 1.25
 
-console = Console(highlight=False)
+#: A round is measured again when anybody else took more of the processor meanwhile, in cores.
+_QUIET = 0.15
+
+#: Rounds measured at most, in times of those asked for; of too few quiet ones the quietest are taken.
+_PATIENCE = 4
+
+console = Console(highlight=False, width=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,11 @@ class Round:
     ours: tuple[Run, Run]
     theirs: tuple[Run, Run]
     difference: float
+
+    @property
+    def others(self) -> float:
+        """The greatest share of the processor that others took in one of its runs, in cores."""
+        return max(run.others for run in (*self.ours, *self.theirs))
 
     @property
     def speedup(self) -> float:
@@ -105,9 +115,7 @@ class Bench:
             raise SystemExit(
                 f"{status.succeeded} of {len(texts)} vectors, {status.tokens} of {tokens} tokens: no result."
             )
-        vectors = job.vectors()
-        job.delete()
-        return Run(seconds, tokens, max(0.0, others)), vectors
+        return Run(seconds, tokens, max(0.0, others)), job.vectors()
 
     def _theirs(self, texts: list[str], tokens: int) -> tuple[Run, NDArray[np.float32]]:
         busy, own = busy_seconds(), cpu_seconds(self._reference.pid)
@@ -137,13 +145,13 @@ def main() -> None:
     found: dict[str, list[Round]] = {}
     with own_stack() as stack, Client(data_dir=stack.data_dir) as client, Reference() as reference:
         bench = Bench(stack, client, reference)
-        about = {"ours_threads": _torch_threads(stack), "theirs": reference.description}
+        torch = reference.description
         for name in asked.lengths:
             found[name] = _measure(bench, source, name, LENGTHS[name], asked)
     figures = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe(),
-        **about,
+        "torch": torch,
         "texts": "a csv file's sentences" if asked.csv else "examples/sentences.jsonl",
         "tolerance": _TOLERANCE,
         "lengths": {name: _summary(rounds) for name, rounds in found.items()},
@@ -156,17 +164,17 @@ def main() -> None:
 def _measure(bench: Bench, source: TextSource, name: str, lengths: Lengths, asked: argparse.Namespace) -> list[Round]:
     count = max(1, round(asked.tokens / (2 + lengths.mean * _TOKENS_PER_WORD)))
     bench.round(source.take(lengths, count // 4 + 1), source.take(lengths, count // 4 + 1))  # warms both sides
-    rounds = []
-    for number in range(1, asked.rounds + 1):
+    rounds: list[Round] = []
+    while sum(one.others <= _QUIET for one in rounds) < asked.rounds and len(rounds) < asked.rounds * _PATIENCE:
         rounds.append(bench.round(source.take(lengths, count), source.take(lengths, count)))
-        console.print(f"{name}, round {number} of {asked.rounds}: {_line(rounds[-1])}", style="dim")
-    return rounds
+        console.print(f"{name}, round {len(rounds)}: {_line(rounds[-1])}", style="dim")
+    return sorted(rounds, key=lambda one: one.others)[: asked.rounds]
 
 
 def _line(one: Round) -> str:
     ours, theirs = ([f"{run.rate:,.0f}" for run in runs] for runs in (one.ours, one.theirs))
-    others = max(run.others for run in (*one.ours, *one.theirs))
-    return f"ours {', '.join(ours)}; theirs {', '.join(theirs)} tokens/s; x{one.speedup:.2f}; others {others:.2f} cores"
+    others = f"others {one.others:.2f} cores{', noisy' if one.others > _QUIET else ''}"
+    return f"ours {', '.join(ours)}; theirs {', '.join(theirs)} tokens/s; x{one.speedup:.2f}; {others}"
 
 
 def _summary(rounds: list[Round]) -> dict[str, Any]:
@@ -176,7 +184,7 @@ def _summary(rounds: list[Round]) -> dict[str, Any]:
         **{side: {"tokens_per_second": _spread([run.rate for run in runs])} for side, runs in sides.items()},
         "speedup": _spread(speedups),
         "largest_difference": max(one.difference for one in rounds),
-        "others_cores": _spread([run.others for runs in sides.values() for run in runs]),
+        "others_cores": _spread([one.others for one in rounds]),
         "tokens_a_run": statistics.median(run.tokens for run in sides["ours"]),
         "rounds": [asdict(one) for one in rounds],
     }
@@ -191,16 +199,16 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _show(figures: dict[str, Any]) -> None:
-    machine, theirs = figures["machine"], figures["theirs"]
+    machine, torch = figures["machine"], figures["torch"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     console.print(f"\n{machine['processor']}, {machine['cores']} cores; Python {machine['python']}; {versions}")
-    console.print(f"threads of torch: ours {figures['ours_threads']}, theirs {theirs['threads']} on {theirs['device']}")
+    console.print(f"torch on {torch['device']}, its default of {torch['threads']} threads on both sides, float32")
     table = Table(title="Tokens a second, whole path (median, least to most)", title_justify="left")
     for column in ("texts", "ours", "sentence-transformers", "ours / theirs", "difference", "others, cores"):
         table.add_column(column)
     for name, summary in figures["lengths"].items():
         rates = [_told(summary[side]["tokens_per_second"], ",.0f") for side in ("ours", "theirs")]
-        others = f"{summary['others_cores']['median']:.2f}"
+        others = f"at most {summary['others_cores']['most']:.2f}"
         difference = f"{summary['largest_difference']:.1e}"
         table.add_row(name, *rates, _told(summary["speedup"], ".2f"), difference, others)
     console.print(table)
@@ -210,13 +218,6 @@ def _show(figures: dict[str, Any]) -> None:
 
 def _told(spread: dict[str, float], form: str) -> str:
     return f"{spread['median']:{form}} ({spread['least']:{form}} to {spread['most']:{form}})"
-
-
-def _torch_threads(stack: Stack) -> int:
-    """Return how many threads torch takes in a process that is told as much as the stack's workers are."""
-    import torch
-
-    return torch.get_num_threads()
 
 
 def _arguments() -> argparse.Namespace:
@@ -230,4 +231,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

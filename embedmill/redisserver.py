@@ -85,7 +85,7 @@ class RedisServer:
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.parent", self._binary, *arguments],
+            [sys.executable, "-P", "-m", "worker.parent", self._binary, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -21,15 +21,18 @@ from producer.arguments import (
     with_input,
     with_job_options,
 )
-from producer.display import jobs_table, one_line, status_table, stderr, stdout, watching
+from producer.display import counted, jobs_table, one_line, say, show_table, status_table, watching
 from storage.contract.errors import WaitTimeout, WrongState
 from storage.contract.options import JobOptions
 from storage.contract.settings import Settings
 from storage.contract.states import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from producer.client import Client
     from producer.job import Job
+    from producer.records import Record
     from storage.statuses import JobStatus
 
 app = typer.Typer(help="Submit, poll, fetch.")
@@ -54,7 +57,7 @@ def submit(
     """Submit texts and print the job's id alone."""
     with _client(settings) as client:
         job = _submit(client, given, options)
-        stdout.print(job.id)
+        print(job.id, flush=True)
         if wait:
             _finish(_wait(job, timeout))
 
@@ -73,14 +76,13 @@ def embed(
     force: Force = False,
 ) -> None:
     """Submit, wait and write the results, in one."""
-    from producer.output import check_output
+    from producer.exports import check
 
     target = _target(output)
-    if isinstance(target, Path):
-        check_output(target, force)
+    check(target, output_format, force=force, encoding=encoding)
     with _client(settings) as client:
         job = _submit(client, given, options)
-        stderr.print(f"job {job.id}")
+        say(f"job {job.id}")
         status = _wait(job, None)
         if status.state == JobState.COMPLETED:
             _write(job, target, output_format, encoding, force, only_failed=False)
@@ -103,7 +105,7 @@ def status(
             if as_json:
                 print(json.dumps(now.to_dict()), flush=True)
             else:
-                stdout.print(status_table(now))
+                show_table(status_table(now))
             if not watch or now.is_final:
                 return
             time.sleep(_WATCH)
@@ -136,9 +138,9 @@ def jobs(
         for one in found:
             print(json.dumps(one.to_dict()))
     elif found:
-        stdout.print(jobs_table(found))
+        show_table(jobs_table(found))
     else:
-        stderr.print("There are no jobs.")
+        say("There are no jobs.")
 
 
 @app.command()
@@ -164,7 +166,7 @@ def cancel(job_id: JobId, settings: Settings) -> None:
     with _client(settings) as client:
         job = client.job(job_id)
         changed = job.cancel()
-        stderr.print(one_line(job.status()) if changed else "It was cancelled before.")
+        say(one_line(job.status()) if changed else "It was cancelled before.")
 
 
 @app.command()
@@ -174,7 +176,7 @@ def retry(job_id: JobId, settings: Settings) -> None:
     with _client(settings) as client:
         job = client.job(job_id)
         items = job.retry_failed()
-        stderr.print(f"{items:,} items are tried again." if items else "No failed item can be tried again.")
+        say(f"Trying {counted(items, 'item')} again." if items else "No failed item can be tried again.")
         _notify(job)
 
 
@@ -184,7 +186,7 @@ def delete(job_id: JobId, settings: Settings) -> None:
     """Delete a job with its texts and results."""
     with _client(settings) as client:
         client.job(job_id).delete()
-        stderr.print("Deleted.")
+        say("Deleted.")
 
 
 def _client(settings: Settings) -> Client:
@@ -198,15 +200,32 @@ def _submit(client: Client, given: dict[str, Any], options: JobOptions) -> Job:
 
     given = dict(given)
     fields = {"format": given.pop("input_format"), "text_field": given.pop("text_field"), "id_field": given["id_field"]}
-    records = read(given.pop("source"), **fields)
-    job = client.submit_records(records, with_ids=given.pop("id_field") is not None, options=options, **given)
+    records = _Read(read(given.pop("source"), **fields))
+    try:
+        job = client.submit_records(records, with_ids=given.pop("id_field") is not None, options=options, **given)
+    except KeyboardInterrupt:
+        # Behind the last text there is a moment in which the job may have been accepted already.
+        say("`embedmill jobs` tells whether it was accepted." if records.ended else "Nothing was accepted.")
+        raise
     _notify(job)
     return job
 
 
+class _Read:
+    """Records on their way into a submission, and whether that was all."""
+
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self.ended = False
+
+    def __iter__(self) -> Iterator[Record]:
+        yield from self._records
+        self.ended = True
+
+
 def _notify(job: Job) -> None:
     if job.notice:
-        stderr.print(job.notice, style="yellow", soft_wrap=True)
+        say(job.notice, style="yellow")
 
 
 def _wait(job: Job, timeout: float | None) -> JobStatus:
@@ -214,20 +233,21 @@ def _wait(job: Job, timeout: float | None) -> JobStatus:
         with watching() as show:
             return job.wait(timeout, show)
     except WaitTimeout as error:
-        stderr.print(str(error), soft_wrap=True)
+        say(f"{error.message} Come back with: embedmill wait {job.id}")
         raise typer.Exit(NOT_ALL_DONE) from error
     except KeyboardInterrupt:
-        stderr.print(f"The job goes on. Come back with: embedmill wait {job.id}", soft_wrap=True)
-        raise typer.Exit(130) from None
+        say(f"The job goes on. Come back with: embedmill wait {job.id}")
+        raise
 
 
 def _finish(status: JobStatus) -> None:
     if status.truncated:
-        stderr.print(f"{status.truncated:,} texts were cut at the model's or your limit.")
+        were = "was" if status.truncated == 1 else "were"
+        say(f"{counted(status.truncated, 'text')} {were} cut at the model's or your limit.")
     if status.failed:
-        stderr.print(f"{status.failed:,} items failed: embedmill results {status.id} --failed -o failed.jsonl")
+        say(f"{counted(status.failed, 'item')} failed: embedmill results {status.id} --failed -o failed.jsonl")
     if status.error:
-        stderr.print(f"{status.error['code']}: {status.error['message']}", style="red", soft_wrap=True)
+        say(f"{status.error['code']}: {status.error['message']}", style="red")
     if status.state != JobState.COMPLETED or status.failed:
         raise typer.Exit(NOT_ALL_DONE)
 
@@ -239,9 +259,9 @@ def _target(output: Path) -> Path | BinaryIO:
 def _write(
     job: Job, target: Path | BinaryIO, output_format: str | None, encoding: str, force: bool, only_failed: bool
 ) -> None:
-    from producer.exports import ExportHeader, chosen_format, write
+    from producer.exports import ExportHeader, check, write
 
-    chosen = chosen_format(target, output_format)
+    chosen = check(target, output_format, force=force, only_failed=only_failed, encoding=encoding)
     status, record = job.status(), job.record()
     if not status.is_final:
         raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: embedmill wait {job.id}")
@@ -249,4 +269,4 @@ def _write(
     header = ExportHeader(job.id, record.model, record.total, job.width(), dtype, record.has_ids)
     written = write(header, job.pages(), target, chosen, force=force, only_failed=only_failed, encoding=encoding)
     if isinstance(target, Path):
-        stderr.print(f"{written:,} items in {target}")
+        say(f"{counted(written, 'item')} in {target}")

@@ -181,7 +181,7 @@ class Client:
         if name != model_name(self.settings.model):
             raise UnknownModel(
                 f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
-                f"Start one: embedmill worker --model {name}",
+                f"Start one: embedmill up (or worker) --model {name}",
             )
         return None
 
@@ -189,12 +189,16 @@ class Client:
         """Send what the window has room for; return what the submitter should know."""
         waiting = self._stores.statuses.get(record.id).waiting_for
         if waiting is not None or record.model_id is None:
-            return f"The job is safe and waits for {waiting}" if waiting else None
+            return f"The job is safe and waits for {waiting}{self._served_now()}" if waiting else None
         try:
             dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
         except QueueUnavailable:
             return "Redis cannot be reached: the job is safe and starts when Redis is back."
         return None
+
+    def _served_now(self) -> str:
+        names = sorted({served.card.name for served in self._stores.workers.cards() if served.workers})
+        return f" (served now: {', '.join(names)})" if names else ""
 
 
 def _priority(name: str) -> Priority:

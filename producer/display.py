@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from storage.statuses import JobStatus
 
@@ -16,9 +18,27 @@ from storage.statuses import JobStatus
 _QUIET = 5.0
 
 stderr = Console(stderr=True, highlight=False)
-stdout = Console(highlight=False)
+
+#: Columns of a table that goes to a file or another program: nothing is cut.
+_UNLIMITED = 10_000
 
 _COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def say(message: str, style: str | None = None) -> None:
+    """Tell a person something on stderr, as it is: in one line, however long, so that it can be copied."""
+    stderr.print(message, style=style, markup=False, soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print a table on stdout; only a terminal's width is respected, and ids are not even cut for that."""
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    Console(highlight=False, width=width).print(table, crop=False)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 item`, `1,204 items`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def seconds(value: float | None) -> str:
@@ -78,15 +98,17 @@ class _QuietLines:
     def __call__(self, status: JobStatus) -> None:
         if status.is_final or time.monotonic() - self._last > _QUIET:
             self._last = time.monotonic()
-            stderr.print(one_line(status), soft_wrap=True)
+            say(one_line(status))
 
 
 def status_table(status: JobStatus) -> Table:
     """Return everything that is known of a job as a table."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    rows: dict[str, str] = {
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", min_width=len(status.id))
+    rows: dict[str, str | Text] = {
         "job": status.id,
-        "state": f"[{_COLOURS.get(status.state, 'white')}]{status.state}[/]",
+        "state": _coloured(status.state),
         "model": status.model,
         "items": f"{status.total:,}: {status.succeeded:,} succeeded, {status.failed:,} failed, "
         f"{status.cancelled:,} cancelled, {status.pending:,} pending",
@@ -103,15 +125,24 @@ def status_table(status: JobStatus) -> Table:
     if status.waiting_for:
         rows["waits for"] = status.waiting_for
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
     return table
 
 
 def jobs_table(statuses: Sequence[JobStatus]) -> Table:
     """Return jobs, one a row."""
-    table = Table("job", "state", "items", "failed", "pending", "model", "created", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False)
+    width = max((len(status.id) for status in statuses), default=None)
+    table.add_column("job", no_wrap=True, min_width=width)
+    for name in ("state", "done", "failed", "created"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("model", overflow="ellipsis")
     for status in statuses:
-        state = f"[{_COLOURS.get(status.state, 'white')}]{status.state}[/]"
-        counts = (f"{status.total:,}", f"{status.failed:,}", f"{status.pending:,}")
-        table.add_row(status.id, state, *counts, status.model, status.created_at[:19])
+        done = f"{status.total - status.pending:,}/{status.total:,}"
+        created = status.created_at[5:16].replace("T", " ")
+        table.add_row(status.id, _coloured(status.state), done, f"{status.failed:,}", created, Text(status.model))
     return table
+
+
+def _coloured(state: str) -> Text:
+    return Text(state, style=_COLOURS.get(state, "white"))

@@ -15,12 +15,12 @@ from producer.arrays import write_npy, write_npz
 from producer.arrow import arrow_module
 from producer.frames import write_arrow, write_parquet
 from producer.headers import ExportHeader
-from producer.output import Sink, opened_output
+from producer.output import Sink, check_output, opened_output
 from storage.contract.errors import InvalidOption
 from storage.outcomes import Outcome, Page
 from storage.vectors import DTYPES
 
-__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "chosen_format", "write"]
+__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "check", "write"]
 
 FORMATS = ("npy", "npz", "jsonl", "arrow", "parquet")
 ENCODINGS = ("float", "base64")
@@ -60,21 +60,39 @@ def write(
         StorageFull: When there is no room left.
         RuntimeError: When the pages are not those of the whole job; nothing is kept then.
     """
-    chosen = chosen_format(target, format)
-    _check_options(chosen, target, only_failed, encoding)
-    if chosen in ("arrow", "parquet"):
-        arrow_module("pyarrow")
+    chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding)
     writer = _writer(chosen, only_failed, encoding)
     with opened_output(target, force) as sink:
         return writer(job, _checked(job, pages), sink)
 
 
-def chosen_format(target: Path | BinaryIO, format: str | None) -> str:
-    """Return the format asked for, or the one that the ending of `target` names.
+def check(
+    target: Path | BinaryIO,
+    format: str | None = None,
+    *,
+    force: bool = False,
+    only_failed: bool = False,
+    encoding: str = "float",
+) -> str:
+    """Refuse before any work is done what `write` would refuse; return the chosen format. Arguments as for `write`.
 
     Raises:
-        InvalidOption: When it is unknown, or there is neither.
+        InvalidOption: When the options do not go together.
+        MissingExtra: When Arrow or Parquet is asked for and pyarrow is not installed.
+        OutputExists: When `target` exists and `force` is not given.
+        InvalidFile: When `target` is no place for a file.
     """
+    chosen = _chosen_format(target, format)
+    _check_options(chosen, target, only_failed, encoding)
+    if chosen in ("arrow", "parquet"):
+        arrow_module("pyarrow")
+    if isinstance(target, Path):
+        check_output(target, force)
+    return chosen
+
+
+def _chosen_format(target: Path | BinaryIO, format: str | None) -> str:
+    """Return the format asked for, or the one that the ending of `target` names."""
     known = ", ".join(FORMATS)
     if format is None and isinstance(target, Path):
         ending = target.suffix.lower().removeprefix(".")

@@ -45,6 +45,8 @@ class Queue:
 
             self._app = Celery("embedmill-producer", set_as_current=False)
             self._app.conf.update(celery_settings(self._redis_url))
+            # One look at Redis is enough: what cannot be sent now is sent by the reconciler.
+            self._app.conf.broker_transport_options |= {"max_retries": 0}
         return self._app
 
     def close(self) -> None:

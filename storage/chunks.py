@@ -60,7 +60,7 @@ class ChunkStore:
             WrongState: When the job is no longer being submitted (it was purged, or sealed).
         """
         with self._db.write() as connection:
-            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
+            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
             if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
             connection.execute(insert(ChunkRow), [_chunk_row(job_id, chunk) for chunk in chunks])

@@ -130,7 +130,7 @@ class Database:
         Raises:
             StorageUnavailable: When the database cannot be reached.
         """
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -141,7 +141,7 @@ class Database:
             StorageUnavailable: When the database cannot be reached or stays locked.
             StorageFull: When its disk is full.
         """
-        with _translated(), self.engine.connect() as connection:
+        with translated(), self.engine.connect() as connection:
             connection = connection.execution_options(embedmill_write=True)
             with connection.begin():
                 yield connection
@@ -285,7 +285,7 @@ def retried(method: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn the drivers' errors into ours, keeping the cause."""
     try:
         yield
@@ -300,10 +300,16 @@ def _translated() -> Iterator[None]:
 def _our_error(error: Exception) -> ServerError:
     cause = getattr(error, "orig", None) or error
     sentence = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    if getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(cause, "sqlstate", None) in _PG_FULL:
+    sqlite = getattr(cause, "sqlite_errorname", "")
+    if sqlite == "SQLITE_FULL" or getattr(cause, "sqlstate", None) in _PG_FULL:
         return StorageFull("The database's disk is full.", "Make room; what was accepted before is safe.")
-    if getattr(cause, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
-        return StorageUnavailable("The database is read-only.", "Check the rights on its file and folder.")
+    if sqlite.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        how = "is read-only" if sqlite.startswith("SQLITE_READONLY") else "cannot be opened or made"
+        return StorageUnavailable(f"The database's file {how}.", "Check the rights on it and on its folder.")
+    if sqlite.startswith("SQLITE_IOERR"):
+        return StorageUnavailable(
+            f"The database's file cannot be read or written: {sentence}.", "Check its disk, its quota and its limits."
+        )
     if getattr(cause, "sqlstate", None) in _PG_CONFLICT:
         return StorageConflict(f"The database is busy: {sentence}.", "Try again.")
     return StorageUnavailable(

@@ -96,7 +96,7 @@ class JobStore:
         """
         values = {"state": JobState.QUEUED, "total": total, "chunk_count": chunks, "created_at": now_ms()}
         values |= {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
-        accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
+        accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
         try:
             with self._db.write() as connection:
                 if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:

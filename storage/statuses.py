@@ -173,7 +173,7 @@ def _waiting_for(connection: Connection, job: Any) -> str | None:
         return "the end of its submission"
     if job.state in FINAL_JOB_STATES or live_workers(connection)[job.model_id or ""]:
         return None
-    return f"a worker that serves {job.model}: embedmill worker --model {job.model}"
+    return f"a worker that serves {job.model}; start one: embedmill up (or worker) --model {job.model}"
 
 
 def _iso(milliseconds: int | None) -> str | None:

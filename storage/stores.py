@@ -45,11 +45,15 @@ class Stores:
         )
 
     @classmethod
-    def open(cls, settings: Settings) -> Stores:
+    def open(cls, settings: Settings, **timings: int) -> Stores:
         """Open the database of the settings.
+
+        Args:
+            settings: Say where it is.
+            **timings: As for `on`.
 
         Raises:
             StorageUnavailable: When it cannot be reached.
             SchemaMismatch: When it must be migrated, or this program upgraded.
         """
-        return cls.on(open_database(settings))
+        return cls.on(open_database(settings), **timings)

@@ -12,6 +12,7 @@ import pytest
 from storage.database import Database
 from storage.migrations import migrate
 from storage.stores import Stores
+from storage.tables import Row
 from tests.servers import PostgresServer, running_postgres, running_redis
 from tests.skips import ALLOWED, allowed_patterns, unexpected
 
@@ -56,7 +57,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_server: PostgresServer) -> str:
-    """Name of a migrated PostgreSQL database that tests copy."""
+    """Name of a migrated PostgreSQL database that tests take one after another, emptied in between."""
     name = postgres_server.create()
     _migrate(postgres_server.url(name))
     return name
@@ -64,22 +65,21 @@ def migrated_postgres(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a migrated database of either kind, a new one for each test."""
+    """URL of a migrated database of either kind, without a row in it."""
     if request.param == "sqlite":
         path = tmp_path / "embedmill.sqlite3"
         shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
         yield f"sqlite:///{path}"
         return
-    template: str = request.getfixturevalue("migrated_postgres")
+    name: str = request.getfixturevalue("migrated_postgres")
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    name = server.create(template)
     yield server.url(name)
-    server.drop(name)
+    server.empty(name, [table.name for table in reversed(Row.metadata.sorted_tables)])
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A migrated database of either kind, a new one for each test."""
+    """A migrated database of either kind, without a row in it."""
     database = Database(database_url)
     yield database
     database.close()
@@ -87,7 +87,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def stores(database: Database) -> Stores:
-    """All stores over a new database of either kind."""
+    """All stores over an empty database of either kind."""
     return Stores.on(database)
 
 

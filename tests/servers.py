@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,15 +68,24 @@ class PostgresServer:
         """Return the URL of a database, as a user would write it."""
         return f"postgresql://postgres@/{name}?host={self.folder}"
 
-    def create(self, template: str = "template0") -> str:
-        """Make a database, a copy of another that nobody is connected to; return its name."""
+    def create(self) -> str:
+        """Make an empty database; return its name."""
         name = f"test_{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
 
     def drop(self, name: str) -> None:
         """Remove a database, whoever is connected."""
-        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def empty(self, name: str, tables: Sequence[str]) -> None:
+        """Remove the rows of a database's tables, in this order; much faster than a new database for each test."""
+        import psycopg
+
+        self._admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        with psycopg.connect(self.url(name)) as connection:
+            for table in tables:
+                connection.execute(f"DELETE FROM {table}")
 
     def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         """Connect as soon as the server answers.
@@ -99,9 +108,6 @@ class PostgresServer:
         """Close the connection."""
         if self._admin is not None:
             self._admin.close()
-
-    def _execute(self, statement: str) -> None:
-        self._admin.execute(statement)
 
 
 @contextmanager

@@ -30,6 +30,4 @@ def allowed_patterns(text: str) -> list[re.Pattern[str]]:
 def unexpected(skips: Iterable[tuple[str, str]], patterns: Iterable[re.Pattern[str]]) -> list[str]:
     """Return a line for each skipped test, given with its reason, that no pattern allows."""
     known = list(patterns)
-    return [
-        f"{test}: {reason}" for test, reason in skips if not any(pattern.fullmatch(reason) for pattern in known)
-    ]
+    return [f"{test}: {reason}" for test, reason in skips if not any(pattern.fullmatch(reason) for pattern in known)]

@@ -90,7 +90,8 @@ class Child:
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         environment = {**os.environ, **self._environment, PIPE_VARIABLE: str(write_end)}
-        command = [sys.executable, *self._command(self._id)]
+        # -P: the folder we were started in may hold somebody else's `storage` or `worker`.
+        command = [sys.executable, "-P", *self._command(self._id)]
         # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, who then stops in order.
         self._process = subprocess.Popen(
             command, env=environment, pass_fds=(write_end,), stdin=subprocess.DEVNULL, start_new_session=True

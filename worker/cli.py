@@ -69,6 +69,7 @@ def worker(
     if settings.health_port is not None:
         health = HealthServer(settings.health_host, settings.health_port, supervisor.readiness)
         health.start()
+        print(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.", file=sys.stderr)
     supervisor.run()
     if health is not None:
         health.close()

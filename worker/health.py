@@ -33,7 +33,8 @@ class HealthServer:
             self._server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
             raise AddressInUse(
-                f"Port {port} on {host} cannot be listened on: {error.strerror}.", "Choose another with --port."
+                f"Port {port} on {host} cannot be listened on: {error.strerror}.",
+                "Choose another, or 0 for a free one.",
             ) from error
         self._server.daemon_threads = True
 

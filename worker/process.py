@@ -59,9 +59,7 @@ class Process:
         """Serve until told to stop; return the exit code."""
         self._supervisor.beat_for_ever()
         try:
-            self._stores = Stores.on(
-                Stores.open(self._settings).database, lease=int(self._settings.lease_seconds * 1000)
-            )
+            self._stores = Stores.open(self._settings, lease=int(self._settings.lease_seconds * 1000))
             self._engine = self._load()
             self._register()
         except ModelError as error:

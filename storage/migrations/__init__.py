@@ -11,7 +11,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from storage.database import Database
+from storage.contract.errors import StorageUnavailable
+from storage.database import Database, translated
 
 #: PostgreSQL advisory lock that lets one migration run at a time.
 _ADVISORY_LOCK = 0x656D6265646D696C
@@ -25,12 +26,13 @@ def migrate(database: Database, revision: str = "head") -> None:
         revision: Alembic revision; default the newest.
 
     Raises:
-        StorageUnavailable: When the database cannot be reached.
+        StorageUnavailable: When the database cannot be reached or written.
+        StorageFull: When its disk is full.
     """
     database.schema_version()  # reaches the database first, so that a wrong URL is told as one
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    with _only_one(database):
+    with translated(), _only_one(database):
         config.attributes["database"] = database
         command.upgrade(config, revision)
 
@@ -43,6 +45,12 @@ def _only_one(database: Database) -> Iterator[None]:
             yield
         return
     path = Path(database.url.database or "embedmill")
-    with open(path.with_name(path.name + ".migrate-lock"), "w") as lock:
+    try:
+        lock = open(path.with_name(path.name + ".migrate-lock"), "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise StorageUnavailable(
+            f"The folder {path.parent} cannot be written: {error.strerror}.", "Check the rights on it."
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

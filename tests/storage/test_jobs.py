@@ -8,9 +8,22 @@ from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.states import JobState
 from storage.database import Database, now_ms
+from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
-from tests.storage.builders import CARD, MODEL, accept, chunk, chunk_row, chunk_states, claim, finish, serve, submit
+from tests.storage.builders import (
+    CARD,
+    MODEL,
+    accept,
+    chunk,
+    chunk_row,
+    chunk_states,
+    claim,
+    finish,
+    result,
+    serve,
+    submit,
+)
 
 ROWS = (ChunkRow, InputRow, ResultRow, JobRow)
 
@@ -146,8 +159,6 @@ def test_retry_sends_only_chunks_with_failed_items_round_again(stores: Stores, d
     (first_try,) = claim(stores, job_id, 1, worker)
     stores.leases.release_worker(worker, died=True)
     (held,) = claim(stores, job_id, 1, worker)
-    from tests.storage.builders import result
-
     stores.leases.commit([(held, result(failed=[1]))])
     # When it is retried
     assert stores.jobs.retry_failed(job_id) == 1
@@ -164,9 +175,6 @@ def test_retry_sends_only_chunks_with_failed_items_round_again(stores: Stores, d
 
 
 def test_retry_leaves_a_job_whose_items_are_only_invalid_as_it_was(stores: Stores) -> None:
-    from storage.outcomes import ItemError
-    from tests.storage.builders import result
-
     worker = serve(stores)
     job_id = submit(stores, [chunk(0, ("wheat", ""), invalid={1: ItemError("invalid_item", "empty")})])
     (held,) = claim(stores, job_id, 0, worker)
@@ -236,5 +244,8 @@ def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database
         connection.execute(long_ago)
     stores.chunks.append(busy, [chunk(1)])
     assert stores.jobs.to_purge(abandoned_after=60_000) == [silent]
-    with pytest.raises(WrongState):
+    # And a producer that wakes up then is told, instead of being promised what is about to be purged
+    with pytest.raises(WrongState, match="takes no more texts"):
+        stores.chunks.append(silent, [chunk(1)])
+    with pytest.raises(WrongState, match="takes no more texts"):
         stores.jobs.seal(silent, 2, 1)

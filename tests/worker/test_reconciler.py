@@ -125,9 +125,7 @@ def test_messages_not_answered_for_long_are_sent_again_whatever_redis_says(
     assert len(outbox.sent) == 2
 
 
-def test_abandoned_submissions_are_purged(
-    stores: Stores, sweeper: Reconciler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_abandoned_submissions_are_purged(stores: Stores, sweeper: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a submission whose producer died before sealing it
     job_id = new_id()
     stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())

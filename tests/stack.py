@@ -1,0 +1,86 @@
+"""The whole program as a user runs it: `embedmill up`, or a `worker` against servers of one's own, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: Longest start and stop, in seconds: a cold machine loads torch for half a minute.
+_START, _STOP = 120, 60
+
+
+@contextmanager
+def running(arguments: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an `embedmill` command that serves until it is told to stop; stop it in order at the end.
+
+    Args:
+        arguments: The command's words after `embedmill`; with `--port 0` or `--health-port 0` to be waited for.
+        environment: Variables on top of this process's.
+        log: File of what it prints.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "embedmill", *arguments],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"it did not stop within {_STOP} s:\n{log.read_text()[-3000:]}") from None
+
+
+def free_port() -> int:
+    """Return a TCP port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return as soon as `/readyz` says that a worker can serve."""
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"it did not become ready:\n{log.read_text()[-3000:]}")
+
+
+def worker_pids(parent: int) -> list[int]:
+    """Return the process ids of the worker processes under a supervisor."""
+    return [pid for pid in children(parent) if b"worker.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def children(parent: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
