@@ -32,12 +32,12 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check bench lock clean wheel
+.PHONY: help demo up test check bench bench-submit bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 demo: .venv/.demo ## Embed the examples through a real queue on this machine, and show what came of them
 	@$(PY) examples/demo.py
@@ -56,6 +56,12 @@ check: .venv/.dev ## Run ruff, mypy --strict and import-linter
 
 bench: .venv/.dev ## Measure throughput through the whole path on this machine
 	@$(PY) benchmarks/throughput.py
+
+bench-submit: .venv/.dev ## Measure speed and memory of submitting up to five million texts
+	@$(PY) benchmarks/submit_memory.py
+
+bench-sts: .venv/.dev ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
+	@$(PY) benchmarks/sts.py '$(CSV)'
 
 wheel: .venv/.dev ## Build the wheel into dist/
 	@rm -rf build

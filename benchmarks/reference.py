@@ -75,11 +75,10 @@ class Reference:
 
 def _serve(connection: Connection, folder: str) -> None:
     """Answer questions until the other side hangs up."""
+    os.environ["TQDM_DISABLE"] = "1"  # the bar of loading weights
     import torch
     from sentence_transformers import SentenceTransformer
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     model = SentenceTransformer(folder)
     connection.send({"device": str(model.device), "threads": torch.get_num_threads()})
     while True:

@@ -225,7 +225,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--csv", type=Path, help="take the words from this file of two texts and a score a row")
     parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS), help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="ABBA rounds for each of the lengths; default 5")
-    parser.add_argument("--tokens", type=int, default=40_000, help="tokens of a run, about; default 40000")
+    parser.add_argument("--tokens", type=int, default=20_000, help="tokens of a run, about; default 20000")
     parser.add_argument("--output", type=Path, default=_RESULT, help="where the figures are written")
     return parser.parse_args()
 

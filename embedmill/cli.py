@@ -55,15 +55,20 @@ def _app() -> typer.Typer:
     return app
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"embedmill {version('embedmill')}")
+        raise typer.Exit
+
+
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Asynchronous bulk embedding on your own machines."""
-    if version:
-        from importlib.metadata import version as installed
-
-        print(f"embedmill {installed('embedmill')}")
-        raise typer.Exit
 
 
 _operating = typer.Typer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import redis
 
 from storage.contract.errors import MissingExtra, QueueUnavailable
 from storage.contract.settings import Settings
+from worker.parent import PARENT_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class RedisServer:
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "worker.parent", self._binary, *arguments],
+            env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

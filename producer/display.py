@@ -6,13 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from storage.statuses import JobStatus
+if TYPE_CHECKING:  # it needs SQLAlchemy, which `--help` should not wait for
+    from storage.statuses import JobStatus
 
 #: Seconds between two quiet lines where no terminal shows a bar.
 _QUIET = 5.0

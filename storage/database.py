@@ -46,6 +46,8 @@ _PG_FULL = {"53100"}
 #: serialization_failure, deadlock_detected, lock_not_available: the same transaction may succeed a moment later.
 _PG_CONFLICT = {"40001", "40P01", "55P03"}
 
+_SQLITE_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
 _CONFLICT_TRIES = 4
 
 
@@ -101,7 +103,13 @@ class Database:
             pool_size=8,
             max_overflow=8,
             pool_timeout=30,
-            connect_args={"connect_timeout": 5, "application_name": "embedmill", "tcp_user_timeout": 30_000},
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "embedmill",
+                "tcp_user_timeout": 30_000,
+                # A database made as SQL_ASCII would otherwise hand out bytes for text.
+                "client_encoding": "utf8",
+            },
         )
         event.listen(engine, "begin", _begin_postgresql)
         return engine
@@ -189,13 +197,17 @@ def open_database(settings: Settings) -> Database:
     if settings.database_is_embedded:
         _prepare_folder(settings.data_dir)
     database = Database(settings.database)
-    if database.is_sqlite and database.url.database:
-        _refuse_network_file_system(Path(database.url.database))
-    if settings.database_is_embedded and (database.schema_version() or "") < SCHEMA_VERSION:
-        from storage.migrations import migrate  # Alembic costs a quarter of a second, and only here
+    try:
+        if database.is_sqlite and database.url.database:
+            _refuse_network_file_system(Path(database.url.database))
+        if settings.database_is_embedded and (database.schema_version() or "") < SCHEMA_VERSION:
+            from storage.migrations import migrate  # Alembic costs a quarter of a second, and only here
 
-        migrate(database)
-    database.check_schema()
+            migrate(database)
+        database.check_schema()
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
@@ -292,7 +304,8 @@ def translated() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise _our_error(error) from error
     except DBAPIError as error:
-        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _PG_FULL:
+        full = getattr(error.orig, "sqlstate", None) in _PG_FULL
+        if error.connection_invalidated or full or _sqlite_name(error.orig).startswith(_SQLITE_DAMAGED):
             raise _our_error(error) from error
         raise
 
@@ -300,7 +313,7 @@ def translated() -> Iterator[None]:
 def _our_error(error: Exception) -> ServerError:
     cause = getattr(error, "orig", None) or error
     sentence = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    sqlite = getattr(cause, "sqlite_errorname", "")
+    sqlite = _sqlite_name(cause)
     if sqlite == "SQLITE_FULL" or getattr(cause, "sqlstate", None) in _PG_FULL:
         return StorageFull("The database's disk is full.", "Make room; what was accepted before is safe.")
     if sqlite.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
@@ -310,9 +323,15 @@ def _our_error(error: Exception) -> ServerError:
         return StorageUnavailable(
             f"The database's file cannot be read or written: {sentence}.", "Check its disk, its quota and its limits."
         )
+    if sqlite.startswith(_SQLITE_DAMAGED):
+        return StorageUnavailable(f"The database's file is damaged: {sentence}.", "Name another, or restore a copy.")
     if getattr(cause, "sqlstate", None) in _PG_CONFLICT:
         return StorageConflict(f"The database is busy: {sentence}.", "Try again.")
     return StorageUnavailable(
         f"The database does not answer: {sentence}.",
         "Check EMBEDMILL_DATABASE_URL and EMBEDMILL_DATA_DIR, and that the server runs.",
     )
+
+
+def _sqlite_name(cause: BaseException | None) -> str:
+    return str(getattr(cause, "sqlite_errorname", ""))

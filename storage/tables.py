@@ -104,6 +104,8 @@ class JobRow(Row):
             "priority",
             "created_at",
             "id",
+            # It is, by its id; told so, SQLite reads chunks in order instead of sorting all that are pending.
+            unique=True,
             sqlite_where=text("state IN ('queued', 'running')"),
             postgresql_where=text("state IN ('queued', 'running')"),
         ),
@@ -148,7 +150,8 @@ class ChunkRow(Row):
             "ix_chunks_out",
             "state",
             "job_id",
-            sqlite_where=text("state IN ('dispatched', 'leased')"),
+            # SQLite sees that `state = 'leased'` implies this only when it is written so.
+            sqlite_where=text("state = 'dispatched' OR state = 'leased'"),
             postgresql_where=text("state IN ('dispatched', 'leased')"),
         ),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from storage.contract.models import ModelCard
 from storage.contract.states import OPEN_JOB_STATES
@@ -40,13 +42,20 @@ class WorkerStore:
             pid: Its process id there.
             device: What it is pinned to, as a person reads it.
         """
+        row = {"id": worker_id, "model_id": card.id, "host": host, "pid": pid, "device": device}
+        try:
+            self._register(card, row)
+        except IntegrityError:
+            # Another worker has registered the same new model in the same moment: now it is known.
+            self._register(card, row)
+
+    def _register(self, card: ModelCard, worker: dict[str, Any]) -> None:
         with self._db.write() as connection:
             values = {"card": card.to_dict(), "last_seen": now_ms()}
             known = connection.execute(update(ModelRow).where(ModelRow.id == card.id).values(values))
             if not known.rowcount:
                 identity = {"id": card.id, "name": card.name, "revision": card.revision, "precision": card.precision}
                 connection.execute(insert(ModelRow).values(**identity, **values, first_seen=now_ms()))
-            worker = {"id": worker_id, "model_id": card.id, "host": host, "pid": pid, "device": device}
             connection.execute(insert(WorkerRow).values(**worker, started_at=now_ms(), last_seen=now_ms()))
             _adopt_waiting_jobs(connection, card)
 

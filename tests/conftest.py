@@ -12,7 +12,6 @@ import pytest
 from storage.database import Database
 from storage.migrations import migrate
 from storage.stores import Stores
-from storage.tables import Row
 from tests.servers import PostgresServer, running_postgres, running_redis
 from tests.skips import ALLOWED, allowed_patterns, unexpected
 
@@ -74,7 +73,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name: str = request.getfixturevalue("migrated_postgres")
     server: PostgresServer = request.getfixturevalue("postgres_server")
     yield server.url(name)
-    server.empty(name, [table.name for table in reversed(Row.metadata.sorted_tables)])
+    server.empty(name)
 
 
 @pytest.fixture

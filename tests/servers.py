@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from storage.contract.settings import Settings
+from storage.tables import Row
 from worker.parent import die_with_parent
 
 #: How long a server may take to answer after its start, in seconds.
@@ -78,14 +79,14 @@ class PostgresServer:
         """Remove a database, whoever is connected."""
         self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def empty(self, name: str, tables: Sequence[str]) -> None:
-        """Remove the rows of a database's tables, in this order; much faster than a new database for each test."""
+    def empty(self, name: str) -> None:
+        """Remove every row of a migrated database; much faster than a new database for each test."""
         import psycopg
 
         self._admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         with psycopg.connect(self.url(name)) as connection:
-            for table in tables:
-                connection.execute(f"DELETE FROM {table}")
+            for table in reversed(Row.metadata.sorted_tables):
+                connection.execute(f"DELETE FROM {table.name}")
 
     def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         """Connect as soon as the server answers.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from storage.contract.ids import new_id
-from worker.parent import PIPE_VARIABLE
+from worker.parent import PARENT_VARIABLE, PIPE_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ class Child:
         self._id = new_id()
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
-        environment = {**os.environ, **self._environment, PIPE_VARIABLE: str(write_end)}
+        environment = {**os.environ, **self._environment}
+        environment |= {PIPE_VARIABLE: str(write_end), PARENT_VARIABLE: str(os.getpid())}
         # -P: the folder we were started in may hold somebody else's `storage` or `worker`.
         command = [sys.executable, "-P", *self._command(self._id)]
         # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, who then stops in order.

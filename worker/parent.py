@@ -17,6 +17,9 @@ BEAT = 1.0
 #: File descriptor, in the child, of the pipe that leads to its supervisor.
 PIPE_VARIABLE = "EMBEDMILL_SUPERVISOR_PIPE"
 
+#: Process id of the parent that a child is meant to have, in the child's environment.
+PARENT_VARIABLE = "EMBEDMILL_PARENT"
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -24,8 +27,9 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies, however it dies; Linux only, elsewhere the pipe tells."""
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
+    parent = int(os.environ.pop(PARENT_VARIABLE, os.getppid()))
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have died before the kernel was asked.
     if os.getppid() != parent:
         os._exit(1)
 

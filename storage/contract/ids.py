@@ -21,6 +21,11 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` is an id as `new_id` writes it."""
+    return _CANONICAL.fullmatch(text) is not None
+
+
 def checked_job_id(text: str) -> str:
     """Return `text` as a canonical job id.
 
@@ -31,6 +36,6 @@ def checked_job_id(text: str) -> str:
         UnknownJob: When it is no UUIDv7, so that no job can have it.
     """
     candidate = text.strip().lower()
-    if not _CANONICAL.fullmatch(candidate):
+    if not is_id(candidate):
         raise UnknownJob(repr(text[:80]))
     return candidate

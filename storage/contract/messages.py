@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from storage.contract.ids import is_id
+
 MESSAGE_VERSION = 1
+
+#: What a database's column holds; a forged message may claim more.
+_LARGEST_CHUNK = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,5 +36,7 @@ class Pointer:
             return None
         job_id, chunk = message.get("job_id"), message.get("chunk")
         if not isinstance(job_id, str) or not isinstance(chunk, int) or isinstance(chunk, bool):
+            return None
+        if not is_id(job_id) or not 0 <= chunk <= _LARGEST_CHUNK:
             return None
         return cls(job_id, chunk)

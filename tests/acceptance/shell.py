@@ -1,4 +1,4 @@
-"""The command line as a user types it: real processes, in a folder of their own, with nothing of this machine's settings."""
+"""The command line as a user types it: real processes, in a folder of their own, without this machine's settings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Who may claim what, and how leases are held and given back, over both databases."""
 
 import pytest
+from sqlalchemy import select
 
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
@@ -8,7 +9,6 @@ from storage.database import Database, now_ms
 from storage.outcomes import ItemError
 from storage.stores import Stores
 from tests.storage.builders import (
-    CARD,
     OTHER,
     PLENTY,
     accept,
@@ -83,11 +83,6 @@ def test_a_chunk_of_a_closed_job_is_not_claimed_even_if_it_was_left_open(stores:
     assert claim(stores, job_id, 0, worker) == []
 
 
-def test_a_message_about_no_job_at_all_is_dropped(stores: Stores) -> None:
-    worker = serve(stores)
-    assert claim(stores, "not-a-job", 0, worker) == []
-
-
 def test_further_chunks_of_the_queue_are_claimed_as_far_as_tokens_have_room(stores: Stores, database: Database) -> None:
     # Given chunks of 20 tokens each, in two jobs of one queue
     worker = serve(stores)
@@ -157,8 +152,6 @@ def test_a_heartbeat_extends_leases_and_tells_by_omission_which_are_lost(stores:
     # Then it is told only what it keeps, and that for a whole lease
     assert held == {claims[kept].key}
     with database.read() as connection:
-        from sqlalchemy import select
-
         now = connection.execute(select(now_ms())).scalar_one()
     assert chunk_row(database, kept).lease_expires > now + 30_000
     assert chunk_row(database, taken).lease_owner == quick
@@ -214,4 +207,3 @@ def test_expired_leases_come_back_without_anybodys_fault_and_running_ones_do_not
     assert stores.leases.release_expired() == 1
     assert chunk_states(database, job_id) == ["pending", "leased"]
     assert chunk_row(database, job_id, 0).crashes == 0
-    assert CARD.id == stores.jobs.get(job_id).model_id

@@ -2,11 +2,9 @@
 
 import threading
 
-import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from storage.contract.errors import WrongState
 from storage.contract.states import JobState
 from storage.database import Database, now_ms
 from storage.leases import Claim
@@ -208,15 +206,3 @@ def test_one_chunk_is_claimed_by_one_of_many_who_want_it_at_once(stores: Stores,
     assert errors == []
     assert sorted(held) == [(number, 1) for number in range(8)]
     assert chunk_states(database, job_id) == ["leased"] * 8
-
-
-def test_a_result_row_needs_its_chunk_to_be_done(stores: Stores, database: Database) -> None:
-    worker = serve(stores)
-    job_id = submit(stores, 3)
-    finish(stores, job_id, 2, worker)
-    with database.read() as connection:
-        rows = connection.execute(select(func.count()).select_from(ResultRow)).scalar_one()
-    assert rows == chunk_states(database, job_id).count("done") == 2
-    with pytest.raises(WrongState):
-        stores.jobs.retry_failed(job_id)
-    assert np.isfinite(result().matrix).all()

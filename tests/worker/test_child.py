@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,6 +13,7 @@ import pytest
 
 from worker import child as child_module
 from worker.child import Child
+from worker.parent import PARENT_VARIABLE
 
 READY = "from worker.parent import Supervisor; s = Supervisor(); s.tell(ready=True); "
 
@@ -82,12 +85,10 @@ def test_a_child_dies_with_its_parent() -> None:
     # Given a parent whose child asked to die with it
     reader, writer = os.pipe()
     program = (
-        "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '60']);"
-        f"time.sleep(1); import os; os.write({writer}, str(p.pid).encode()); time.sleep(60)"
+        "import os, subprocess, sys, time;"
+        "p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '60']);"
+        f"time.sleep(1); os.write({writer}, str(p.pid).encode()); time.sleep(60)"
     )
-    import subprocess
-    import sys
-
     parent = subprocess.Popen([sys.executable, "-c", program], pass_fds=(writer,))
     os.close(writer)
     orphan = int(os.read(reader, 100))
@@ -101,6 +102,16 @@ def test_a_child_dies_with_its_parent() -> None:
     while _alive(orphan) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(orphan)
+
+
+def test_a_child_whose_parent_died_before_the_kernel_was_asked_ends_itself() -> None:
+    # Given a child that is told of a parent that is not, or no longer, its own
+    program = "from worker.parent import die_with_parent; die_with_parent(); print('still here')"
+    environment = {**os.environ, PARENT_VARIABLE: "1"}
+    # When it asks to die with its parent
+    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60)
+    # Then it ends at once
+    assert (finished.returncode, finished.stdout) == (1, b"")
 
 
 def _alive(pid: int) -> bool:

@@ -86,7 +86,7 @@ def upgrade() -> None:
         "ix_jobs_open",
         "jobs",
         ["model_id", "priority", "created_at", "id"],
-        unique=False,
+        unique=True,
         sqlite_where=sa.text("state IN ('queued', 'running')"),
         postgresql_where=sa.text("state IN ('queued', 'running')"),
     )
@@ -132,7 +132,7 @@ def upgrade() -> None:
         "chunks",
         ["state", "job_id"],
         unique=False,
-        sqlite_where=sa.text("state IN ('dispatched', 'leased')"),
+        sqlite_where=sa.text("state = 'dispatched' OR state = 'leased'"),
         postgresql_where=sa.text("state IN ('dispatched', 'leased')"),
     )
     op.create_index(

@@ -1,0 +1,103 @@
+"""Ctrl-C in the middle of submit and of wait, and Redis or everything away: nothing is half-accepted, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from embedmill import Client
+from tests.acceptance.shell import Shell, interrupt, serving, until
+
+
+def test_ctrl_c_in_the_middle_of_submit_leaves_nothing(alone: Shell) -> None:
+    # Given a submission that has written much of its input already, and whose input has no end yet
+    process = alone.start("submit", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    for number in range(4):
+        process.stdin.write(b"".join(b"text %d of block %d\n" % (i, number) for i in range(40_000)))
+    process.stdin.flush()
+    until(lambda: alone.rows()[2] > 0, "texts in the database")
+    assert alone.query("SELECT DISTINCT state FROM jobs") == [("accepting",)]
+    # When interrupted
+    ran = interrupt(process)
+    # Then nothing was accepted, it says so, and no row is left
+    assert (ran.code, ran.out) == (130, "")
+    assert "Nothing was accepted" in ran.err and "Traceback" not in ran.err
+    assert alone.rows() == (0, 0, 0)
+
+
+def test_a_submission_that_is_killed_is_never_seen(alone: Shell) -> None:
+    # Given a submission in the middle of its input
+    process = alone.start("submit", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"".join(b"text %d of many\n" % i for i in range(160_000)))
+    process.stdin.flush()
+    until(lambda: alone.rows()[0] > 0, "a job in the database")
+    # When killed
+    process.kill()
+    process.communicate()
+    # Then no job is listed
+    assert alone("jobs", "--json").out == ""
+
+
+def test_jobs_wait_for_a_worker_and_are_done_once_one_comes(alone: Shell) -> None:
+    # Given a folder where nothing runs, in which somebody keeps a package of their own named `storage`
+    (alone.cwd / "storage").mkdir()
+    alone.write("storage/__init__.py", "raise RuntimeError('somebody else\\'s storage')")
+    alone.write("in.txt", "The wheel waits for water.\n")
+    # When submitted, then the job is safe, and it is said what it waits for
+    good = alone("submit", "in.txt")
+    impossible = alone("submit", "in.txt", "--dimensions", 1000)
+    assert good.code == impossible.code == 0
+    assert "The job is safe and waits for a worker that serves sentence-transformers/all-MiniLM-L6-v2" in good.err
+    status = alone("status", good.job_id, "--json").data
+    assert status["state"] == "queued" and "embedmill" in status["waiting_for"] and status["pending"] == 1
+    # When somebody waits and gives up, then the job goes on and they hear how to come back
+    waiting = alone.start("wait", good.job_id)
+    until(lambda: _says(waiting, b"queued 0 of 1"), "the wait's first line")
+    given_up = interrupt(waiting)
+    assert given_up.code == 130 and f"Come back with: embedmill wait {good.job_id}" in given_up.err
+    assert "Traceback" not in given_up.err
+    # When a stack is started on the folder at last, then the job is done
+    with serving(alone, "up", "--port", 0, log=alone.cwd / "log"):
+        waited, refused = alone.together([("wait", good.job_id), ("wait", impossible.job_id)])
+        assert waited.code == 0 and "completed 1 of 1" in waited.err
+        # And the one that no model can do has failed, and says why
+        assert refused.code == 1
+        assert "invalid_option: dimensions is 1000, but sentence-transformers/all-MiniLM-L6-v2 has 384" in refused.err
+    # And when everything is stopped again, then the results are still there
+    fetched = alone("results", good.job_id, "-o", "-", "--output-format", "jsonl")
+    assert fetched.code == 0 and len(json.loads(fetched.out)["embedding"]) == 384
+    assert alone("status", impossible.job_id, "--json").data["error"]["code"] == "invalid_option"
+
+
+def test_a_job_submitted_while_redis_is_down_is_safe_and_done_later(shell: Shell) -> None:
+    # Given a worker that is alive, and a Redis that this submitter cannot reach
+    shell.write("in.txt", "The message is lost, the text is not.\n")
+    cut_off = Shell(shell.data_dir, shell.cwd, {"EMBEDMILL_REDIS_URL": "redis://127.0.0.1:1/0"})
+    # When submitted
+    ran = cut_off("submit", "in.txt")
+    # Then the id is there all the same, and it is said that the job waits
+    assert ran.code == 0
+    assert "Redis cannot be reached: the job is safe and starts when Redis is back" in ran.err
+    # And the reconciler sends it, so that even a waiter without Redis sees its end
+    with Client(data_dir=shell.data_dir, redis_url="redis://127.0.0.1:1/0") as client:
+        assert client.job(ran.job_id).wait(60).succeeded == 1
+
+
+def _says(process: subprocess.Popen[bytes], sentence: bytes) -> bool:
+    """Read a line of what a process tells on stderr."""
+    assert process.stderr is not None
+    return sentence in process.stderr.readline()
+
+
+def test_the_log_of_a_stack_holds_no_text(stack: tuple[Path, object], shell: Shell) -> None:
+    # Given a text that no log may hold
+    with Client(data_dir=shell.data_dir) as client:
+        client.submit(["xylophone-secret"], ids=["zebra-secret"]).wait(60)
+    # Then neither the log nor Redis's file holds it
+    told = (stack[0] / "log").read_bytes()
+    kept = b"".join(path.read_bytes() for path in (shell.data_dir / "redis").rglob("*") if path.is_file())
+    assert b"serving" in told and b"-secret" not in told
+    assert b"embed_chunk" in kept and b"-secret" not in kept

@@ -1,0 +1,62 @@
+"""The queries that run all the time are answered from indexes, however many old jobs are kept."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from storage.chunks import pending_chunks
+from storage.contract.ids import new_id
+from storage.contract.models import Priority
+from storage.contract.options import JobOptions
+from storage.database import Database
+from storage.stores import Stores
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, JobRow
+from tests.storage.builders import CARD, MODEL, chunk, serve, submit
+
+
+@pytest.fixture
+def crowded(stores: Stores, database: Database) -> Database:
+    """A database with a thousand chunks that are done, in jobs that have ended and in one that has not."""
+    serve(stores)
+    ended = [new_id() for _ in range(500)]
+    job = {"state": "completed", "model": MODEL, "model_id": CARD.id, "priority": 0, "options": JobOptions().to_dict()}
+    open_job = submit(stores, [chunk(1000 + number, ("rye",)) for number in range(5)])
+    spent = {"state": "done", "first": 0, "size": 1, "token_estimate": 1}
+    done = [{"job_id": job_id, "number": 0} for job_id in ended]
+    done += [{"job_id": open_job, "number": number} for number in range(500)]
+    with database.write() as connection:
+        connection.execute(insert(JobRow), [{**job, "created_at": 1, "touched_at": 1, "id": one} for one in ended])
+        connection.execute(insert(ChunkRow), [{**spent, **one} for one in done])
+    if not database.is_sqlite:  # PostgreSQL's autovacuum does it by itself
+        with database.write() as connection:
+            connection.execute(text("ANALYZE"))
+    return database
+
+
+def plan(database: Database, query: Any) -> str:
+    """Return how the database would answer a query."""
+    compiled = query.compile(database.engine, compile_kwargs={"render_postcompile": True})
+    values = compiled.construct_params()
+    given = tuple(values[name] for name in compiled.positiontup) if compiled.positional else values
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    with database.read() as connection:
+        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {compiled}", given))
+
+
+def test_what_to_do_next_is_read_from_the_indexes_of_open_jobs_and_pending_chunks(crowded: Database) -> None:
+    told = plan(crowded, pending_chunks(CARD.id, Priority.BULK).limit(4))
+    assert "ix_jobs_open" in told
+    assert "ix_chunks_pending" in told
+    # And SQLite reads the chunks in order: it does not sort all that are pending to find the first four
+    assert "TEMP B-TREE" not in told
+
+
+@pytest.mark.parametrize("condition", [CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED], ids=["dispatched", "leased"])
+def test_messages_and_leases_that_are_out_are_read_from_their_index(crowded: Database, condition: Any) -> None:
+    assert "ix_chunks_out" in plan(crowded, select(ChunkRow.number).where(condition))
+
+
+def test_a_jobs_open_chunks_are_looked_for_among_its_own(crowded: Database) -> None:
+    told = plan(crowded, select(ChunkRow.number).where(ChunkRow.job_id == new_id(), CHUNK_IS_PENDING).limit(1))
+    assert "ix_chunks_pending" in told

@@ -1,0 +1,167 @@
+"""What a job's status says at each stage, over both databases."""
+
+from datetime import datetime
+
+import pytest
+from sqlalchemy import update
+
+from storage.contract.errors import InvalidOption, UnknownJob
+from storage.contract.ids import new_id
+from storage.contract.models import Priority
+from storage.database import Database, now_ms
+from storage.outcomes import ItemError
+from storage.statuses import JobStatus
+from storage.stores import Stores
+from storage.tables import JobRow
+from tests.storage.builders import CARD, MODEL, accept, chunk, claim, finish, result, serve, set_chunk, submit
+
+REFUSED = ItemError("invalid_item", "Refused at the door: empty or blank.")
+
+
+def counts(status: JobStatus) -> tuple[int, int, int, int, int]:
+    return (status.total, status.succeeded, status.failed, status.cancelled, status.pending)
+
+
+def test_counts_add_up_at_every_stage(stores: Stores) -> None:
+    # Given six items, one of them refused at the door
+    worker = serve(stores)
+    job_id = accept(stores, [chunk(0), chunk(1, ("", "rye"), invalid={0: REFUSED}), chunk(2)])
+    assert counts(stores.statuses.get(job_id)) == (6, 0, 1, 0, 5)
+    stores.jobs.seal(job_id, 6, 3)
+    seen = [stores.statuses.get(job_id)]
+    # When it is sent, claimed, committed with a failure and a cut text
+    stores.chunks.dispatch(CARD.id, Priority.BULK)
+    seen.append(stores.statuses.get(job_id))
+    (held,) = claim(stores, job_id, 0, worker)
+    seen.append(stores.statuses.get(job_id))
+    stores.leases.commit([(held, result(failed=[1], cut=[0]))])
+    seen.append(stores.statuses.get(job_id))
+    (held,) = claim(stores, job_id, 1, worker)
+    stores.leases.commit([(held, result(failed=[0]))])
+    seen.append(stores.statuses.get(job_id))
+    (held,) = claim(stores, job_id, 2, worker)
+    stores.leases.commit([(held, result())])
+    seen.append(stores.statuses.get(job_id))
+    # Then every stage is told as it is
+    assert [status.state for status in seen] == ["queued", "queued", "running", "running", "running", "completed"]
+    assert [counts(status) for status in seen] == [
+        (6, 0, 1, 0, 5),
+        (6, 0, 1, 0, 5),
+        (6, 0, 1, 0, 5),
+        (6, 1, 2, 0, 3),
+        (6, 2, 2, 0, 2),
+        (6, 4, 2, 0, 0),
+    ]
+    assert (seen[-1].truncated, seen[-1].tokens) == (1, 42)
+    for status in seen:
+        assert status.succeeded + status.failed + status.cancelled + status.pending == status.total
+        assert status.is_final is (status.pending == 0)
+
+
+def test_a_cancelled_job_has_nothing_pending_and_keeps_what_was_refused(stores: Stores) -> None:
+    worker = serve(stores)
+    job_id = submit(stores, [chunk(0), chunk(1, ("", "rye"), invalid={0: REFUSED}), chunk(2)])
+    finish(stores, job_id, 1, worker)
+    claim(stores, job_id, 2, worker)
+    stores.jobs.cancel(job_id)
+    status = stores.statuses.get(job_id)
+    assert (status.state, status.is_final) == ("cancelled", True)
+    assert counts(status) == (6, 2, 1, 3, 0)
+
+
+def test_a_failed_job_has_nothing_pending(stores: Stores) -> None:
+    serve(stores)
+    job_id = submit(stores, 2)
+    stores.jobs.fail(job_id, InvalidOption("dimensions is 9."))
+    assert counts(stores.statuses.get(job_id)) == (4, 0, 0, 4, 0)
+
+
+def test_retried_items_are_pending_again(stores: Stores) -> None:
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    finish(stores, job_id, 2, worker, failed=[1])
+    assert counts(stores.statuses.get(job_id)) == (4, 2, 2, 0, 0)
+    stores.jobs.retry_failed(job_id)
+    status = stores.statuses.get(job_id)
+    assert counts(status) == (4, 2, 0, 0, 2)
+    assert (status.state, status.finished_at, status.waiting_for) == ("queued", None, None)
+    # And a cancel then keeps the vectors that are there
+    stores.jobs.cancel(job_id)
+    assert counts(stores.statuses.get(job_id)) == (4, 2, 0, 2, 0)
+
+
+def test_times_are_iso_8601_in_utc_and_in_order(stores: Stores) -> None:
+    worker = serve(stores)
+    job_id = submit(stores)
+    finish(stores, job_id, 1, worker)
+    status = stores.statuses.get(job_id)
+    assert status.started_at is not None and status.finished_at is not None
+    times = [datetime.fromisoformat(time) for time in (status.created_at, status.started_at, status.finished_at)]
+    assert status.created_at.endswith("Z")
+    assert times == sorted(times)
+
+
+def test_a_job_waits_for_a_worker_only_while_nobody_serves_its_model(stores: Stores) -> None:
+    unknown = submit(stores, card=None)
+    told = stores.statuses.get(unknown).waiting_for
+    assert told is not None and told.startswith(f"a worker that serves {MODEL}") and f"--model {MODEL}" in told
+    worker = serve(stores)
+    job_id = submit(stores)
+    assert stores.statuses.get(job_id).waiting_for is None
+    stores.workers.leave(worker)
+    assert stores.statuses.get(job_id).waiting_for is not None
+    stores.jobs.cancel(job_id)
+    assert stores.statuses.get(job_id).waiting_for is None
+    assert stores.statuses.get(accept(stores)).waiting_for == "the end of its submission"
+
+
+def test_the_rate_of_a_finished_job_is_that_of_its_whole_run(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    assert stores.statuses.get(job_id).tokens_per_second is None
+    finish(stores, job_id, 2, worker)
+    with database.write() as connection:
+        spent = {"started_at": 1_000_000, "finished_at": 1_014_000}
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(**spent))
+    status = stores.statuses.get(job_id)
+    assert (status.tokens, status.tokens_per_second, status.eta_seconds) == (28, 2.0, None)
+
+
+def test_the_rate_of_a_running_job_is_that_of_its_last_half_minute(stores: Stores, database: Database) -> None:
+    # Given a job that began long ago, with one chunk done long ago and one just now
+    worker = serve(stores)
+    job_id = submit(stores, 4)
+    finish(stores, job_id, 2, worker)
+    set_chunk(database, job_id, 0, done_at=now_ms() - 120_000)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(started_at=now_ms() - 600_000))
+    status = stores.statuses.get(job_id)
+    # Then 14 tokens in 30 seconds are its rate
+    assert status.tokens_per_second == pytest.approx(14 / 30, abs=0.05)
+    # And the 40 estimated tokens that are left, 0.7 real ones each, take a minute
+    assert status.eta_seconds == pytest.approx(60.0, abs=0.5)
+
+
+def test_a_job_of_which_nothing_is_done_has_neither_rate_nor_time_left(stores: Stores) -> None:
+    worker = serve(stores)
+    job_id = submit(stores)
+    claim(stores, job_id, 0, worker)
+    status = stores.statuses.get(job_id)
+    assert (status.tokens_per_second, status.eta_seconds) == (None, None)
+
+
+def test_many_leaves_out_what_is_not_there(stores: Stores) -> None:
+    serve(stores)
+    first, second = submit(stores), submit(stores, 2)
+    assert [status.id for status in stores.statuses.many([second, new_id(), first])] == [second, first]
+    with pytest.raises(UnknownJob):
+        stores.statuses.get(new_id())
+
+
+def test_a_status_is_a_json_object_of_the_promised_fields(stores: Stores) -> None:
+    serve(stores)
+    status = stores.statuses.get(submit(stores)).to_dict()
+    assert " ".join(status) == (
+        "id state model total succeeded failed cancelled pending truncated tokens tokens_per_second eta_seconds "
+        "created_at started_at finished_at error waiting_for"
+    )

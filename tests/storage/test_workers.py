@@ -1,0 +1,171 @@
+"""Models, the workers that serve them, and who leads, over both databases."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from sqlalchemy import select, update
+
+from storage.contract.ids import new_id
+from storage.contract.models import ModelCard, Priority
+from storage.database import Database, now_ms
+from storage.leaders import LeaderStore
+from storage.stores import Stores
+from storage.tables import LeaderRow, WorkerRow
+from storage.workers import LIVE_WITHIN
+from tests.storage.builders import CARD, MODEL, OTHER, accept, claim, serve, submit
+
+NEWER = replace(CARD, revision="7a11bee", prompts={"query": "query: "}, default_prompt_name="query")
+
+
+def age(database: Database, worker: str, milliseconds: int) -> None:
+    with database.write() as connection:
+        silent = update(WorkerRow).where(WorkerRow.id == worker)
+        connection.execute(silent.values(last_seen=now_ms() - milliseconds))
+
+
+def test_a_registered_model_is_found_with_all_that_is_known_of_it(stores: Stores) -> None:
+    serve(stores, NEWER)
+    (served,) = stores.workers.find(MODEL)
+    assert (served.card, served.workers) == (NEWER, 1)
+    assert stores.workers.find("mill/unheard-of") == []
+
+
+def test_a_model_stays_known_when_its_workers_are_gone(stores: Stores) -> None:
+    worker = serve(stores)
+    stores.workers.leave(worker)
+    assert [(served.card, served.workers) for served in stores.workers.cards()] == [(CARD, 0)]
+    assert stores.workers.live() == {}
+
+
+def test_live_workers_are_counted_by_model_and_silent_ones_are_not(stores: Stores, database: Database) -> None:
+    workers = [serve(stores), serve(stores), serve(stores, OTHER)]
+    assert stores.workers.live() == {CARD.id: 2, OTHER.id: 1}
+    age(database, workers[0], LIVE_WITHIN + 1)
+    assert stores.workers.live() == {CARD.id: 1, OTHER.id: 1}
+    # And a heartbeat brings it back
+    stores.leases.heartbeat(workers[0])
+    assert stores.workers.live()[CARD.id] == 2
+
+
+def test_only_workers_silent_for_very_long_are_forgotten(stores: Stores, database: Database) -> None:
+    gone, silent, live = serve(stores), serve(stores), serve(stores)
+    age(database, gone, 10 * LIVE_WITHIN + 1)
+    age(database, silent, 2 * LIVE_WITHIN)
+    stores.workers.forget_gone()
+    with database.read() as connection:
+        assert set(connection.execute(select(WorkerRow.id)).scalars()) == {silent, live}
+
+
+def test_a_revision_is_found_by_its_beginning(stores: Stores) -> None:
+    serve(stores), serve(stores, NEWER)
+    assert [served.card for served in stores.workers.find(MODEL, "7a11")] == [NEWER]
+    assert [served.card for served in stores.workers.find(MODEL, "5f1c0de")] == [CARD]
+    assert stores.workers.find(MODEL, "%") == [] and stores.workers.find(MODEL, "_") == []
+
+
+def test_an_identity_served_now_comes_before_one_that_was(stores: Stores) -> None:
+    serve(stores)
+    stores.workers.leave(serve(stores, NEWER))
+    assert [(served.card, served.workers) for served in stores.workers.find(MODEL)] == [(CARD, 1), (NEWER, 0)]
+
+
+def test_what_a_worker_tells_anew_of_its_model_replaces_the_old(stores: Stores) -> None:
+    serve(stores)
+    serve(stores, replace(CARD, max_length=64))
+    (served,) = stores.workers.cards()
+    assert (served.card.max_length, served.workers) == (64, 2)
+
+
+def test_jobs_that_waited_for_a_model_are_bound_to_its_first_identity(stores: Stores) -> None:
+    # Given jobs accepted before any worker came: one free, one of another revision, one of another model, one cancelled
+    waiting = submit(stores, card=None)
+    pinned = submit(stores, card=None, revision="7a11bee")
+    unsealed = accept(stores, card=None)
+    other = submit(stores, card=None, model=OTHER.name)
+    cancelled = submit(stores, card=None)
+    stores.jobs.cancel(cancelled)
+    # When a worker registers
+    worker = serve(stores)
+    # Then it adopts what it may serve
+    jobs = {job_id: stores.jobs.get(job_id).model_id for job_id in (waiting, pinned, other, cancelled, unsealed)}
+    assert jobs == {waiting: CARD.id, unsealed: CARD.id, pinned: None, other: None, cancelled: None}
+    assert [p.job_id for p in stores.chunks.dispatch(CARD.id, Priority.BULK)] == [waiting]
+    assert len(claim(stores, waiting, 0, worker)) == 1
+    # And a later identity takes what was meant for it, and nothing that is bound
+    serve(stores, NEWER)
+    assert stores.jobs.get(pinned).model_id == NEWER.id
+    assert stores.jobs.get(waiting).model_id == CARD.id
+
+
+def test_one_process_leads_until_it_resigns_or_falls_silent(database: Database) -> None:
+    leaders, first, second = LeaderStore(database), new_id(), new_id()
+    assert leaders.lead("reconcile", first) is True
+    assert leaders.lead("reconcile", second) is False
+    assert leaders.lead("reconcile", first) is True
+    assert leaders.lead("sweep", second) is True  # another duty
+    leaders.resign("reconcile", second)  # not the leader's word
+    assert leaders.lead("reconcile", second) is False
+    leaders.resign("reconcile", first)
+    assert leaders.lead("reconcile", second) is True
+    with database.write() as connection:
+        connection.execute(update(LeaderRow).values(expires=now_ms() - 1))
+    assert leaders.lead("reconcile", first) is True
+    assert leaders.lead("reconcile", second) is False
+
+
+def test_a_leader_writes_only_when_its_term_runs_out(database: Database) -> None:
+    leaders, owner = LeaderStore(database), new_id()
+
+    def expires() -> int:
+        with database.read() as connection:
+            return connection.execute(select(LeaderRow.expires)).scalar_one()
+
+    leaders.lead("reconcile", owner)
+    with database.write() as connection:
+        connection.execute(update(LeaderRow).values(expires=now_ms() + 9_000_000))
+    far = expires()
+    assert leaders.lead("reconcile", owner) and expires() == far
+    with database.write() as connection:
+        connection.execute(update(LeaderRow).values(expires=now_ms() + 1_000))
+    near = expires()
+    assert leaders.lead("reconcile", owner) and expires() > near
+
+
+def test_of_many_that_want_to_lead_at_once_one_does(database: Database, open_again: Callable[[], Stores]) -> None:
+    for round_ in range(5):
+        barrier, answers = threading.Barrier(4, timeout=30), []
+
+        def want(duty: str, leaders: LeaderStore, barrier: threading.Barrier, answers: list[bool]) -> None:
+            barrier.wait()
+            answers.append(leaders.lead(duty, new_id()))
+
+        rivals = [LeaderStore(open_again().database) for _ in range(4)]
+        threads = [threading.Thread(target=want, args=(f"duty-{round_}", r, barrier, answers)) for r in rivals]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(answers) == [False, False, False, True]
+
+
+def test_workers_that_bring_the_same_new_model_at_once_are_all_registered(open_again: Callable[[], Stores]) -> None:
+    for round_ in range(5):
+        card, barrier, errors = replace(CARD, name=f"mill/new-{round_}"), threading.Barrier(4, timeout=30), []
+
+        def come(stores: Stores, card: ModelCard, barrier: threading.Barrier, errors: list[BaseException]) -> None:
+            try:
+                stores.workers.live()  # connected
+                barrier.wait()
+                serve(stores, card)
+            except BaseException as error:
+                errors.append(error)
+
+        comers = [open_again() for _ in range(4)]
+        threads = [threading.Thread(target=come, args=(stores, card, barrier, errors)) for stores in comers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert errors == []
+        assert comers[0].workers.live()[card.id] == 4
