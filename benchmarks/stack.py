@@ -47,6 +47,7 @@ def own_stack() -> Iterator[Stack]:
             port = int(probe.getsockname()[1])
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDMILL_")}
         command = [sys.executable, "-m", "embedmill", "up", "--data-dir", str(data_dir), "--port", str(port)]
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         with log.open("wb") as output:
             # In a folder of its own, because a `.env` is read from where one stands.
             process = subprocess.Popen(

@@ -42,7 +42,10 @@ _TOKENS_PER_WORD = 1.25
 _QUIET = 0.15
 
 #: Rounds measured at most, in times of those asked for; of too few quiet ones the quietest are taken.
-_PATIENCE = 4
+_PATIENCE = 2
+
+#: Longest wait for a quiet second before a round, in seconds.
+_LONGEST_WAIT = 60
 
 console = Console(highlight=False, width=120)
 
@@ -166,9 +169,18 @@ def _measure(bench: Bench, source: TextSource, name: str, lengths: Lengths, aske
     bench.round(source.take(lengths, count // 4 + 1), source.take(lengths, count // 4 + 1))  # warms both sides
     rounds: list[Round] = []
     while sum(one.others <= _QUIET for one in rounds) < asked.rounds and len(rounds) < asked.rounds * _PATIENCE:
+        _wait_for_quiet()
         rounds.append(bench.round(source.take(lengths, count), source.take(lengths, count)))
         console.print(f"{name}, round {len(rounds)}: {_line(rounds[-1])}", style="dim")
     return sorted(rounds, key=lambda one: one.others)[: asked.rounds]
+
+
+def _wait_for_quiet() -> None:
+    for _ in range(_LONGEST_WAIT):
+        busy = busy_seconds()
+        time.sleep(1)
+        if busy_seconds() - busy <= _QUIET:
+            return
 
 
 def _line(one: Round) -> str:

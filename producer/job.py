@@ -118,7 +118,7 @@ class Job:
                 # The state is read first: pages read after the end are complete.
                 ended = self.status().is_final
                 for page in self._stores.results.pages(self.id, following, settled_only=not ended):
-                    following = page.number + 1
+                    following = page.first + page.size
                     yield from page.outcomes()
                 if ended:
                     return

@@ -162,15 +162,6 @@ def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
     return update(ChunkRow).where(tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
 
 
-def _pending_values(delay: int = 0) -> dict[str, Any]:
-    return {
-        "state": ChunkState.PENDING,
-        "lease_owner": None,
-        "lease_expires": None,
-        "not_before": now_ms() + delay if delay else None,
-    }
-
-
 def pending_chunks(model_id: str, priority: Priority) -> Any:
     """Return the query for what a model's queue should do next, best first."""
     return (

@@ -14,6 +14,7 @@ from storage.contract.models import Priority
 from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
 from storage.database import Database, now_ms, retried
 from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
+from storage.workers import bind_to_known_model
 
 #: Chunks deleted in one transaction, so that others need not wait long.
 _DELETE_STEP = 64
@@ -101,6 +102,7 @@ class JobStore:
             with self._db.write() as connection:
                 if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:
                     raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
+                bind_to_known_model(connection, job_id)
         except IntegrityError:
             return False
         return True

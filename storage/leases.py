@@ -18,6 +18,7 @@ from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms, retried
+from storage.isolation import isolate
 from storage.jobs import finish_settled
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, unpack_errors, write_result
@@ -39,6 +40,7 @@ class Claim:
         size: Number of items.
         options: The job's options as a JSON object.
         priority: The job's priority.
+        alone: Whether it is suspected of killing processes, so that nothing else may run beside it.
     """
 
     job_id: str
@@ -47,6 +49,7 @@ class Claim:
     size: int
     options: dict[str, Any]
     priority: Priority
+    alone: bool = False
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -102,7 +105,8 @@ class LeaseStore:
             if not leased:
                 return []
             priority = _priority_of(connection, pointer.job_id)
-            further = _fitting(connection, model_id, priority, token_room - leased[0].token_estimate)
+            room = 0 if leased[0].crashes else token_room - leased[0].token_estimate
+            further = _fitting(connection, model_id, priority, room)
             if further:
                 values = _lease_values(worker_id, self._lease)
                 statement = among(further, ChunkState.PENDING).values(values).returning(*_CLAIM_COLUMNS)
@@ -112,7 +116,10 @@ class LeaseStore:
             connection.execute(update(JobRow).where(JobRow.id.in_(jobs), JobRow.state == JobState.QUEUED).values(start))
             options = select(JobRow.id, JobRow.options).where(JobRow.id.in_(jobs))
             options_of = {row.id: row.options for row in connection.execute(options)}
-        return [Claim(row.job_id, row.number, row.token, row.size, options_of[row.job_id], priority) for row in leased]
+        return [
+            Claim(row.job_id, row.number, row.token, row.size, options_of[row.job_id], priority, row.crashes > 0)
+            for row in leased
+        ]
 
     def input(self, claim: Claim) -> ChunkInput | None:
         """Return the texts of a claimed chunk, or None when they have been deleted meanwhile."""
@@ -186,12 +193,16 @@ class LeaseStore:
 
         Args:
             worker_id: The id of that start of the process.
-            died: Whether it died with them, which is then counted on each chunk.
+            died: Whether it died with them, which is then charged to each chunk, and the culprit looked for.
         """
         leased = (CHUNK_IS_LEASED, ChunkRow.lease_owner == worker_id)
         values = _pending_values() | ({"crashes": ChunkRow.crashes + 1} if died else {})
         with self._db.write() as connection:
-            return connection.execute(update(ChunkRow).where(*leased).values(values)).rowcount
+            released = update(ChunkRow).where(*leased).values(values).returning(ChunkRow.job_id, ChunkRow.number)
+            chunks = sorted((row.job_id, row.number) for row in connection.execute(released))
+            for job_id, number in chunks if died else ():
+                isolate(connection, job_id, number)
+        return len(chunks)
 
     @retried
     def release_expired(self) -> int:
@@ -204,7 +215,14 @@ class LeaseStore:
             return connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
 
 
-_CLAIM_COLUMNS = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token, ChunkRow.size, ChunkRow.token_estimate)
+_CLAIM_COLUMNS = (
+    ChunkRow.job_id,
+    ChunkRow.number,
+    ChunkRow.token,
+    ChunkRow.size,
+    ChunkRow.token_estimate,
+    ChunkRow.crashes,
+)
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -254,7 +272,8 @@ def _fitting(connection: Connection, model_id: str, priority: Priority, room: in
     fitting: list[tuple[str, int]] = []
     if room <= 0:
         return fitting
-    for row in connection.execute(pending_chunks(model_id, priority).limit(256).with_for_update(**SKIP_LOCKED)):
+    unsuspected = pending_chunks(model_id, priority).where(ChunkRow.crashes == 0)
+    for row in connection.execute(unsuspected.limit(256).with_for_update(**SKIP_LOCKED)):
         room -= row.token_estimate
         if room < 0:
             break

@@ -61,7 +61,6 @@ class Page:
         lengths: int32, shape (size,): tokens of the whole text before it was cut; more than `tokens` means truncated.
         ids: The callers' ids, or None when the job has none.
         errors: By position within the chunk.
-        number: The chunk's number.
     """
 
     first: int
@@ -74,7 +73,6 @@ class Page:
     lengths: NDArray[np.int32]
     ids: list[str] | None
     errors: dict[int, ItemError] = field(default_factory=dict)
-    number: int = 0
 
     @property
     def truncated(self) -> NDArray[np.bool_]:

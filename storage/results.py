@@ -90,25 +90,25 @@ class ResultStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def pages(self, job_id: str, first_chunk: int = 0, settled_only: bool = False) -> Iterator[Page]:
+    def pages(self, job_id: str, first: int = 0, settled_only: bool = False) -> Iterator[Page]:
         """Yield the job's chunks in order, each with what is known of it now.
 
         Args:
             job_id: The job.
-            first_chunk: Number of the chunk to begin with.
+            first: Position of the first item of the chunk to begin with.
             settled_only: Stop before the first chunk whose items are still pending, for readers of a running job.
         """
-        number, many = first_chunk, 1
+        many = 1
         while True:
             with self._db.read() as connection:
-                rows = connection.execute(_page_query(job_id, number, many)).all()
+                rows = connection.execute(_page_query(job_id, many).where(ChunkRow.first >= first)).all()
             for row in rows:
                 if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
                     return
                 yield _page(row)
             if len(rows) < many:
                 return
-            number = rows[-1].number + 1
+            first = rows[-1].first + rows[-1].size
             many = _rows_a_page(rows)
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
@@ -119,16 +119,15 @@ class ResultStore:
             for number, blob in connection.execute(hashes.order_by(InputRow.number)):
                 if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
                     continue
-                page = _page(connection.execute(_page_query(job_id, number, 1)).one())
+                page = _page(connection.execute(_page_query(job_id, 1).where(ChunkRow.number == number)).one())
                 if page.ids is not None and custom_id in page.ids:
                     return page
         return None
 
 
-def _page_query(job_id: str, number: int, many: int) -> Any:
+def _page_query(job_id: str, many: int) -> Any:
     return (
         select(
-            ChunkRow.number,
             ChunkRow.first,
             ChunkRow.size,
             ChunkRow.state,
@@ -143,8 +142,8 @@ def _page_query(job_id: str, number: int, many: int) -> Any:
         )
         .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
         .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
-        .where(ChunkRow.job_id == job_id, ChunkRow.number >= number, ChunkRow.state != ChunkState.SPLIT)
-        .order_by(ChunkRow.number)
+        .where(ChunkRow.job_id == job_id, ChunkRow.state != ChunkState.SPLIT)
+        .order_by(ChunkRow.first)
         .limit(many)
     )
 
@@ -172,7 +171,6 @@ def _page(row: Row[Any]) -> Page:
         lengths=np.frombuffer(row.lengths, dtype="<i4") if row.lengths else none,
         ids=texts.unpack_ids(row.ids) if row.ids is not None else None,
         errors=errors,
-        number=row.number,
     )
 
 

@@ -146,6 +146,7 @@ class ChunkRow(Row):
             sqlite_where=text("state = 'pending'"),
             postgresql_where=text("state = 'pending'"),
         ),
+        Index("ix_chunks_first", "job_id", "first"),
         Index(
             "ix_chunks_out",
             "state",

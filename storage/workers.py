@@ -108,6 +108,17 @@ def _adopt_waiting_jobs(connection: Connection, card: ModelCard) -> None:
     connection.execute(
         update(JobRow)
         .where(JobRow.model_id.is_(None), JobRow.model == card.name, JobRow.state.in_([*OPEN_JOB_STATES, "accepting"]))
-        .where((JobRow.revision.is_(None)) | (JobRow.revision == card.revision))
+        .where(
+            JobRow.revision.is_(None) | (func.substr(card.revision, 1, func.length(JobRow.revision)) == JobRow.revision)
+        )
         .values(model_id=card.id)
     )
+
+
+def bind_to_known_model(connection: Connection, job_id: str) -> None:
+    """Bind, inside a running transaction, a job whose model was registered while it was being submitted."""
+    known = select(ModelRow.id).where(ModelRow.name == JobRow.model)
+    known = known.where((JobRow.revision.is_(None)) | (JobRow.revision == ModelRow.revision))
+    latest = known.order_by(ModelRow.last_seen.desc()).limit(1).correlate(JobRow).scalar_subquery()
+    unbound = (JobRow.id == job_id, JobRow.model_id.is_(None))
+    connection.execute(update(JobRow).where(*unbound).values(model_id=latest))

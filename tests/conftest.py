@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from storage.database import Database
-from storage.migrations import migrate
 from storage.stores import Stores
 from tests.servers import PostgresServer, running_postgres, running_redis
 from tests.skips import ALLOWED, allowed_patterns, unexpected
@@ -105,6 +104,8 @@ def open_again(database_url: str) -> Iterator[Callable[[], Stores]]:
 
 
 def _migrate(url: str) -> None:
+    from storage.migrations import migrate
+
     database = Database(url)
     migrate(database)
     database.close()

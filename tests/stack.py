@@ -1,4 +1,4 @@
-"""The whole program as a user runs it: `embedmill up`, or a `worker` against servers of one's own, in real processes."""
+"""The whole program as a user runs it, in real processes: `up`, or a `worker` against servers of one's own."""
 
 from __future__ import annotations
 

@@ -35,8 +35,6 @@ for module in pkgutil.walk_packages(storage.__path__, "storage."):
         importlib.import_module(module.name)
 """
 
-_WORKER = "import sys, worker.process, worker.embedding, worker.engine.engine"
-
 
 @pytest.mark.parametrize(
     ("program", "present", "absent"),
@@ -59,7 +57,6 @@ _WORKER = "import sys, worker.process, worker.embedding, worker.engine.engine"
             {"celery", "torch", "transformers", "fastapi", "producer", "worker", "embedmill"},
             id="storage, every module of it",
         ),
-        pytest.param(_WORKER, {"torch", "worker.engine.engine"}, {"producer", "fastapi"}, id="a worker process"),
     ],
 )
 def test_a_floor_imports_nothing_from_above_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from storage.outcomes import ItemError
 from storage.results import ChunkResult, unpack_errors
 from storage.stores import Stores
 from worker.pace import Pace
+from worker.solitude import Solitude
 
 logger = logging.getLogger(__name__)
 
@@ -91,19 +93,39 @@ class Embedding:
         self._send_next = send_next
         self._broken = broken
         self._pace = Pace()
+        self._solitude = Solitude()
+        self._counting = threading.Lock()
+        self._running = 0
+        self._idle_since = time.monotonic()
+
+    def idle_for(self) -> float:
+        """Return for how many seconds there has been nothing to do."""
+        with self._counting:
+            return 0.0 if self._running else time.monotonic() - self._idle_since
 
     def run(self, pointer: Pointer) -> None:
         """Claim the chunk a message points to and more of its kind, embed them and commit them in one transaction.
 
         Returns without doing anything when the chunk is not to be had: done, cancelled, somebody else's, unknown.
         """
+        with self._counting:
+            self._running += 1
+        try:
+            self._answer(pointer)
+        finally:
+            with self._counting:
+                self._running -= 1
+                self._idle_since = time.monotonic()
+
+    def _answer(self, pointer: Pointer) -> None:
         card = self._engine.card
         claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
         if not claims:
             logger.debug("dropped a message: job %s chunk %d is not to be had", pointer.job_id, pointer.chunk)
             return
         try:
-            self._work(claims)
+            with self._solitude.held(alone=claims[0].alone):
+                self._work(claims)
         except ServerError as error:
             stopped = error.code == "engine_stopped"
             logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)

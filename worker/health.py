@@ -34,7 +34,7 @@ class HealthServer:
         except OSError as error:
             raise AddressInUse(
                 f"Port {port} on {host} cannot be listened on: {error.strerror}.",
-                "Choose another, or 0 for a free one.",
+                "Choose another with --port (of a worker: --health-port).",
             ) from error
         self._server.daemon_threads = True
 

@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import warnings
 from typing import Any
 
@@ -19,17 +18,13 @@ from storage.hints import Hints
 from storage.stores import Stores
 from worker import exits, logs
 from worker.embedding import Embedding
+from worker.heartbeat import INTERVAL, Heartbeat
 from worker.parent import Supervisor, die_with_parent
 from worker.reserve import STRATEGY, TASK_THREADS
 from worker.settings import WorkerSettings
+from worker.starvation import Starvation
 
 logger = logging.getLogger(__name__)
-
-#: How often leases are extended, in seconds; a lease lasts through several that fail.
-HEARTBEAT = 5.0
-
-#: An engine that has work and finishes no batch for so long hangs, in seconds.
-STALL = 120.0
 
 #: How often a blocked wait for a message returns, in seconds: the most a free thread waits for bulk after a full house.
 _BRPOP_TIMEOUT = 0.2
@@ -84,7 +79,6 @@ class Process:
         card = self._engine.card
         self._stores.workers.register(card, self._id, socket.gethostname(), os.getpid(), self._slot)
         self._supervisor.tell(ready=True)
-        threading.Thread(target=self._keep_leases, name="heartbeat", daemon=True).start()
         logger.info(
             "serving %s at %s on %s in %s, width %d",
             card.name,
@@ -105,12 +99,17 @@ class Process:
         options |= {"queue_order_strategy": STRATEGY, "polling_interval": _BRPOP_TIMEOUT}
         app.conf.broker_transport_options = options
         tell, send_next, broken = self._hints.publish, self._send_next, self._end_broken
-        tasks.serve(Embedding(self._stores, self._engine, self._id, tell, send_next, broken))
+        embedding = Embedding(self._stores, self._engine, self._id, tell, send_next, broken)
+        tasks.serve(embedding)
+        queues = [queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)]
+        starvation = Starvation(self._settings.redis, queues, embedding.idle_for)
+        interval = min(INTERVAL, self._settings.lease_seconds / 4)
+        Heartbeat(self._stores.leases, self._id, interval, lambda: self._engine.progress, starvation).start()
         worker_shutting_down.connect(self._on_stop, weak=False)
         worker = app.Worker(
             pool="threads",
             concurrency=TASK_THREADS,
-            queues=[queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)],
+            queues=queues,
             hostname=f"{self._slot.replace(':', '')}-{self._id[-6:]}@{socket.gethostname()}",
             without_gossip=True,
             without_mingle=True,
@@ -119,18 +118,6 @@ class Process:
         )
         worker.start()
         return int(worker.exitcode or 0)
-
-    def _keep_leases(self) -> None:
-        """Extend leases while the engine works; a stalled one ends this process, so that its chunks go elsewhere."""
-        while True:
-            time.sleep(min(HEARTBEAT, self._settings.lease_seconds / 4))
-            if time.monotonic() - self._engine.progress > STALL:
-                logger.error("the engine has made no progress for %.0f s: ending this process", STALL)
-                os._exit(exits.STALLED)
-            try:
-                self._stores.leases.heartbeat(self._id)
-            except ServerError as error:
-                logger.warning("heartbeat failed: %s", error)
 
     def _send_next(self) -> None:
         from worker.app import send

@@ -7,6 +7,7 @@ two that both believe to lead do no harm.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable
@@ -32,11 +33,12 @@ logger = logging.getLogger(__name__)
 #: Pause between two sweeps, in seconds.
 TICK = 1.0
 
-#: A message not answered for so long counts as lost, in milliseconds.
-LOST_AFTER = 60_000
+#: A message not answered for so long counts as lost, whatever Redis says, in milliseconds.
+LOST_AFTER = 600_000
 
-#: The same when its queue in Redis is seen to be empty: a worker claims within moments of taking a message.
-LOST_WHEN_EMPTY = 3_000
+#: The same when Redis holds fewer messages than were sent and not answered, in milliseconds: a worker claims within
+#: moments of taking one. A fleet that is merely slow leaves its messages in Redis, and none is sent twice.
+MISSED_AFTER = 3_000
 
 #: A job whose submission has been silent for so long is thrown away, in milliseconds: its producer is gone.
 ABANDONED_AFTER = 24 * 3600 * 1000
@@ -95,17 +97,19 @@ class Reconciler:
     def _recover_messages(self) -> None:
         lost = self._stores.chunks.redispatch(LOST_AFTER)
         for card in self._served():
-            if self._stores.chunks.out(card.id) and self._is_empty(card):
-                lost += self._stores.chunks.redispatch(LOST_WHEN_EMPTY, card.id)
+            out = self._stores.chunks.out(card.id)
+            if out and self._in_redis(card) < out:
+                lost += self._stores.chunks.redispatch(MISSED_AFTER, card.id)
         if lost:
             logger.warning("took back %d messages that nobody answered", lost)
 
-    def _is_empty(self, card: ModelCard) -> bool:
+    def _in_redis(self, card: ModelCard) -> float:
+        """Return how many messages wait for a model; more than any number where Redis cannot say."""
         names = [f"{KEY_PREFIX}{queue_name(card.name, card.id, priority)}" for priority in Priority]
         try:
-            return not any(self._redis.llen(name) for name in names)
+            return sum(self._redis.llen(name) for name in names)
         except (redis.RedisError, OSError):
-            return False
+            return math.inf
 
     def _dispatch(self) -> None:
         for card in self._served():

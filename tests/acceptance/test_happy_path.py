@@ -69,7 +69,8 @@ def test_submit_waits_when_told_to_and_a_person_reads_the_status(shell: Shell) -
 
 def test_a_terminal_sees_a_bar_and_the_whole_id(shell: Shell) -> None:
     # Given a job that has ended, when waited for and listed on a terminal of 70 columns
-    job_id = shell("submit", "-", "--wait", stdin=b"bread").job_id
+    with Client(data_dir=shell.data_dir) as client:
+        job_id = client.submit(["bread"]).id
     waited, listed = (_typed_on_terminal(shell, *words) for words in (("wait", job_id), ("jobs", "--limit", "1")))
     # Then there is a bar at its end, and an id that can be copied
     assert "100%" in waited and "━" in waited
@@ -78,7 +79,8 @@ def test_a_terminal_sees_a_bar_and_the_whole_id(shell: Shell) -> None:
 
 def test_jobs_are_listed_newest_first_a_page_at_a_time(shell: Shell) -> None:
     # Given three jobs
-    ids = [shell("submit", "-", stdin=b"one of three").job_id for _ in range(3)]
+    with Client(data_dir=shell.data_dir) as client:
+        ids = [client.submit(["one of three"]).id for _ in range(3)]
     # When listed two and then one at a time
     first, second = shell.together(
         [("jobs", "--json", "--limit", 2), ("jobs", "--json", "--limit", 1, "--before", ids[1])]
@@ -136,8 +138,8 @@ def test_the_python_quick_start_runs_as_it_stands(shell: Shell) -> None:
 def test_the_python_client_gives_the_same_vectors_as_the_shell(shell: Shell) -> None:
     # Given a job of the shell
     job_id = shell("submit", "-", "--wait", stdin="\n".join(TEXTS).encode()).job_id
-    # When the same texts are submitted in Python, from a generator and with ids
     with Client(data_dir=shell.data_dir) as client:
+        # When the same texts are submitted in Python, from a generator and with ids
         job = client.submit((text for text in TEXTS), ids=["a", "b", "c"])
         outcomes = list(job.results())
         theirs = client.job(job_id).vectors()

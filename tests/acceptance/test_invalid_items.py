@@ -83,8 +83,9 @@ def test_keep_gives_each_bad_item_its_error_at_its_place(limited: Shell) -> None
     for reason, outcome in zip(reasons, outcomes, strict=True):
         _is_judged(reason, outcome["status"], outcome["error"])
     # And the status adds up
-    status = limited("status", ran.job_id, "--json").data
-    assert (status["state"], status["succeeded"], status["failed"], status["pending"]) == ("completed", 3, 13, 0)
+    with Client(data_dir=limited.data_dir) as client:
+        status = client.job(ran.job_id).status()
+    assert (status.state, status.succeeded, status.failed, status.pending) == ("completed", 3, 13, 0)
     # And a retry finds nothing to do: what is invalid stays so
     again = limited("retry", ran.job_id)
     assert again.code == 0 and "No failed item can be tried again" in again.err

@@ -21,9 +21,27 @@ from worker.engine.engine import Engine
 
 ITEMS = 10_000
 
-WORDS = (
-    "amber birch cedar dune ember fern grove heath iris jade kelp lark moss nettle oak pine quartz reed sage".split()
-)
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "dune",
+    "ember",
+    "fern",
+    "grove",
+    "heath",
+    "iris",
+    "jade",
+    "kelp",
+    "lark",
+    "moss",
+    "nettle",
+    "oak",
+    "pine",
+    "quartz",
+    "reed",
+    "sage",
+]
 
 #: Written by the database itself, beside the tables: a unique key would hide a second result.
 LOG_EVERY_RESULT = """

@@ -184,6 +184,18 @@ def test_retry_leaves_a_job_whose_items_are_only_invalid_as_it_was(stores: Store
     assert (job.state, job.generation) == (JobState.COMPLETED, 0)
 
 
+def test_retry_leaves_a_chunk_alone_whose_failed_items_are_all_invalid(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    refused = {1: ItemError("invalid_item", "empty")}
+    job_id = submit(stores, [chunk(0, ("wheat", ""), invalid=refused), chunk(1, ("", "rye"), invalid={0: refused[1]})])
+    finish(stores, job_id, 1, worker, failed=[1])
+    (held,) = claim(stores, job_id, 1, worker)
+    stores.leases.commit([(held, result(failed=[0, 1]))])
+    assert stores.jobs.retry_failed(job_id) == 1
+    assert chunk_states(database, job_id) == ["done", "pending"]
+    assert chunk_row(database, job_id, 1).failed == 1  # the invalid item's error stays
+
+
 def test_delete_removes_every_row_of_a_job_and_no_row_of_another(stores: Stores, database: Database) -> None:
     worker = serve(stores)
     kept = submit(stores, 2)

@@ -26,15 +26,15 @@ def test_pages_come_in_submission_order_whatever_the_order_of_the_work(stores: S
         (held,) = claim(stores, job_id, number, worker)
         stores.leases.commit([(held, result(value=float(number)))])
     pages = list(stores.results.pages(job_id))
-    assert [(page.number, page.first, page.size) for page in pages] == [(0, 0, 2), (1, 2, 2), (2, 4, 2), (3, 6, 2)]
+    assert [(page.first, page.size) for page in pages] == [(0, 2), (2, 2), (4, 2), (6, 2)]
     assert [page.matrix()[0, 0] for page in pages] == [0.0, 1.0, 2.0, 3.0]  # type: ignore[index]
-    assert [page.number for page in stores.results.pages(job_id, first_chunk=2)] == [2, 3]
+    assert [page.first for page in stores.results.pages(job_id, first=4)] == [4, 6]
 
 
 def test_every_chunk_is_read_once_however_many_there_are(stores: Stores) -> None:
     serve(stores)
     job_id = submit(stores, [chunk(number, ("rye",)) for number in range(600)])
-    assert [page.number for page in stores.results.pages(job_id)] == list(range(600))
+    assert [page.first for page in stores.results.pages(job_id)] == list(range(600))
 
 
 def test_vectors_are_read_back_bit_for_bit(stores: Stores) -> None:
@@ -116,13 +116,13 @@ def test_readers_of_a_running_job_stop_before_the_first_gap(stores: Stores, data
     finish(stores, job_id, 1, worker)
     (held,) = claim(stores, job_id, 2, worker)
     stores.leases.commit([(held, result())])
-    settled = [page.number for page in stores.results.pages(job_id, settled_only=True)]
+    settled = [page.first // 2 for page in stores.results.pages(job_id, settled_only=True)]
     assert settled == [0]
     for state in ("leased", "dispatched", "pending"):
         set_chunk(database, job_id, 1, state=state)
-        assert [page.number for page in stores.results.pages(job_id, settled_only=True)] == [0]
+        assert [page.first for page in stores.results.pages(job_id, settled_only=True)] == [0]
     stores.jobs.cancel(job_id)
-    assert [page.number for page in stores.results.pages(job_id, settled_only=True)] == [0, 1, 2, 3]
+    assert [page.first // 2 for page in stores.results.pages(job_id, settled_only=True)] == [0, 1, 2, 3]
 
 
 def test_a_job_that_does_not_exist_has_no_pages(stores: Stores) -> None:
@@ -134,9 +134,9 @@ def test_an_item_is_found_by_its_callers_id(stores: Stores) -> None:
     job_id = submit(stores, [with_ids(0, 0, "a", "b"), with_ids(1, 2, "蚂蚁", "d\0"), with_ids(2, 4, "e")])
     other = submit(stores, [with_ids(0, 0, "z")])
     assert stores.jobs.get(job_id).has_ids
-    for custom_id, number in (("b", 0), ("蚂蚁", 1), ("d\0", 1), ("e", 2)):
+    for custom_id, first in (("b", 0), ("蚂蚁", 2), ("d\0", 2), ("e", 4)):
         page = stores.results.find(job_id, custom_id)
-        assert page is not None and page.number == number and page.ids is not None and custom_id in page.ids
+        assert page is not None and page.first == first and page.ids is not None and custom_id in page.ids
     assert stores.results.find(job_id, "z") is None
     assert stores.results.find(other, "z") is not None
     assert stores.results.find(submit(stores), "a") is None
@@ -151,7 +151,7 @@ def test_an_id_whose_hash_collides_with_another_is_still_told_apart(
     job_id = submit(stores, [with_ids(0, 0, "a"), with_ids(1, 1, "b"), with_ids(2, 2, "c")])
     # When ids are looked for, then only the id itself counts
     found = [stores.results.find(job_id, custom_id) for custom_id in ("c", "a", "missing")]
-    assert [page.number if isinstance(page, Page) else None for page in found] == [2, 0, None]
+    assert [page.first if isinstance(page, Page) else None for page in found] == [2, 0, None]
 
 
 NAN = np.full((1, 4), np.nan, dtype=np.float32)

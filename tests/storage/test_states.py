@@ -106,7 +106,7 @@ class Mill(RuleBasedStateMachine):
         chunk = self.stores.leases.input(claim)
         if chunk is None or chunk.kept is None:
             return result(failed=failed, value=float(next(self.values)))
-        (page,) = [p for p in self.stores.results.pages(claim.job_id) if p.number == claim.number]
+        (page,) = [p for p in self.stores.results.pages(claim.job_id) if p.first == 2 * claim.number]
         kept = page.matrix()
         assert kept is not None
         new = result(value=float(next(self.values)))
@@ -187,7 +187,7 @@ class Mill(RuleBasedStateMachine):
             before = self.seen_jobs.get(job_id, JobState.ACCEPTING)
             assert state == before or state in JOB_MOVES[before], f"a job moved from {before} to {state}"
         for key, (now, token) in chunks.items():
-            was, earlier = self.seen_chunks.get(key, (ChunkState.PENDING, 0))
+            was, earlier = self.seen_chunks.get(key, (ChunkState.PENDING, token))  # a new one, or half of a split one
             assert now == was or now in CHUNK_MOVES[was], f"a chunk moved from {was} to {now}"
             assert token - earlier in (0, 1)
 

@@ -98,6 +98,20 @@ def test_jobs_that_waited_for_a_model_are_bound_to_its_first_identity(stores: St
     assert stores.jobs.get(waiting).model_id == CARD.id
 
 
+def test_a_submission_that_began_before_the_first_worker_came_is_bound_when_it_is_sealed(stores: Stores) -> None:
+    # Given a producer that found no worker, and wrote its first texts after one had come
+    worker = serve(stores)
+    late = accept(stores, card=None)
+    pinned, foreign = accept(stores, card=None, revision="7a11bee"), accept(stores, card=None, model=OTHER.name)
+    # When it seals the job, then that worker does it
+    for job_id in (late, pinned, foreign):
+        stores.jobs.seal(job_id, 2, 1)
+    assert stores.jobs.get(late).model_id == CARD.id
+    assert len(claim(stores, late, 0, worker)) == 1
+    # And what that worker does not serve still waits
+    assert stores.jobs.get(pinned).model_id is None and stores.jobs.get(foreign).model_id is None
+
+
 def test_one_process_leads_until_it_resigns_or_falls_silent(database: Database) -> None:
     leaders, first, second = LeaderStore(database), new_id(), new_id()
     assert leaders.lead("reconcile", first) is True

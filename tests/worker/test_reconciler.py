@@ -93,10 +93,28 @@ def test_messages_that_vanished_from_redis_are_sent_again(
     sweeper.sweep()
     assert len(outbox.sent) == 1
     # When it has been out for longer than a worker needs to claim it
-    monkeypatch.setattr(reconciler, "LOST_WHEN_EMPTY", -1)
+    monkeypatch.setattr(reconciler, "MISSED_AFTER", -1)
     sweeper.sweep()
     # Then it is sent again
     assert outbox.sent == [Pointer(job_id, 0)] * 2
+
+
+def test_messages_of_which_some_vanished_are_sent_again(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two messages that were sent, and one in Redis
+    submitted(stores, "a", "b")
+    sweeper.sweep()
+    client = redis.Redis.from_url(redis_server)
+    client.lpush(QUEUE, "still here")
+    monkeypatch.setattr(reconciler, "MISSED_AFTER", -1)
+    try:
+        sweeper.sweep()
+    finally:
+        client.delete(QUEUE)
+        client.close()
+    # Then, since nobody knows which one it is, both are sent again
+    assert len(outbox.sent) == 4
 
 
 def test_messages_that_wait_in_redis_are_left_alone(
@@ -106,7 +124,7 @@ def test_messages_that_wait_in_redis_are_left_alone(
     sweeper.sweep()
     client = redis.Redis.from_url(redis_server)
     client.lpush(QUEUE, "still here")
-    monkeypatch.setattr(reconciler, "LOST_WHEN_EMPTY", -1)
+    monkeypatch.setattr(reconciler, "MISSED_AFTER", -1)
     try:
         sweeper.sweep()
     finally:

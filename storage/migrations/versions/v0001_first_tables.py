@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_chunks_job_id"),
         sa.PrimaryKeyConstraint("job_id", "number", name="pk_chunks"),
     )
+    op.create_index("ix_chunks_first", "chunks", ["job_id", "first"], unique=False)
     op.create_index(
         "ix_chunks_out",
         "chunks",

@@ -1,0 +1,73 @@
+"""CI's rule about skips: each needs a reason that is on the list."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import need_package
+from tests.skips import ALLOWED, allowed_patterns, unexpected
+
+ROOT = Path(__file__).parents[1]
+
+#: A suite of its own with the same conftest: one test passes, the others are skipped for these reasons.
+SUITE = """
+import pytest
+
+def test_passes():
+    pass
+
+@pytest.mark.parametrize("reason", {reasons!r})
+def test_skips(reason):
+    pytest.skip(reason)
+
+@pytest.mark.xfail
+def test_fails_as_expected():
+    raise AssertionError
+"""
+
+
+def run_suite(folder: Path, reasons: list[str], ci: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_suite.py").write_text(SUITE.format(reasons=reasons))
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": ci} if ci else {})
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.conftest", *arguments]
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_in_ci_only_a_skip_that_nobody_allowed_fails_the_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run_suite(tmp_path, ["needs an NVIDIA GPU", "the moon is not full"], "true", *arguments)
+    assert done.returncode == 1, done.stdout
+    told = done.stdout.partition("not on the list of allowed skips")[2]
+    assert "the moon is not full" in told and "NVIDIA" not in told
+
+
+def test_on_ones_own_machine_every_skip_passes(tmp_path: Path) -> None:
+    assert run_suite(tmp_path, ["the moon is not full"], None).returncode == 0
+
+
+def test_a_reason_must_be_on_the_list_whole() -> None:
+    patterns = allowed_patterns("# comment\n\nneeds [ab]\tfor a reason\n")
+    assert unexpected([("t1", "needs a"), ("t2", "needs c"), ("t3", "it needs a")], patterns) == [
+        "t2: needs c",
+        "t3: it needs a",
+    ]
+
+
+def test_every_allowed_skip_says_why() -> None:
+    assert allowed_patterns(ALLOWED.read_text())
+    with pytest.raises(ValueError, match="does not say why"):
+        allowed_patterns("needs the moon\n")
+
+
+def test_a_missing_server_package_skips_at_home_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="mill-server is not installed"):
+        need_package("no_such_module", "mill-server")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="mill-server is not installed"):
+        need_package("no_such_module", "mill-server")

@@ -1,0 +1,53 @@
+"""Notices that messages wait in Redis while this idle process takes none: its consumer has come to rest, alive.
+
+Celery over Redis was seen to stop consuming after ordinary network faults; only a new process helps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import redis
+
+from storage.contract.broker import KEY_PREFIX
+
+#: How long messages may wait beside an idle process before its consumer counts as dead, in seconds; a free thread
+#: takes a message within a fraction of one.
+PATIENCE = 30.0
+
+
+class Starvation:
+    """Looks at the queues beside a process.
+
+    Args:
+        redis_url: Where the queues are.
+        queues: Names of the queues the process consumes.
+        idle_for: Returns for how many seconds the process has had nothing to do.
+        patience: Seconds.
+    """
+
+    def __init__(
+        self, redis_url: str, queues: Sequence[str], idle_for: Callable[[], float], patience: float = PATIENCE
+    ) -> None:
+        self._redis = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._keys = [KEY_PREFIX + queue for queue in queues]
+        self._idle_for = idle_for
+        self._patience = patience
+        self._since: float | None = None
+
+    def found(self) -> bool:
+        """Whether messages have waited for longer than patience while the process was idle all the time."""
+        now = time.monotonic()
+        if not self._messages_wait():
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = now
+        return min(now - self._since, self._idle_for()) > self._patience
+
+    def _messages_wait(self) -> bool:
+        try:
+            return any(self._redis.llen(key) for key in self._keys)
+        except (redis.RedisError, OSError):
+            return False
