@@ -14,7 +14,7 @@ from producer.submission import Submission
 from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, UnknownModel
 from storage.contract.ids import checked_job_id
 from storage.contract.models import ModelCard, Priority, model_name
-from storage.contract.options import JobOptions
+from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.dispatch import dispatch_next
 from storage.hints import Hints
@@ -129,6 +129,8 @@ class Client:
     ) -> Job:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again."""
         options = options or JobOptions()
+        check_word("model", model)
+        check_word("revision", revision)
         name = model_name(model or self.settings.model)
         card = self._card(name, revision)
         if card is not None:
@@ -168,8 +170,11 @@ class Client:
         Args:
             limit: At most so many.
             before: Only jobs made before the one of this id.
+
+        Raises:
+            UnknownJob: When `before` is no job id.
         """
-        return self._stores.statuses.many(self._stores.jobs.list_ids(limit, before))
+        return self._stores.statuses.many(self._stores.jobs.list_ids(limit, before and checked_job_id(before)))
 
     def _handle(self, job_id: str) -> Job:
         return Job(job_id, self._stores, self._hints, self._dispatch)

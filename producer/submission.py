@@ -20,7 +20,7 @@ from storage.chunks import NewChunk
 from storage.contract.errors import IdempotencyConflict, InvalidItems, InvalidOption, Problem, ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority
-from storage.contract.options import JobOptions
+from storage.contract.options import JobOptions, check_word
 from storage.jobs import JobRecord
 from storage.stores import Stores
 from storage.texts import hash_ids
@@ -73,6 +73,7 @@ class Submission:
     ) -> None:
         if on_invalid not in ("refuse", "keep"):
             raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
+        check_word("idempotency_key", idempotency_key)
         if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
             raise InvalidOption("An idempotency key has 1 to 255 characters.")
         self._stores = stores

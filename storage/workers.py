@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.contract.models import ModelCard
-from storage.contract.states import OPEN_JOB_STATES
+from storage.contract.states import OPEN_JOB_STATES, JobState
 from storage.database import Database, now_ms
 from storage.tables import JobRow, ModelRow, WorkerRow
 
@@ -59,6 +59,14 @@ class WorkerStore:
             connection.execute(insert(WorkerRow).values(**worker, started_at=now_ms(), last_seen=now_ms()))
             _adopt_waiting_jobs(connection, card)
 
+    def adopt(self, card: ModelCard) -> None:
+        """Bind jobs to a served identity that slipped past its registration."""
+        with self._db.read() as connection:
+            if not connection.execute(select(JobRow.id).where(*_unbound(card)).limit(1)).first():
+                return
+        with self._db.write() as connection:
+            _adopt_waiting_jobs(connection, card)
+
     def leave(self, worker_id: str) -> None:
         """Forget a worker that has stopped."""
         with self._db.write() as connection:
@@ -105,20 +113,20 @@ def live_workers(connection: Connection) -> Counter[str]:
 
 def _adopt_waiting_jobs(connection: Connection, card: ModelCard) -> None:
     """Bind jobs to this identity that were accepted before any worker had registered their model."""
-    connection.execute(
-        update(JobRow)
-        .where(JobRow.model_id.is_(None), JobRow.model == card.name, JobRow.state.in_([*OPEN_JOB_STATES, "accepting"]))
-        .where(
-            JobRow.revision.is_(None) | (func.substr(card.revision, 1, func.length(JobRow.revision)) == JobRow.revision)
-        )
-        .values(model_id=card.id)
-    )
+    connection.execute(update(JobRow).where(*_unbound(card)).values(model_id=card.id))
+
+
+def _unbound(card: ModelCard) -> tuple[ColumnElement[bool], ...]:
+    asked = func.substr(card.revision, 1, func.length(JobRow.revision)) == JobRow.revision
+    open_states = JobRow.state.in_([*OPEN_JOB_STATES, JobState.ACCEPTING])
+    return (JobRow.model_id.is_(None), JobRow.model == card.name, open_states, JobRow.revision.is_(None) | asked)
 
 
 def bind_to_known_model(connection: Connection, job_id: str) -> None:
     """Bind, inside a running transaction, a job whose model was registered while it was being submitted."""
     known = select(ModelRow.id).where(ModelRow.name == JobRow.model)
-    known = known.where((JobRow.revision.is_(None)) | (JobRow.revision == ModelRow.revision))
+    asked = func.substr(ModelRow.revision, 1, func.length(JobRow.revision)) == JobRow.revision
+    known = known.where(JobRow.revision.is_(None) | asked)
     latest = known.order_by(ModelRow.last_seen.desc()).limit(1).correlate(JobRow).scalar_subquery()
     unbound = (JobRow.id == job_id, JobRow.model_id.is_(None))
     connection.execute(update(JobRow).where(*unbound).values(model_id=latest))

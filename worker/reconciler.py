@@ -113,6 +113,7 @@ class Reconciler:
 
     def _dispatch(self) -> None:
         for card in self._served():
+            self._stores.workers.adopt(card)
             dispatch_next(self._stores.chunks, self._send, card.name, card.id)
 
     def _finish(self) -> None:

@@ -104,6 +104,21 @@ class JobOptions:
         return cls(**data)
 
 
+def check_word(name: str, value: object) -> None:
+    """Check a name that both databases must be able to keep and compare.
+
+    Args:
+        name: What it is, for the message.
+        value: The name, or None.
+
+    Raises:
+        InvalidOption: When it is no string, or holds a NUL (PostgreSQL keeps none) or a lone surrogate.
+    """
+    _check_text(name, value)
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidOption(f"{name} holds a NUL character.")
+
+
 def _check_choice(name: str, value: object, allowed: tuple[str, ...], optional: bool = False) -> None:
     if value is None and optional:
         return
