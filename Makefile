@@ -37,7 +37,7 @@ export PRINT_LOCKED
 help: ## Show this help
 	@echo "Usage: make TARGET"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 demo: .venv/.demo ## Embed the examples through a real queue on this machine, and show what came of them
 	@$(PY) examples/demo.py
@@ -61,7 +61,7 @@ bench-submit: .venv/.dev ## Measure speed and memory of submitting up to five mi
 	@$(PY) benchmarks/submit_memory.py
 
 bench-sts: .venv/.dev ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
-	@$(PY) benchmarks/sts.py '$(CSV)'
+	@$(PY) benchmarks/sts.py '$(or $(CSV),$(error Say which file: make bench-sts CSV=FILE))'
 
 wheel: .venv/.dev ## Build the wheel into dist/
 	@rm -rf build

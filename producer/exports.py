@@ -173,12 +173,12 @@ def _line(job: ExportHeader, outcome: Outcome, encoding: str) -> str:
     error = None
     if outcome.status == "failed" and outcome.error is not None:
         error = {"code": outcome.error.code, "message": outcome.error.message}
-    embedding = "null" if outcome.vector is None else _embedding(outcome.vector, encoding)
+    vector = "null" if outcome.vector is None else _numbers(outcome.vector, encoding)
     fields = json.dumps(head, ensure_ascii=False)[:-1]
-    return f'{fields}, "embedding": {embedding}, "error": {json.dumps(error, ensure_ascii=False)}}}\n'
+    return f'{fields}, "vector": {vector}, "error": {json.dumps(error, ensure_ascii=False)}}}\n'
 
 
-def _embedding(vector: NDArray[np.floating], encoding: str) -> str:
+def _numbers(vector: NDArray[np.floating], encoding: str) -> str:
     """Return a vector as JSON; its numbers are the shortest that are read back as the same float32."""
     exact = vector.astype("<f4")
     if encoding == "base64":

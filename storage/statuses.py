@@ -92,6 +92,7 @@ def _status(connection: Connection, job_id: str) -> JobStatus:
         select(
             JobRow.state,
             JobRow.model,
+            JobRow.revision,
             JobRow.model_id,
             JobRow.total,
             JobRow.error,
@@ -173,7 +174,8 @@ def _waiting_for(connection: Connection, job: Any) -> str | None:
         return "the end of its submission"
     if job.state in FINAL_JOB_STATES or live_workers(connection)[job.model_id or ""]:
         return None
-    return f"a worker that serves {job.model}; start one: embedmill up (or worker) --model {job.model}"
+    revision = f" --revision {job.revision}" if job.revision and job.model_id is None else ""
+    return f"a worker that serves {job.model}; start one: embedmill up (or worker) --model {job.model}{revision}"
 
 
 def _iso(milliseconds: int | None) -> str | None:

@@ -17,7 +17,13 @@ from storage.contract.messages import Pointer
 from worker.settings import WorkerSettings
 
 app: Any = Celery("embedmill-worker", include=["worker.tasks"])
-app.conf.update(celery_settings(WorkerSettings.load().redis))
+_settings = celery_settings(WorkerSettings.load().redis)
+app.conf.update(_settings)
+
+# Sending tries once, where consuming tries for ever: what cannot be sent now is sent by the reconciler.
+_sender: Any = Celery("embedmill-worker-sender", set_as_current=False)
+_transport = _settings["broker_transport_options"] | {"max_retries": 0}
+_sender.conf.update(_settings | {"broker_transport_options": _transport})
 
 
 def send(pointers: Sequence[Pointer], queue: str) -> None:
@@ -32,6 +38,6 @@ def send(pointers: Sequence[Pointer], queue: str) -> None:
     """
     try:
         for pointer in pointers:
-            app.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
+            _sender.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
     except (OperationalError, OSError) as error:
         raise QueueUnavailable("Redis cannot be reached.", "Check EMBEDMILL_REDIS_URL.") from error

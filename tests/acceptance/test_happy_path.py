@@ -124,7 +124,7 @@ def test_embed_streams_from_standard_input_to_standard_output(shell: Shell) -> N
     lines = [json.loads(line) for line in ran.out.splitlines()]
     assert ran.code == 0 and ran.err.startswith("job ")
     assert [line["position"] for line in lines] == [0, 1, 2]
-    assert {len(line["embedding"]) for line in lines} == {384}
+    assert {len(line["vector"]) for line in lines} == {384}
 
 
 def test_the_python_quick_start_runs_as_it_stands(shell: Shell) -> None:
@@ -151,7 +151,7 @@ def test_the_python_client_gives_the_same_vectors_as_the_shell(shell: Shell) -> 
 
 
 def _jsonl_vectors(path: Path) -> NDArray[np.float32]:
-    return np.array([json.loads(line)["embedding"] for line in path.read_text().splitlines()], dtype=np.float32)
+    return np.array([json.loads(line)["vector"] for line in path.read_text().splitlines()], dtype=np.float32)
 
 
 def _arrow_vectors(shell: Shell) -> list[Any]:

@@ -72,7 +72,7 @@ def test_jobs_wait_for_a_worker_and_are_done_once_one_comes(alone: Shell) -> Non
         assert "invalid_option: dimensions is 1000, but sentence-transformers/all-MiniLM-L6-v2 has 384" in refused.err
     # And when everything is stopped again, then the results are still there
     fetched = alone("results", good.job_id, "-o", "-", "--output-format", "jsonl")
-    assert fetched.code == 0 and len(json.loads(fetched.out)["embedding"]) == 384
+    assert fetched.code == 0 and len(json.loads(fetched.out)["vector"]) == 384
 
 
 def test_a_job_submitted_while_redis_is_down_is_safe_and_done_later(

@@ -55,16 +55,16 @@ def test_every_format_says_the_same(shell: Shell, job: str) -> None:
     assert [line["error"] and line["error"]["code"] for line in lines] == [None, "invalid_item", None, None]
     assert [line["tokens"] for line in lines] == list(zipped["tokens"]) == tables[0]["tokens"].to_pylist()
     assert tables[0].equals(tables[1].cast(tables[0].schema))
-    assert [{**line, "embedding": None} for line in coded] == [{**line, "embedding": None} for line in lines]
+    assert [{**line, "vector": None} for line in coded] == [{**line, "vector": None} for line in lines]
     # And the vectors are the same to the last bit
     matrix = np.load(shell.cwd / "r.npy")
     assert np.isnan(matrix).all(axis=1).tolist() == [False, True, False, False]
     np.testing.assert_array_equal(zipped["vectors"], matrix)
     for i in (0, 2, 3):
-        assert base64.b64decode(coded[i]["embedding"]) == matrix[i].tobytes()
-        assert matrix[i].tobytes() == np.array(lines[i]["embedding"], dtype=np.float32).tobytes()
+        assert base64.b64decode(coded[i]["vector"]) == matrix[i].tobytes()
+        assert matrix[i].tobytes() == np.array(lines[i]["vector"], dtype=np.float32).tobytes()
         assert tables[0]["vector"][i].as_py() == matrix[i].tolist()
-    assert lines[1]["embedding"] is None and tables[0]["vector"][1].as_py() is None
+    assert lines[1]["vector"] is None and tables[0]["vector"][1].as_py() is None
 
 
 def test_failed_items_alone_are_written_with_their_errors(shell: Shell, job: str) -> None:

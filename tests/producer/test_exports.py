@@ -30,7 +30,7 @@ def lines(**options: Any) -> list[dict[str, Any]]:
 
 def test_jsonl_has_one_object_an_item_in_order() -> None:
     found = lines()
-    assert list(found[0]) == ["position", "id", "status", "tokens", "truncated", "embedding", "error"]
+    assert list(found[0]) == ["position", "id", "status", "tokens", "truncated", "vector", "error"]
     assert [line["position"] for line in found] == list(range(7))
     assert [line["id"] for line in found] == IDS
     assert [line["status"] for line in found] == STATUSES
@@ -39,11 +39,11 @@ def test_jsonl_has_one_object_an_item_in_order() -> None:
     assert {i: line["error"] for i, line in enumerate(found) if line["error"]} == {
         i: {"code": error.code, "message": error.message} for i, error in ERRORS.items()
     }
-    assert [line["embedding"] is None for line in found] == [status != "succeeded" for status in STATUSES]
+    assert [line["vector"] is None for line in found] == [status != "succeeded" for status in STATUSES]
 
 
 def test_jsonl_without_ids_has_no_field_for_them() -> None:
-    assert list(lines(ids=False)[0]) == ["position", "status", "tokens", "truncated", "embedding", "error"]
+    assert list(lines(ids=False)[0]) == ["position", "status", "tokens", "truncated", "vector", "error"]
 
 
 def test_jsonl_writes_ids_as_they_are_and_escapes_what_must_be() -> None:
@@ -55,7 +55,7 @@ def test_jsonl_writes_ids_as_they_are_and_escapes_what_must_be() -> None:
 
 def test_numbers_are_the_shortest_that_are_read_back_exactly() -> None:
     rows = matrix()
-    found = [line["embedding"] for line in lines()]
+    found = [line["vector"] for line in lines()]
     assert found[0] == ["0.33333334", "-0.0", "6.1e-05", "1.0", "0.1"]
     for i in (0, 2, 5):
         assert np.array([np.float32(number) for number in found[i]]).tobytes() == rows[i].tobytes()
@@ -71,7 +71,7 @@ def test_every_float32_survives_jsonl() -> None:
     page = replace(page, tokens=page.tokens[:1], lengths=page.lengths[:1])
     stream = io.BytesIO()
     write(job(ids=False, total=1, width=width), [page], stream, "jsonl")
-    assert np.array(json.loads(stream.getvalue())["embedding"], dtype=np.float32).tobytes() == vector.tobytes()
+    assert np.array(json.loads(stream.getvalue())["vector"], dtype=np.float32).tobytes() == vector.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -79,13 +79,13 @@ def test_base64_is_the_float32_bytes(dtype: str) -> None:
     expected = matrix(dtype).astype("<f4")
     for line, row in zip(lines(dtype=dtype, encoding="base64"), expected, strict=True):
         if line["status"] == "succeeded":
-            assert base64.b64decode(line["embedding"]) == row.tobytes()
+            assert base64.b64decode(line["vector"]) == row.tobytes()
         else:
-            assert line["embedding"] is None
+            assert line["vector"] is None
 
 
 def test_float16_vectors_are_written_with_their_exact_values() -> None:
-    found = [line["embedding"] for line in lines(dtype="float16")]
+    found = [line["vector"] for line in lines(dtype="float16")]
     assert np.array(found[0], dtype=np.float32).tobytes() == matrix("float16")[0].astype(np.float32).tobytes()
 
 
