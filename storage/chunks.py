@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
 
 from storage import texts
+from storage.choice import anything_pending, choose
 from storage.contract.errors import WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
@@ -16,14 +17,11 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms, retried
 from storage.outcomes import ItemError
 from storage.results import pack_errors
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, InputRow, JobRow
+from storage.tables import CHUNK_IS_DISPATCHED, ChunkRow, InputRow, JobRow
 from storage.workers import live_workers
 
 #: Bulk messages in Redis for each live worker process, beyond those being worked on: its four bulk task threads' worth.
 WINDOW_PER_WORKER = 4
-
-#: PostgreSQL: pass over rows that another transaction is about to take; SQLite has one writer and ignores it.
-SKIP_LOCKED: dict[str, Any] = {"of": ChunkRow, "skip_locked": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +78,14 @@ class ChunkStore:
         """
         with self._db.read() as connection:
             room = _room(connection, model_id, priority)
-            if room <= 0 or not connection.execute(pending_chunks(model_id, priority).limit(1)).first():
+            if room <= 0 or not anything_pending(connection, model_id, priority):
                 return []
         with self._db.write() as connection:
             room = _room(connection, model_id, priority)
             room = room if most is None else min(room, most)
             if room <= 0:
                 return []
-            wanted = connection.execute(
-                pending_chunks(model_id, priority).limit(room).with_for_update(**SKIP_LOCKED)
-            ).all()
-            keys = [(row.job_id, row.number) for row in wanted]
+            keys = choose(connection, model_id, priority, room)
             values = {"state": ChunkState.DISPATCHED, "dispatched_at": now_ms()}
             connection.execute(among(keys, ChunkState.PENDING).values(values))
         return [Pointer(job_id, number) for job_id, number in keys]
@@ -152,25 +147,9 @@ def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
     }
 
 
-def due() -> ColumnElement[bool]:
-    """Whether a chunk may be tried now, its back-off over."""
-    return or_(ChunkRow.not_before.is_(None), ChunkRow.not_before <= now_ms())
-
-
 def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
     """Return the update of the chunks of these keys that are still in `state`."""
     return update(ChunkRow).where(tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
-
-
-def pending_chunks(model_id: str, priority: Priority) -> Any:
-    """Return the query for what a model's queue should do next, best first."""
-    return (
-        select(ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate)
-        .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(JobRow.model_id == model_id, JobRow.priority == priority, JOB_IS_OPEN)
-        .where(CHUNK_IS_PENDING, due())
-        .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
-    )
 
 
 def _room(connection: Connection, model_id: str, priority: Priority) -> int:

@@ -66,8 +66,20 @@ class JobStore:
         options: dict[str, Any],
         priority: Priority = Priority.BULK,
         has_ids: bool = False,
+        key_id: str = "",
     ) -> None:
-        """Open a job that takes texts; nobody sees it before it is sealed."""
+        """Open a job that takes texts; nobody sees it before it is sealed.
+
+        Args:
+            job_id: Its UUIDv7.
+            model: Name of the model asked for.
+            revision: Revision asked for, or None.
+            model_id: The model identity, or None where no worker has ever registered the model.
+            options: The job's options as a JSON object.
+            priority: Which queue it waits in.
+            has_ids: Whether its items have callers' ids.
+            key_id: Whose job it is: what is under way is shared fairly between keys.
+        """
         with self._db.write() as connection:
             connection.execute(
                 insert(JobRow).values(
@@ -79,6 +91,7 @@ class JobStore:
                     priority=priority,
                     options=options,
                     has_ids=has_ids,
+                    key_id=key_id,
                     created_at=now_ms(),
                     touched_at=now_ms(),
                 )

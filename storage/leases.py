@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from storage import texts
-from storage.chunks import SKIP_LOCKED, among, due, pending_chunks
+from storage.choice import SKIP_LOCKED, due, pending_chunks
+from storage.chunks import among
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
@@ -104,9 +105,11 @@ class LeaseStore:
             )
             if not leased:
                 return []
-            priority = _priority_of(connection, pointer.job_id)
+            of_job = select(JobRow.priority, JobRow.key_id).where(JobRow.id == pointer.job_id)
+            job = connection.execute(of_job).one()
+            priority = Priority(job.priority)
             room = 0 if leased[0].crashes else token_room - leased[0].token_estimate
-            further = _fitting(connection, model_id, priority, room)
+            further = _fitting(connection, pending_chunks(model_id, priority, job.key_id), room)
             if further:
                 values = _lease_values(worker_id, self._lease)
                 statement = among(further, ChunkState.PENDING).values(values).returning(*_CLAIM_COLUMNS)
@@ -263,16 +266,12 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
     }
 
 
-def _priority_of(connection: Connection, job_id: str) -> Priority:
-    return Priority(connection.execute(select(JobRow.priority).where(JobRow.id == job_id)).scalar_one())
-
-
-def _fitting(connection: Connection, model_id: str, priority: Priority, room: int) -> list[tuple[str, int]]:
+def _fitting(connection: Connection, pending: Any, room: int) -> list[tuple[str, int]]:
     """Return further pending chunks, best first, whose estimates fit into `room` tokens."""
     fitting: list[tuple[str, int]] = []
     if room <= 0:
         return fitting
-    unsuspected = pending_chunks(model_id, priority).where(ChunkRow.crashes == 0)
+    unsuspected = pending.where(ChunkRow.crashes == 0)
     for row in connection.execute(unsuspected.limit(256).with_for_update(**SKIP_LOCKED)):
         room -= row.token_estimate
         if room < 0:

@@ -102,6 +102,7 @@ class JobRow(Row):
             "ix_jobs_open",
             "model_id",
             "priority",
+            "key_id",
             "created_at",
             "id",
             # It is, by its id; told so, SQLite reads chunks in order instead of sorting all that are pending.

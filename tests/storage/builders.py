@@ -54,9 +54,10 @@ def submit(
     priority: Priority = Priority.BULK,
     key: str | None = None,
     payload: str | None = None,
+    owner: str = "",
 ) -> str:
     """Submit a job of two-item chunks, or of these; return its id."""
-    job_id = accept(stores, chunks, card, model=model, revision=revision, priority=priority)
+    job_id = accept(stores, chunks, card, model=model, revision=revision, priority=priority, owner=owner)
     written = made(chunks)
     assert stores.jobs.seal(job_id, sum(len(c.texts) for c in written), len(written), payload, key)
     return job_id
@@ -70,12 +71,13 @@ def accept(
     model: str = MODEL,
     revision: str | None = None,
     priority: Priority = Priority.BULK,
+    owner: str = "",
 ) -> str:
     """Begin a submission and leave it unsealed; return the job's id."""
     job_id, written = new_id(), made(chunks)
     name, model_id = (card.name, card.id) if card else (model, None)
     has_ids = any(c.ids is not None for c in written)
-    stores.jobs.create(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids)
+    stores.jobs.create(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner)
     if written:
         stores.chunks.append(job_id, written)
     return job_id

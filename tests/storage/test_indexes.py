@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from storage.chunks import pending_chunks
+from storage.choice import pending_chunks
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
@@ -45,7 +45,7 @@ def plan(database: Database, query: Any) -> str:
 
 
 def test_what_to_do_next_is_read_from_the_indexes_of_open_jobs_and_pending_chunks(crowded: Database) -> None:
-    told = plan(crowded, pending_chunks(CARD.id, Priority.BULK).limit(4))
+    told = plan(crowded, pending_chunks(CARD.id, Priority.BULK, "").limit(4))
     assert "ix_jobs_open" in told
     assert "ix_chunks_pending" in told
     # And SQLite reads the chunks in order: it does not sort all that are pending to find the first four

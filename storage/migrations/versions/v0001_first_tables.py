@@ -85,7 +85,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_open",
         "jobs",
-        ["model_id", "priority", "created_at", "id"],
+        ["model_id", "priority", "key_id", "created_at", "id"],
         unique=True,
         sqlite_where=sa.text("state IN ('queued', 'running')"),
         postgresql_where=sa.text("state IN ('queued', 'running')"),

@@ -1,0 +1,80 @@
+"""What is sent next, over both databases."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from storage.contract.messages import Pointer
+from storage.contract.models import Priority
+from storage.stores import Stores
+from tests.storage.builders import ALONE, CARD, serve, submit
+
+BULK = Priority.BULK
+
+
+def sent(stores: Stores) -> list[str]:
+    """Send what the window has room for; return the jobs, in order."""
+    return [pointer.job_id for pointer in stores.chunks.dispatch(CARD.id, BULK)]
+
+
+def done(stores: Stores, worker: str, pointers: list[Pointer]) -> None:
+    """Claim what was sent, so that the window is free again."""
+    for pointer in pointers:
+        assert stores.leases.claim(pointer, worker, CARD.id, ALONE)
+
+
+def test_keys_share_what_is_under_way_whoever_came_first(stores: Stores) -> None:
+    # Given a large job of one key, and then large ones of two others
+    serve(stores)
+    jobs = {owner: submit(stores, 40, owner=owner) for owner in ("early", "later", "last")}
+    # When three workers' windows are filled
+    serve(stores)
+    serve(stores)
+    shares = Counter(sent(stores))
+    # Then each has a third
+    assert shares == {job_id: 4 for job_id in jobs.values()}
+
+
+def test_who_has_less_under_way_goes_first(stores: Stores) -> None:
+    worker = serve(stores)
+    first = submit(stores, 40, owner="greedy")
+    done(stores, worker, stores.chunks.dispatch(CARD.id, BULK))
+    second = submit(stores, 40, owner="modest")
+    assert sent(stores).count(second) == 2 and first is not None
+    # And with one place free, it goes to the key that has fewer chunks leased
+    done(stores, worker, [Pointer(second, 0)])
+    (pointer,) = stores.chunks.dispatch(CARD.id, BULK)
+    assert pointer.job_id == second
+
+
+def test_room_that_a_key_cannot_use_goes_to_the_others(stores: Stores) -> None:
+    serve(stores)
+    small, large = submit(stores, 1, owner="small"), submit(stores, 40, owner="large")
+    assert Counter(sent(stores)) == {small: 1, large: 3}
+
+
+def test_a_small_job_does_not_wait_for_a_large_one_of_the_same_key(stores: Stores) -> None:
+    worker = serve(stores)
+    large = submit(stores, 200)
+    done(stores, worker, stores.chunks.dispatch(CARD.id, BULK))
+    small = submit(stores, 2)
+    # Then within a few turns, not after two hundred chunks, it is sent; and the large one goes on beside it
+    seen: Counter[str] = Counter()
+    for _ in range(20):
+        pointers = stores.chunks.dispatch(CARD.id, BULK)
+        seen.update(pointer.job_id for pointer in pointers)
+        done(stores, worker, pointers)
+    assert seen[small] == 2 and seen[large] == 78
+
+
+def test_a_stream_of_small_jobs_does_not_starve_a_large_one(stores: Stores) -> None:
+    worker = serve(stores)
+    large = submit(stores, 50)
+    seen: Counter[str] = Counter()
+    for _ in range(60):
+        for _ in range(4):
+            submit(stores, 1)
+        pointers = stores.chunks.dispatch(CARD.id, BULK)
+        seen.update(pointer.job_id for pointer in pointers)
+        done(stores, worker, pointers)
+    assert seen[large] > 0
