@@ -47,6 +47,10 @@ class Child:
         self.name = name
         self.ready = False
         self.error: str | None = None
+        #: Deaths in a row, each after a short life.
+        self.deaths = 0
+        #: How it ended last, in words.
+        self.last_end = ""
         self._command = command
         self._environment = environment
         self._died = died
@@ -54,7 +58,6 @@ class Child:
         self._pipe = -1
         self._rest = b""
         self._id = ""
-        self._deaths = 0
         self._started = self._seen = self._next_start = 0.0
 
     @property
@@ -62,14 +65,15 @@ class Child:
         """Process id while it runs."""
         return self._process.pid if self._process else None
 
-    def tend(self, stopping: bool = False) -> None:
+    def tend(self, stopping: bool = False, hold: bool = False) -> None:
         """Look after the process: start it when it is due, hear it, end it when it hangs, note its death.
 
         Args:
-            stopping: Do not start it again.
+            stopping: Do not start it again: all is about to end.
+            hold: Do not start it again for now.
         """
         if self._process is None:
-            if not stopping and time.monotonic() >= self._next_start:
+            if not stopping and not hold and time.monotonic() >= self._next_start:
                 self._start()
             return
         self._hear()
@@ -118,17 +122,17 @@ class Child:
             self.error = facts["error"]
 
     def _bury(self, code: int, stopping: bool) -> None:
+        self._hear()  # its last words
         os.close(self._pipe)
         self._process, self._rest, self.ready = None, b"", False
         lived = time.monotonic() - self._started
-        self._deaths = 1 if lived > _GOOD_LIFE else self._deaths + 1
-        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** (self._deaths - 1))
+        self.deaths = 1 if lived > _GOOD_LIFE else self.deaths + 1
+        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))
         self._next_start = time.monotonic() + pause
         if stopping and code == 0:
             logger.debug("%s has stopped", self.name)
         else:
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            logger.warning(
-                "%s ended with %s%s", self.name, how, "" if stopping else f", starting again in {pause:.1f} s"
-            )
+            self.last_end = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            then = "" if stopping else f", starting again in {pause:.1f} s"
+            logger.warning("%s ended with %s%s", self.name, self.last_end, then)
         self._died(self._id, code != 0 and not stopping)

@@ -16,6 +16,7 @@ from storage.contract.models import model_name
 from storage.stores import Stores
 from worker.child import Child
 from worker.devices import Slot
+from worker.quarantine import Quarantine
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,18 @@ class Supervisor:
             Child(f"worker on {slot.name}", _worker_command(slot), shared | slot.environment, self._release)
             for slot in slots
         ]
+        self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
         self._reconciler = Child("reconciler", lambda _: ["-m", "worker.reconciler"], shared, lambda *_: None)
 
     def run(self) -> None:
         """Keep the children alive until `stop` is called, then stop them in order."""
-        children = [*self.workers, self._reconciler]
         try:
             while not self._stopped.wait(_TICK):
-                for child in children:
-                    child.tend()
+                self._reconciler.tend()
+                for worker in self.workers:
+                    worker.tend(hold=self._quarantine.holds(worker))
         finally:
-            self._stop(children)
+            self._stop([*self.workers, self._reconciler])
 
     def stop(self) -> None:
         """Ask the supervisor to stop; may be called from a signal handler."""
