@@ -152,7 +152,7 @@ def command(environment: dict[str, str], *arguments: str) -> str:
 def show_command(*arguments: str) -> None:
     """Show a command as a user would type it at the top of the repository."""
     words = [shown(Path(word)) if os.path.isabs(word) else word for word in arguments]
-    console.print(f"[dim]$ embedmill {' '.join(words)}[/dim]")
+    console.print(f"[dim]$ embedmill {' '.join(words)}[/dim]", soft_wrap=True)
 
 
 def watch(client: Client, job_id: str) -> None:

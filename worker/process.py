@@ -26,6 +26,9 @@ from worker.starvation import Starvation
 
 logger = logging.getLogger(__name__)
 
+#: Most seconds a stopping process waits for the batch on the device.
+_LAST_BATCH = 5.0
+
 #: How often a blocked wait for a message returns, in seconds: the most a free thread waits for bulk after a full house.
 _BRPOP_TIMEOUT = 0.2
 
@@ -64,6 +67,7 @@ class Process:
         try:
             return self._consume()
         finally:
+            self._engine.stop(wait=_LAST_BATCH)
             self._leave()
 
     def _load(self) -> Any:

@@ -7,6 +7,7 @@ cannot be embedded costs only itself; a device that fails ends the engine, and c
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -33,6 +34,9 @@ from worker.engine.window import Batch
 #: ones leave it waiting for launches.
 CPU_TOKEN_BUDGET = 1024
 CUDA_TOKEN_BUDGET = 32_768
+
+#: Most seconds that the interpreter's end waits for the batch on the device.
+_LAST_BATCH = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +97,8 @@ class Engine:
         self._last = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
+        # A thread that the interpreter's end finds inside torch would abort the process.
+        atexit.register(self.stop, _LAST_BATCH)
 
     @property
     def progress(self) -> float:
@@ -141,6 +147,7 @@ class Engine:
         Args:
             wait: Most seconds to wait for that batch.
         """
+        atexit.unregister(self.stop)
         self._room.close(EngineStopped("The engine is stopped."))
         if wait > 0:
             self._thread.join(wait)
