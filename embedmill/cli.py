@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +39,12 @@ def main() -> None:
         # The reader of our output has gone, such as `head`.
         sys.stderr.close()
         sys.exit(SERVER_AWAY)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("embedmill: There is no room for the output. Make room and try again.", file=sys.stderr)
+        # What could not be written must not be tried again at the end.
+        os._exit(SERVER_AWAY)
 
 
 def _app() -> typer.Typer:

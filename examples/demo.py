@@ -58,11 +58,11 @@ def main() -> int:
             watch(client, job_id)
             oddities = describe_oddities(client, job_id)
         status = json.loads(command(environment, "status", job_id, "--json"))
-        for name in ("vectors.npy", "vectors.parquet"):
-            command(environment, "results", job_id, "-o", name, "--force")
-        texts = [json.loads(line)["text"] for line in SENTENCES.read_text(encoding="utf-8").splitlines()]
         show_counts(status)
         console.print(*oddities, sep="\n")
+        for name in ("vectors.npy", "vectors.parquet"):
+            command(environment, "results", job_id, "-o", str(OUTPUT / name))
+        texts = [json.loads(line)["text"] for line in SENTENCES.read_text(encoding="utf-8").splitlines()]
     show_pairs(texts, np.load(OUTPUT / "vectors.npy"))
     console.print(f"\nThe vectors lie in {shown(OUTPUT / 'vectors.npy')} and {shown(OUTPUT / 'vectors.parquet')}.")
     return 0

@@ -57,7 +57,11 @@ def submit(
     """Submit texts and print the job's id alone."""
     with _client(settings) as client:
         job = _submit(client, given, options)
-        print(job.id, flush=True)
+        try:
+            print(job.id, flush=True)
+        except OSError:
+            say(f"job {job.id}")  # it is accepted: its id must not be lost
+            raise
         if wait:
             _finish(_wait(job, timeout))
 

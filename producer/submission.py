@@ -89,7 +89,7 @@ class Submission:
         self._taken = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
-        self._hash = _payload_hash(model, options, priority, on_invalid, with_ids)
+        self._hash = _payload_hash(model, revision, options, priority, on_invalid, with_ids)
         self._replay: JobRecord | None = None
         self._created = False
 
@@ -204,6 +204,9 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-def _payload_hash(model: str, options: JobOptions, priority: Priority, on_invalid: str, with_ids: bool) -> blake2b:
+def _payload_hash(
+    model: str, revision: str | None, options: JobOptions, priority: Priority, on_invalid: str, with_ids: bool
+) -> blake2b:
     asked = {"model": model, "options": options.to_dict(), "priority": int(priority), "on_invalid": on_invalid}
-    return blake2b(json.dumps(asked | {"ids": with_ids}, sort_keys=True).encode(), digest_size=32)
+    asked |= {"ids": with_ids} | ({"revision": revision} if revision else {})
+    return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=32)

@@ -17,7 +17,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
@@ -94,6 +101,7 @@ class Database:
             engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": self._busy_timeout / 1000})
             event.listen(engine, "connect", self._on_sqlite_connect)
             event.listen(engine, "begin", _begin_sqlite)
+            event.listen(engine, "checkout", self._on_sqlite_checkout)
             return engine
         engine = create_engine(
             self.url,
@@ -130,6 +138,16 @@ class Database:
             "cache_size = -65536",
         ):
             connection.execute(f"PRAGMA {pragma}")
+
+    def _on_sqlite_checkout(self, connection: sqlite3.Connection, record: Any, proxy: object) -> None:
+        """Leave a file that was deleted or replaced: what is written there nobody will ever see."""
+        try:
+            found = Path(self.url.database or "").stat()
+            identity = (found.st_dev, found.st_ino)
+        except OSError:
+            identity = None
+        if record.info.setdefault("file", identity) != identity:
+            raise DisconnectionError("the file is another one")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -248,7 +266,7 @@ def _checked_url(url: str) -> URL:
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise InvalidOption(
             "The database URL is not one that SQLAlchemy knows.",
             "Write it like sqlite:////folder/file.sqlite3 or postgresql://user:password@host/name.",

@@ -217,12 +217,14 @@ class JobStore:
             UnknownJob: When there is none of that id.
             WrongState: When it is still at work.
         """
-        record = self.get(job_id)
-        if record.state not in FINAL_JOB_STATES:
-            raise WrongState(f"Job {job_id} is {record.state}.", f"Cancel it first: embedmill cancel {job_id}")
         with self._db.write() as connection:
+            # Guarded: a retry may come between a look and the mark.
+            ended = (JobRow.id == job_id, JobRow.state.in_(list(FINAL_JOB_STATES)), JobRow.deleted_at.is_(None))
             values = {"deleted_at": now_ms(), "idempotency_key": None}
-            connection.execute(update(JobRow).where(JobRow.id == job_id).values(values))
+            marked = connection.execute(update(JobRow).where(*ended).values(values)).rowcount
+        if not marked:
+            state = self.get(job_id).state
+            raise WrongState(f"Job {job_id} is {state}.", f"Cancel it first: embedmill cancel {job_id}")
         self.purge(job_id)
 
     def discard(self, job_id: str) -> None:

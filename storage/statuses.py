@@ -12,7 +12,7 @@ from sqlalchemy import Connection, case, cast, func, select
 from storage.contract.errors import UnknownJob
 from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
 from storage.database import Database, now_ms
-from storage.tables import ChunkRow, JobRow
+from storage.tables import ChunkRow, JobRow, ModelRow
 from storage.workers import live_workers
 
 #: The rate shown is that of the last so many milliseconds.
@@ -175,7 +175,24 @@ def _waiting_for(connection: Connection, job: Any) -> str | None:
     if job.state in FINAL_JOB_STATES or live_workers(connection)[job.model_id or ""]:
         return None
     revision = f" --revision {job.revision}" if job.revision and job.model_id is None else ""
+    if job.model_id is not None and (other := _served_otherwise(connection, job)):
+        return other
     return f"a worker that serves {job.model}; start one: embedmill up (or worker) --model {job.model}{revision}"
+
+
+def _served_otherwise(connection: Connection, job: Any) -> str | None:
+    """Return what a job waits for whose model is served now, but at another revision or in another precision."""
+    live = live_workers(connection)
+    known = select(ModelRow.id, ModelRow.revision, ModelRow.precision).where(ModelRow.name == job.model)
+    identities = connection.execute(known).all()
+    if not any(live[one.id] for one in identities):
+        return None
+    bound = next(one for one in identities if one.id == job.model_id)
+    dtype = "float32" if bound.precision == "float32" else "bfloat16"
+    return (
+        f"a worker that serves {job.model} at revision {bound.revision[:12]} in {bound.precision}, which is not the one"
+        f" served now; start one (--revision {bound.revision} --dtype {dtype}), or cancel it and submit again"
+    )
 
 
 def _iso(milliseconds: int | None) -> str | None:

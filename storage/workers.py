@@ -72,6 +72,11 @@ class WorkerStore:
         with self._db.write() as connection:
             connection.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
 
+    def knows(self, worker_id: str) -> bool:
+        """Whether a worker is registered; one that was silent for long has been forgotten, though it may be alive."""
+        with self._db.read() as connection:
+            return connection.execute(select(WorkerRow.id).where(WorkerRow.id == worker_id)).first() is not None
+
     def forget_gone(self) -> None:
         """Forget workers that have not been seen for ten times as long as a live one may be silent."""
         with self._db.write() as connection:

@@ -18,7 +18,7 @@ from worker.settings import WorkerSettings
 
 app: Any = Celery("embedmill-worker", include=["worker.tasks"])
 _settings = celery_settings(WorkerSettings.load().redis)
-app.conf.update(_settings)
+app.conf.update(_settings | {"worker_consumer": "worker.consumer:Consumer"})
 
 # Sending tries once, where consuming tries for ever: what cannot be sent now is sent by the reconciler.
 _sender: Any = Celery("embedmill-worker-sender", set_as_current=False)

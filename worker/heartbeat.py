@@ -31,6 +31,7 @@ class Heartbeat:
         interval: Seconds between two beats.
         progress: Returns when the engine last finished a batch, on `time.monotonic`'s clock.
         starvation: Tells when messages are not taken.
+        sign_on: Registers the process again if it was forgotten; without that nothing would ever be sent to it.
         end: Ends the process with an exit code; the supervisor then gives back what it held.
     """
 
@@ -41,6 +42,7 @@ class Heartbeat:
         interval: float,
         progress: Callable[[], float],
         starvation: Starvation,
+        sign_on: Callable[[], None],
         end: Callable[[int], None] = os._exit,
     ) -> None:
         self._leases = leases
@@ -48,6 +50,7 @@ class Heartbeat:
         self._interval = interval
         self._progress = progress
         self._starvation = starvation
+        self._sign_on = sign_on
         self._end = end
 
     def start(self) -> None:
@@ -73,5 +76,6 @@ class Heartbeat:
             self._end(exits.STALLED)
         try:
             self._leases.heartbeat(self._worker_id)
+            self._sign_on()
         except ServerError as error:
             logger.warning("heartbeat failed: %s", error)

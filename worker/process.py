@@ -92,6 +92,12 @@ class Process:
             card.width,
         )
 
+    def _sign_on(self) -> None:
+        """Register again when the row is gone: the reconciler forgets whom it has not seen for minutes."""
+        if not self._stores.workers.knows(self._id):
+            logger.warning("this worker was forgotten while the database was away: registering again")
+            self._register()
+
     def _consume(self) -> int:
         from celery.signals import worker_shutting_down
 
@@ -108,7 +114,9 @@ class Process:
         queues = [queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)]
         starvation = Starvation(self._settings.redis, queues, embedding.idle_for)
         interval = min(INTERVAL, self._settings.lease_seconds / 4)
-        Heartbeat(self._stores.leases, self._id, interval, lambda: self._engine.progress, starvation).start()
+        Heartbeat(
+            self._stores.leases, self._id, interval, lambda: self._engine.progress, starvation, self._sign_on
+        ).start()
         worker_shutting_down.connect(self._on_stop, weak=False)
         worker = app.Worker(
             pool="threads",

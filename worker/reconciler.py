@@ -151,7 +151,10 @@ def main() -> None:
     die_with_parent()
     settings = WorkerSettings.load()
     logs.configure(settings.log_level)
-    Supervisor().beat_for_ever()
+    supervisor = Supervisor()
+    supervisor.beat_for_ever()
+    # From here on silence means that it hangs, and it is killed.
+    supervisor.tell(ready=True)
     run_until_stopped(settings)
 
 

@@ -28,8 +28,8 @@ class WorkerSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     devices: str = "auto"
     token_budget: int | None = Field(default=None, ge=16)
-    stop_grace: float = Field(default=20.0, ge=0)
-    lease_seconds: float = Field(default=60.0, ge=1)
+    stop_grace: float = Field(default=20.0, ge=0, le=86_400)
+    lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
     health_port: int | None = Field(default=None, ge=0, le=65535)
     health_host: str = "127.0.0.1"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

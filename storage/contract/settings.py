@@ -11,9 +11,10 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.contract.errors import InvalidOption
@@ -27,7 +28,7 @@ class Settings(BaseSettings):
     """What every command needs to know.
 
     Args:
-        redis_url: `redis://`, `rediss://`, `sentinel://` or `unix://` URL; None: the embedded server under `data_dir`.
+        redis_url: `redis://`, `rediss://` or `unix://` URL; None: the embedded server under `data_dir`.
         database_url: `sqlite:///` or `postgresql://` URL; None: a SQLite file under `data_dir`.
         data_dir: Folder of everything embedded; default: the user's data folder.
         model: Model that a job or worker takes when it names none.
@@ -35,7 +36,13 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="EMBEDMILL_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix="EMBEDMILL_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        # `EMBEDMILL_DATA_DIR=` would otherwise be the folder one happens to stand in.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     redis_url: str | None = None
@@ -43,6 +50,15 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("embedmill"))
     model: str = DEFAULT_MODEL
     max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)  # which raises ValueError, as does the port, for what is no number
+            if parts.scheme not in ("redis", "rediss", "unix") or parts.port == 0:
+                raise ValueError("write it like redis://host:6379/0, rediss://host:6379/0 or unix:///folder/redis.sock")
+        return url
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
@@ -54,6 +70,8 @@ class Settings(BaseSettings):
         given = {name: value for name, value in flags.items() if value is not None}
         try:
             settings = cls(**given)
+        except UnicodeDecodeError as error:
+            raise InvalidOption("The file .env in this folder is not UTF-8.", "Save it as UTF-8.") from error
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])

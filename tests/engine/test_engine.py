@@ -61,10 +61,10 @@ def watched(checkpoint: Checkpoint) -> Iterator[Callable[..., tuple[Engine, Watc
     made: list[Engine] = []
 
     def make(
-        watch: Callable[[Tensor], Callable[[Tensor], Tensor] | None], budget: int = 1024
+        watch: Callable[[Tensor], Callable[[Tensor], Tensor] | None], budget: int = 1024, cores: int = 1
     ) -> tuple[Engine, Watched]:
         encoder = Watched(checkpoint, watch)
-        made.append(Engine(checkpoint, token_budget=budget, encoder=encoder))
+        made.append(Engine(checkpoint, token_budget=budget, cores=cores, encoder=encoder))
         return made[-1], encoder
 
     yield make
@@ -109,6 +109,23 @@ def test_five_threads_each_get_their_own_rows(engine: Engine) -> None:
         thread.join(60)
     for number, (_, expected) in enumerate(jobs):
         np.testing.assert_allclose(found[number], expected, atol=1e-5, rtol=0)
+
+
+def test_each_core_works_on_a_batch_of_its_own(watched: Callable[..., tuple[Engine, Watched]]) -> None:
+    # Given an engine on two cores, where no batch goes on before another has come
+    both = threading.Barrier(2, timeout=30)
+    waited: list[int] = []
+
+    def meet(ids: Tensor) -> None:
+        if len(waited) < 2:
+            waited.append(both.wait())
+
+    engine, encoder = watched(meet, 64, 2)
+    # When one call brings many batches
+    found = engine.embed(TEXTS, JobOptions())
+    # Then two were under way at once, and every text has its vector
+    assert sorted(waited) == [0, 1] and len(encoder.batches) > 10
+    assert np.isfinite(found.vectors).all() and not found.errors
 
 
 def test_calls_of_several_threads_share_batches(watched: Callable[..., tuple[Engine, Watched]]) -> None:
@@ -202,7 +219,7 @@ def test_stop_ends_running_and_later_calls(watched: Callable[..., tuple[Engine, 
         engine.embed(["river"], JobOptions())
     gate.set()
     engine.stop(wait=10)
-    assert not engine._thread.is_alive()
+    assert not any(thread.is_alive() for thread in engine._threads)
     assert len(encoder.batches) == 1
 
 

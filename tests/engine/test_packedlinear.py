@@ -15,7 +15,7 @@ from worker.engine.packedlinear import PackedLinear, pack_linears
 
 def test_a_packed_layer_answers_as_the_layer_it_replaces() -> None:
     layer, states = nn.Linear(64, 96), torch.randn(2, 7, 64)
-    if not packedlinear._works(torch.float32):
+    if not packedlinear.operators_work(torch.float32):
         assert not pack_linears(nn.Sequential(layer), torch.float32)
         return
     with torch.inference_mode():

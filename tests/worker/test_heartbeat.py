@@ -31,7 +31,7 @@ def pulse(
     if hungry:
         starvation.found = lambda: True  # type: ignore[method-assign]
     last = time.monotonic() if progress is None else progress
-    return Heartbeat(stores.leases, worker, 5.0, lambda: last, starvation, end)
+    return Heartbeat(stores.leases, worker, 5.0, lambda: last, starvation, lambda: None, end)
 
 
 def test_a_beat_extends_the_leases(stores: Stores, redis_server: str) -> None:

@@ -71,6 +71,7 @@ class Call:
         valid[list(errors)] = False
         self._places = np.flatnonzero(valid)
         self._remaining = len(self._places)
+        self._counting = threading.Lock()
         tokens = np.where(valid, encodings.tokens, 0).astype(np.int32)
         self._tokens = tokens
         self.ids = encodings.ids if valid.all() else encodings.ids[np.repeat(valid, encodings.tokens)]
@@ -126,6 +127,8 @@ class Call:
         return Embedded(self._vectors, self._tokens, self._lengths, self._errors)
 
     def _finish(self, count: int) -> None:
-        self._remaining -= count
-        if self._remaining == 0:
+        with self._counting:
+            self._remaining -= count
+            ended = self._remaining == 0
+        if ended:
             self.done.set()

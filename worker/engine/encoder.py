@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from storage.contract.errors import InvalidOption, ModelBroken
 from worker.engine.checkpoint import Checkpoint
+from worker.engine.flatbert import flatten
 from worker.engine.layout import Dense
 from worker.engine.packedlinear import pack_linears
 
@@ -58,7 +59,10 @@ class Encoder:
         self.dtype = resolve_dtype(dtype, device)
         self._network = _load(checkpoint.transformer, self.dtype)
         self._network.to(self.device)
-        if self.device.type == "cpu":
+        self._flat = flatten(self._network, self.dtype) if self.device.type == "cpu" else None
+        if self._flat is not None:
+            del self._network.encoder  # the weights are in the flat network now
+        elif self.device.type == "cpu":
             pack_linears(self._network, self.dtype)
         self._dense = nn.Sequential(*(_load_dense(dense) for dense in checkpoint.dense)).to(self.device).eval()
 
@@ -83,6 +87,9 @@ class Encoder:
         Returns:
             Shape (texts, tokens, components), on the device, in the encoder's own float type.
         """
+        if self._flat is not None:
+            flat: Tensor = self._flat(ids, mask, layer)
+            return flat
         attention = None if mask is None else mask.long()
         if layer == -1:
             states: Tensor = self._network(input_ids=ids, attention_mask=attention).last_hidden_state

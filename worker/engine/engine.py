@@ -1,14 +1,16 @@
 """The engine: one loaded encoder on one device, shared by every thread that has texts to embed.
 
-Texts are tokenized in the thread that brings them. One thread of the engine's own works the device: it sorts encodings
-of all calls by length, sends them through the encoder batch by batch, and gives every row back to its call. A text that
-cannot be embedded costs only itself; a device that fails ends the engine, and charges no text.
+Texts are tokenized in the thread that brings them. Threads of the engine's own work the device, one on a GPU, one for
+each core of a CPU: they sort encodings of all calls by length, send them through the encoder batch by batch, and give
+every row back to its call. A text that cannot be embedded costs only itself; a device that fails ends the engine, and
+charges no text.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -37,6 +39,9 @@ CUDA_TOKEN_BUDGET = 32_768
 
 #: Most seconds that the interpreter's end waits for the batch on the device.
 _LAST_BATCH = 10.0
+
+#: As many as torch would compute on; asked before it is told to use one.
+_PHYSICAL_CORES = torch.get_num_threads()
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +74,8 @@ class Engine:
         device: `cpu`, `cuda` or `cuda:n`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         token_budget: Most tokens of a batch, padding included; None takes what suits the device.
-        threads: Cores to compute on; None leaves it to torch.
+        cores: CPU cores to compute on, each a batch of its own, since several cores in one small batch mostly wait for
+            each other; None takes as many as torch would. Sets torch's own threads to 1 in this process.
         encoder: A loaded network to use in place of the checkpoint's own.
 
     Raises:
@@ -83,11 +89,9 @@ class Engine:
         device: str = "cpu",
         dtype: str = "auto",
         token_budget: int | None = None,
-        threads: int | None = None,
+        cores: int | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._tokenizer = Tokenizer(checkpoint)
         self._encoder = encoder or Encoder(checkpoint, device, dtype)
         self.card: ModelCard = checkpoint.card(self._encoder.precision)
@@ -95,8 +99,12 @@ class Engine:
         on_gpu = self._encoder.device.type == "cuda"
         self._room = WaitingRoom(token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET), top_up=on_gpu)
         self._last = time.monotonic()
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        count = 1 if on_gpu else cores or _available_cores()
+        if not on_gpu:
+            torch.set_num_threads(1)
+        self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
         # A thread that the interpreter's end finds inside torch would abort the process.
         atexit.register(self.stop, _LAST_BATCH)
 
@@ -149,8 +157,9 @@ class Engine:
         """
         atexit.unregister(self.stop)
         self._room.close(EngineStopped("The engine is stopped."))
-        if wait > 0:
-            self._thread.join(wait)
+        deadline = time.monotonic() + wait
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _call(self, texts: Sequence[str], options: JobOptions, urgent: bool) -> Call:
         prompt = self._prompt(options)
@@ -185,6 +194,7 @@ class Engine:
             with torch.inference_mode():
                 while (batch := self._room.next()) is not None:
                     self._run(batch)
+                    self._room.finished()
                     self._last = time.monotonic()
         except Exception as error:
             _log.exception("the engine has failed")
@@ -269,6 +279,12 @@ class Engine:
         for call, _, numbers in batch.by_call():
             for number in numbers.tolist():
                 call.reject(number, error, read)
+
+
+def _available_cores() -> int:
+    """Return how many cores this process may use, by affinity; hyperthreads of one core gain nothing here."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _PHYSICAL_CORES))
 
 
 def _usable(matrix: NDArray[np.float32], largest: float) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from transformers.activations import GELUActivation
 _ROWS = 1024
 
 #: How far a packed layer may be from the one it replaces, relative and absolute, by number type.
-_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 
 class PackedLinear(nn.Module):
@@ -46,6 +46,16 @@ class PackedLinear(nn.Module):
         output: Tensor = self._operator(states, self._weight, self._bias, *self._after)
         return output
 
+    def plus(self, states: Tensor, other: Tensor) -> Tensor:
+        """Return the layer's output and another tensor, added where the output is still in the cache.
+
+        Args:
+            states: Shape (..., inputs).
+            other: Shape (..., outputs).
+        """
+        output: Tensor = self._operator.binary(states, other, self._weight, self._bias, "add")
+        return output
+
 
 def pack_linears(network: nn.Module, dtype: torch.dtype) -> bool:
     """Replace a network's linear layers by packed ones.
@@ -57,7 +67,7 @@ def pack_linears(network: nn.Module, dtype: torch.dtype) -> bool:
     Returns:
         Whether they were replaced; false where this machine cannot or need not.
     """
-    if dtype not in _TOLERANCES or not _works(dtype):
+    if dtype not in TOLERANCES or not operators_work(dtype):
         return False
     for module in list(network.modules()):
         fused = isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation)
@@ -69,7 +79,7 @@ def pack_linears(network: nn.Module, dtype: torch.dtype) -> bool:
     return True
 
 
-def _works(dtype: torch.dtype) -> bool:
+def operators_work(dtype: torch.dtype) -> bool:
     """Try the operators on a small layer."""
     layer = nn.Linear(64, 128).to(dtype)
     states = torch.linspace(-2, 2, 3 * 5 * 64).reshape(3, 5, 64).to(dtype)
@@ -77,8 +87,9 @@ def _works(dtype: torch.dtype) -> bool:
         with torch.inference_mode():
             plain = layer(states)
             found = PackedLinear(layer)(states), PackedLinear(layer, gelu=True)(states)
+            added = PackedLinear(layer).plus(states, plain)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
-    off = _TOLERANCES[dtype]
-    wanted = plain, functional.gelu(plain)
-    return all(torch.allclose(a, b, rtol=off, atol=off) for a, b in zip(found, wanted, strict=True))
+    off = TOLERANCES[dtype]
+    wanted = plain, functional.gelu(plain), plain + plain
+    return all(torch.allclose(a, b, rtol=off, atol=off) for a, b in zip((*found, added), wanted, strict=True))

@@ -1,4 +1,4 @@
-"""The waiting room before the device: calls come in from many threads, one thread takes batches out."""
+"""The waiting room before the device: calls come in from many threads, the engine's own take batches out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WaitingRoom:
         self._bulk_batches: deque[Batch] = deque()
         self._live: set[Call] = set()
         self._tokenizing = 0
-        self._working = False
+        self._working = 0
         self._closed: EmbedmillError | None = None
 
     @property
@@ -95,19 +95,25 @@ class WaitingRoom:
         with self._changed:
             self._live.discard(call)
 
+    def finished(self) -> None:
+        """Note that a batch taken out has been worked off."""
+        with self._changed:
+            self._working -= 1
+
     def next(self) -> Batch | None:
-        """Wait for the next batch; to be called by one thread, when it is done with the batch before.
+        """Wait for the next batch; `finished` is to be called for each.
 
         Returns:
             The batch, or None when the room is closed.
         """
         with self._changed:
-            self._working = False
             since = time.monotonic()
             while self._closed is None:
                 batch = self._next_planned(since)
                 if batch is not None:
-                    self._working = True
+                    self._working += 1
+                    if self._bulk_batches or self._urgent_batches:
+                        self._changed.notify()
                     return batch
                 self._changed.wait(LINGER_SECONDS if self._bulk else None)
             return None

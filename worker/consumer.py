@@ -1,0 +1,28 @@
+"""Celery's consumer, less one weakness: a message that cannot be read ends the worker, goes back, and ends the next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.consumer import Consumer as CelerysConsumer
+
+logger = logging.getLogger(__name__)
+
+
+class Consumer(CelerysConsumer):  # type: ignore[misc] # Celery has no annotations
+    """Drops what it cannot read; if it was a pointer, its chunk is sent again."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Return what is called with each message."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def handle_or_drop(message: Any) -> None:
+            try:
+                handle(message)
+            except Exception as error:
+                logger.warning("dropped a message that cannot be read (%s)", type(error).__name__)
+                message.reject_log_error(logger, self.connection_errors)
+
+        return handle_or_drop
