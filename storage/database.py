@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from random import random
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, make_url, text
@@ -137,7 +137,19 @@ class Database:
             "journal_size_limit = 67108864",
             "cache_size = -65536",
         ):
-            connection.execute(f"PRAGMA {pragma}")
+            self._set(connection, pragma)
+
+    def _set(self, connection: sqlite3.Connection, pragma: str) -> None:
+        deadline = monotonic() + self._busy_timeout / 1000
+        while True:
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+                return
+            except sqlite3.OperationalError as error:
+                # Of two that turn a new file to WAL at once, SQLite refuses one at once, whatever the busy timeout.
+                if not _sqlite_name(error).startswith("SQLITE_BUSY") or monotonic() > deadline:
+                    raise
+                sleep(0.005 + random() * 0.02)
 
     def _on_sqlite_checkout(self, connection: sqlite3.Connection, record: Any, proxy: object) -> None:
         """Leave a file that was deleted or replaced: what is written there nobody will ever see."""

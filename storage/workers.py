@@ -117,14 +117,20 @@ def live_workers(connection: Connection) -> Counter[str]:
 
 
 def _adopt_waiting_jobs(connection: Connection, card: ModelCard) -> None:
-    """Bind jobs to this identity that were accepted before any worker had registered their model."""
+    """Bind jobs to this identity that were accepted before any worker had registered their model.
+
+    Also those that have not begun and are bound to another precision of it that nobody serves any more.
+    """
     connection.execute(update(JobRow).where(*_unbound(card)).values(model_id=card.id))
 
 
 def _unbound(card: ModelCard) -> tuple[ColumnElement[bool], ...]:
     asked = func.substr(card.revision, 1, func.length(JobRow.revision)) == JobRow.revision
     open_states = JobRow.state.in_([*OPEN_JOB_STATES, JobState.ACCEPTING])
-    return (JobRow.model_id.is_(None), JobRow.model == card.name, open_states, JobRow.revision.is_(None) | asked)
+    live = select(WorkerRow.model_id).where(WorkerRow.last_seen > now_ms() - LIVE_WITHIN)
+    forsaken = JobRow.started_at.is_(None) & (JobRow.model_id != card.id) & JobRow.model_id.not_in(live)
+    bindable = JobRow.model_id.is_(None) | forsaken
+    return (bindable, JobRow.model == card.name, open_states, JobRow.revision.is_(None) | asked)
 
 
 def bind_to_known_model(connection: Connection, job_id: str) -> None:

@@ -20,6 +20,9 @@ class Consumer(CelerysConsumer):  # type: ignore[misc] # Celery has no annotatio
 
         def handle_or_drop(message: Any) -> None:
             try:
+                if (message.headers or {}).get("eta"):
+                    # None of ours has one, and one far away would hold a task thread until then.
+                    raise ValueError("a message for later")
                 handle(message)
             except Exception as error:
                 logger.warning("dropped a message that cannot be read (%s)", type(error).__name__)

@@ -96,7 +96,10 @@ def test_a_job_outlives_two_killed_workers_with_every_vector_right_and_none_twic
     wanted = engine.embed([texts()[i] for i in sample], JobOptions()).vectors
     engine.stop()
     assert np.abs(vectors[sample] - wanted).max() < 1e-5
-    assert len(np.unique(vectors.round(5), axis=0)) == len(set(texts()))
+    # Equal texts in unlike batches differ in the last bits, so that rounding may part them: look at one of each.
+    _, firsts, same = np.unique(texts(), return_index=True, return_inverse=True)
+    assert np.abs(vectors - vectors[firsts][same]).max() < 1e-5
+    assert len(np.unique(vectors[firsts].round(5), axis=0)) == len(firsts)
 
 
 def wait_for_more_than(client: Client, job_id: str, done: int) -> int:

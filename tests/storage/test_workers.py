@@ -183,3 +183,25 @@ def test_workers_that_bring_the_same_new_model_at_once_are_all_registered(open_a
             thread.join(60)
         assert errors == []
         assert comers[0].workers.live()[card.id] == 4
+
+
+def test_a_job_that_has_not_begun_goes_to_the_precision_that_is_served_now(stores: Stores, database: Database) -> None:
+    # Given two jobs for a float32 worker, one begun, and the worker gone
+    worker = serve(stores)
+    begun, waiting = submit(stores), submit(stores)
+    assert claim(stores, begun, 0, worker)
+    stores.leases.release_worker(worker)
+    stores.workers.leave(worker)
+    # When a worker of the same model comes that computes in bfloat16
+    half = replace(CARD, precision="half")
+    serve(stores, half)
+    # Then it does the job that has not begun; the other keeps its precision, so that its vectors are of one kind
+    assert stores.jobs.get(waiting).model_id == half.id
+    assert stores.jobs.get(begun).model_id == CARD.id
+
+
+def test_a_job_stays_with_a_precision_that_is_served(stores: Stores) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    serve(stores, replace(CARD, precision="half"))
+    assert stores.jobs.get(job_id).model_id == CARD.id
