@@ -14,7 +14,8 @@ from storage.contract.errors import WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
-from storage.database import Database, now_ms, retried
+from storage.database import Database, now_ms
+from storage.faults import retried
 from storage.outcomes import ItemError
 from storage.results import pack_errors
 from storage.tables import CHUNK_IS_DISPATCHED, ChunkRow, InputRow, JobRow

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from storage.contract.errors import EmbedmillError, UnknownJob, WrongState
 from storage.contract.models import Priority
 from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
-from storage.database import Database, now_ms, retried
+from storage.database import Database, now_ms
+from storage.faults import retried
 from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
 from storage.workers import bind_to_known_model
 

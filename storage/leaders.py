@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage.database import Database, now_ms, retried
+from storage.database import Database, now_ms
+from storage.faults import retried
 from storage.tables import LeaderRow
 
 #: How long a leader leads without saying so again, in milliseconds.

@@ -18,7 +18,8 @@ from storage.chunks import among
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
-from storage.database import Database, now_ms, retried
+from storage.database import Database, now_ms
+from storage.faults import retried
 from storage.isolation import isolate
 from storage.jobs import finish_settled
 from storage.outcomes import ItemError

@@ -12,17 +12,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def tracked() -> list[Path]:
+    """Return the files that git tracks; where there is no git, as in a downloaded archive, those a wheel is made of."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:
+        return [Path(name) for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+    wanted = ("storage", "producer", "worker", "embedmill", "pyproject.toml", "README.md", "LICENSE")
+    files = [
+        file for name in wanted for file in ((ROOT / name).rglob("*") if (ROOT / name).is_dir() else [ROOT / name])
+    ]
+    return [file.relative_to(ROOT) for file in files if file.is_file() and "__pycache__" not in file.parts]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel built from a copy of what git tracks, so that nothing left lying about gets in."""
+    """The wheel built from a copy of the tracked files, so that nothing left lying about gets in."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
-    for name in filter(None, tracked):
-        if (ROOT / name).exists():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    for name in tracked():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(source)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -141,7 +141,7 @@ class Process:
 
     def _on_stop(self, **_: Any) -> None:
         """Let running chunks finish for a while; then the engine refuses, and each task gives its lease back."""
-        logger.info("stopping: running chunks get %.0f s", self._settings.stop_grace)
+        logger.info("stopping: running chunks get up to %.0f s", self._settings.stop_grace)
         timer = threading.Timer(self._settings.stop_grace, self._engine.stop)
         timer.daemon = True
         timer.start()

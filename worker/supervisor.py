@@ -6,6 +6,7 @@ Never imports torch: a device's trouble cannot reach this process.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -26,6 +27,13 @@ _TICK = 0.1
 
 #: Beyond the grace that running chunks get, a stopping process has so many seconds to give its leases back.
 _LAST_WORDS = 10.0
+
+
+#: Keep the memory of one batch for the next, in one heap, instead of giving it back to the kernel each time: 3 % on a
+#: CPU. Where there is no glibc nobody reads it.
+_ALLOCATOR = ":".join(
+    f"glibc.malloc.{name}" for name in ("mmap_max=0", "trim_threshold=2147483647", "top_pad=67108864", "arena_max=1")
+)
 
 
 class Supervisor:
@@ -105,4 +113,5 @@ def _environment(settings: WorkerSettings) -> dict[str, str]:
     given = settings.model_dump(exclude_none=True, exclude={"health_port", "health_host"})
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
     # Tokenizing is parallel by task threads; a second pool of threads under it would fight for the same cores.
-    return variables | {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    variables |= {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return variables | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _ALLOCATOR)}

@@ -12,7 +12,8 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from storage.contract.errors import StorageUnavailable
-from storage.database import Database, translated
+from storage.database import Database
+from storage.faults import translated
 
 #: PostgreSQL advisory lock that lets one migration run at a time.
 _ADVISORY_LOCK = 0x656D6265646D696C

@@ -16,7 +16,8 @@ from storage.contract.errors import (
     StorageUnavailable,
 )
 from storage.contract.settings import Settings
-from storage.database import SCHEMA_VERSION, Database, StorageConflict, now_ms, open_database, retried
+from storage.database import SCHEMA_VERSION, Database, now_ms, open_database
+from storage.faults import StorageConflict, retried
 from storage.stores import Stores
 from tests.servers import short_folder
 from tests.storage.builders import serve, submit

@@ -1,0 +1,90 @@
+"""Turns the drivers' errors into ours, keeping the cause; runs again what only stood in another's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from random import random
+from time import sleep
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from storage.contract.errors import ServerError, StorageFull, StorageUnavailable
+
+_PG_FULL = {"53100"}
+
+#: serialization_failure, deadlock_detected, lock_not_available: the same transaction may succeed a moment later.
+_PG_CONFLICT = {"40001", "40P01", "55P03"}
+
+_SQLITE_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
+_CONFLICT_TRIES = 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StorageConflict(StorageUnavailable):
+    """Raised when two transactions got in each other's way and this one was undone."""
+
+    code = "storage_conflict"
+
+
+def retried(method: Callable[P, T]) -> Callable[P, T]:
+    """Run a method that is one transaction again, a few times with jitter, when another transaction got in its way."""
+
+    @wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(1, _CONFLICT_TRIES):
+            try:
+                return method(*args, **kwargs)
+            except StorageConflict:
+                sleep(random() * 0.05 * 2**attempt)
+        return method(*args, **kwargs)
+
+    return wrapper
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the drivers' errors into ours, keeping the cause."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise _our_error(error) from error
+    except DBAPIError as error:
+        full = getattr(error.orig, "sqlstate", None) in _PG_FULL
+        if error.connection_invalidated or full or sqlite_name(error.orig).startswith(_SQLITE_DAMAGED):
+            raise _our_error(error) from error
+        raise
+
+
+def _our_error(error: Exception) -> ServerError:
+    cause = getattr(error, "orig", None) or error
+    sentence = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    sqlite = sqlite_name(cause)
+    if sqlite == "SQLITE_FULL" or getattr(cause, "sqlstate", None) in _PG_FULL:
+        return StorageFull("The database's disk is full.", "Make room; what was accepted before is safe.")
+    if sqlite.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        how = "is read-only" if sqlite.startswith("SQLITE_READONLY") else "cannot be opened or made"
+        return StorageUnavailable(f"The database's file {how}.", "Check the rights on it and on its folder.")
+    if sqlite.startswith("SQLITE_IOERR"):
+        return StorageUnavailable(
+            f"The database's file cannot be read or written: {sentence}.", "Check its disk, its quota and its limits."
+        )
+    if sqlite.startswith(_SQLITE_DAMAGED):
+        return StorageUnavailable(f"The database's file is damaged: {sentence}.", "Name another, or restore a copy.")
+    if getattr(cause, "sqlstate", None) in _PG_CONFLICT:
+        return StorageConflict(f"The database is busy: {sentence}.", "Try again.")
+    return StorageUnavailable(
+        f"The database does not answer: {sentence}.",
+        "Check EMBEDMILL_DATABASE_URL and EMBEDMILL_DATA_DIR, and that the server runs.",
+    )
+
+
+def sqlite_name(cause: BaseException | None) -> str:
+    """Return SQLite's own name of an error, empty where it is none of SQLite's."""
+    return str(getattr(cause, "sqlite_errorname", ""))

@@ -1,0 +1,123 @@
+"""What a SQLite file needs that PostgreSQL does not: its pragmas, its transactions, a folder fit for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from random import random
+from time import monotonic, sleep
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DisconnectionError
+
+from storage.contract.errors import StorageUnavailable
+from storage.faults import sqlite_name
+
+#: Network file systems by the kernel's magic number: SQLite's WAL needs shared memory and locks that they lack.
+_NETWORK_FILE_SYSTEMS = {0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB2", 0x517B: "SMB", 0x01021997: "9P"}
+
+_PRAGMAS = (
+    # Takes effect only while the file is empty; vectors in 4 KiB pages would be long chains.
+    "page_size = 16384",
+    "journal_mode = WAL",
+    # FULL: an accepted job survives the loss of power, not only of the process.
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "wal_autocheckpoint = 2000",
+    "journal_size_limit = 67108864",
+    "cache_size = -65536",
+)
+
+
+class SqliteFile:
+    """Keeps the connections of an engine to one SQLite file as they should be.
+
+    Args:
+        path: The file.
+        busy_timeout: How long a writer waits for another, in milliseconds.
+    """
+
+    def __init__(self, path: Path, busy_timeout: int) -> None:
+        self._path = path
+        self._busy_timeout = busy_timeout
+
+    def keep(self, engine: Engine) -> None:
+        """Look after every connection of an engine from now on."""
+        event.listen(engine, "connect", self._on_connect)
+        event.listen(engine, "begin", _begin)
+        event.listen(engine, "checkout", self._on_checkout)
+
+    def _on_connect(self, connection: sqlite3.Connection, record: object) -> None:
+        # The driver's own transaction control would begin late and without IMMEDIATE.
+        connection.isolation_level = None
+        for pragma in (f"busy_timeout = {self._busy_timeout}", *_PRAGMAS):
+            self._set(connection, pragma)
+
+    def _set(self, connection: sqlite3.Connection, pragma: str) -> None:
+        deadline = monotonic() + self._busy_timeout / 1000
+        while True:
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+                return
+            except sqlite3.OperationalError as error:
+                # Of two that turn a new file to WAL at once, SQLite refuses one at once, whatever the busy timeout.
+                if not sqlite_name(error).startswith("SQLITE_BUSY") or monotonic() > deadline:
+                    raise
+                sleep(0.005 + random() * 0.02)
+
+    def _on_checkout(self, connection: sqlite3.Connection, record: Any, proxy: object) -> None:
+        """Leave a file that was deleted or replaced: what is written there nobody will ever see."""
+        try:
+            found = self._path.stat()
+            identity = (found.st_dev, found.st_ino)
+        except OSError:
+            identity = None
+        if record.info.setdefault("file", identity) != identity:
+            raise DisconnectionError("the file is another one")
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("embedmill_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of the embedded database.
+
+    Raises:
+        StorageUnavailable: When it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"The data folder {folder} cannot be made: {error.strerror}.",
+            "Choose another with --data-dir or EMBEDMILL_DATA_DIR.",
+        ) from error
+
+
+def refuse_network_file_system(path: Path) -> None:
+    """Refuse a file where SQLite cannot keep its promises.
+
+    Raises:
+        StorageUnavailable: When its folder lies on a network file system.
+    """
+    kind = _NETWORK_FILE_SYSTEMS.get(_file_system_magic(path.parent))
+    if kind:
+        raise StorageUnavailable(
+            f"{path.parent} lies on {kind}, where SQLite cannot keep its promises.",
+            "Choose a local folder with EMBEDMILL_DATA_DIR, or PostgreSQL with EMBEDMILL_DATABASE_URL.",
+        )
+
+
+def _file_system_magic(folder: Path) -> int:
+    """Return the kernel's number of the folder's file system, 0 where that cannot be told."""
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        buffer = (ctypes.c_ulong * 64)()
+        return int(buffer[0]) if libc.statfs(str(folder).encode(), ctypes.byref(buffer)) == 0 else 0
+    except (OSError, AttributeError):
+        return 0
