@@ -112,6 +112,5 @@ def _environment(settings: WorkerSettings) -> dict[str, str]:
     """Return the settings as the variables from which a child reads the same settings again."""
     given = settings.model_dump(exclude_none=True, exclude={"health_port", "health_host"})
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
-    # Tokenizing is parallel by task threads; a second pool of threads under it would fight for the same cores.
     variables |= {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
     return variables | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _ALLOCATOR)}
