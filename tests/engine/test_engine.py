@@ -128,6 +128,22 @@ def test_each_core_works_on_a_batch_of_its_own(watched: Callable[..., tuple[Engi
     assert np.isfinite(found.vectors).all() and not found.errors
 
 
+def test_the_last_batch_is_shared_by_the_cores(watched: Callable[..., tuple[Engine, Watched]]) -> None:
+    # Given texts that make one batch, and an engine on two cores where nothing goes on before both have something
+    both = threading.Barrier(2, timeout=30)
+    met: list[int] = []
+
+    def meet(ids: Tensor) -> None:
+        if len(met) < 2:
+            met.append(both.wait())
+
+    engine, encoder = watched(meet, 4096, 2)
+    found = engine.embed([" ".join(WORDS[:18])] * 100, JobOptions())
+    # Then neither was left idle, and every text has its vector
+    assert sorted(met) == [0, 1]
+    assert np.isfinite(found.vectors).all() and max(len(batch) for batch in encoder.batches) == 50
+
+
 def test_calls_of_several_threads_share_batches(watched: Callable[..., tuple[Engine, Watched]]) -> None:
     gate = threading.Event()
     engine, encoder = watched(lambda ids: gate.wait(10) and None)

@@ -97,9 +97,10 @@ class Engine:
         self.card: ModelCard = checkpoint.card(self._encoder.precision)
         self._pad_id = self._tokenizer.pad_id if self._tokenizer.pad_id < self._encoder.vocabulary else 0
         on_gpu = self._encoder.device.type == "cuda"
-        self._room = WaitingRoom(token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET), top_up=on_gpu)
-        self._last = time.monotonic()
         count = 1 if on_gpu else cores or _available_cores()
+        budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
+        self._room = WaitingRoom(budget, top_up=on_gpu, takers=count)
+        self._last = time.monotonic()
         if not on_gpu:
             torch.set_num_threads(1)
         self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(count)]

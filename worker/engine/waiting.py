@@ -18,6 +18,9 @@ from worker.engine.window import Batch, Window
 #: not all at once.
 WINDOW_BATCHES = 16
 
+#: Batches larger than twice this many tokens are halved when they are the last and cores would stand idle beside them.
+TAIL_TOKENS = 256
+
 #: Seconds that a window smaller than one batch waits for a call that is being tokenized.
 LINGER_SECONDS = 0.005
 
@@ -29,11 +32,13 @@ class WaitingRoom:
         budget: Most tokens of a batch, padding included.
         top_up: Whether urgent encodings that do not fill a batch are joined by others: right where a fuller batch takes
             hardly longer, as on a GPU.
+        takers: How many threads take batches out.
     """
 
-    def __init__(self, budget: int, top_up: bool) -> None:
+    def __init__(self, budget: int, top_up: bool, takers: int = 1) -> None:
         self._budget = budget
         self._top_up = top_up
+        self._takers = takers
         self._changed = threading.Condition()
         self._urgent: deque[Call] = deque()
         self._bulk: deque[Call] = deque()
@@ -133,7 +138,15 @@ class WaitingRoom:
             return self._urgent_batches.popleft()
         if not self._bulk_batches and self._bulk and not self._should_linger(since):
             self._bulk_batches.extend(self._window(self._bulk).batches(self._budget))
-        return self._bulk_batches.popleft() if self._bulk_batches else None
+        return self._next_bulk() if self._bulk_batches else None
+
+    def _next_bulk(self) -> Batch:
+        batch = self._bulk_batches.popleft()
+        last = not self._bulk and not self._tokenizing and len(self._bulk_batches) < self._takers
+        if last and self._takers > 1 and len(batch) > 1 and len(batch) * batch.longest >= 2 * TAIL_TOKENS:
+            batch, rest = batch.halves()
+            self._bulk_batches.appendleft(rest)
+        return batch
 
     def _should_linger(self, since: float) -> bool:
         if self._tokenizing == 0 or time.monotonic() - since >= LINGER_SECONDS:
