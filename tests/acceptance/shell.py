@@ -96,6 +96,8 @@ class Shell:
     def start(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start a command and leave it running."""
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # A run in the background of a script ignores Ctrl-C, and hands that down; a person's terminal does not.
+        pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen(
             [EMBEDMILL, *(str(word) for word in words)], cwd=self.cwd, env=self.environment(), **(pipes | options)
         )

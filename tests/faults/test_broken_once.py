@@ -19,6 +19,7 @@ from producer.submission import Submission
 from storage.contract.broker import KEY_PREFIX, TASK_NAME
 from storage.contract.errors import IdempotencyConflict, InvalidOption, StorageUnavailable
 from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
 from storage.contract.models import Priority, queue_name
 from storage.contract.options import JobOptions
 from storage.contract.settings import Settings
@@ -117,9 +118,11 @@ def test_an_idempotency_key_tells_revisions_apart(stores: Stores) -> None:
 
 
 def test_a_job_bound_to_another_precision_says_so(stores: Stores) -> None:
-    # Given a job for a model in one precision
-    serve(stores)
+    # Given a job for a model in one precision, that has begun
+    worker = serve(stores)
     job_id = submit(stores)
+    assert stores.leases.claim(Pointer(job_id, 0), worker, CARD.id, 0)
+    stores.leases.release_worker(worker)
     # When only another one is served
     half = replace(CARD, precision="half" if CARD.precision != "half" else "float32")
     with stores.database.write() as connection:
