@@ -48,6 +48,7 @@ def _input_arguments(
         str, typer.Option(help="refuse: accept nothing; keep: make it that item's error.")
     ] = "refuse",
     idempotency_key: Annotated[str | None, typer.Option(help="The same key and payload give the same job.")] = None,
+    expires_in: Annotated[float | None, typer.Option(help="Seconds after which the job ends. Default: never.")] = None,
     priority: Annotated[str, typer.Option(help="bulk, or urgent for a few texts somebody waits for.")] = "bulk",
 ) -> None: ...
 

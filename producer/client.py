@@ -11,7 +11,7 @@ from producer.job import Job
 from producer.queue import Queue
 from producer.records import Record
 from producer.submission import Submission
-from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, UnknownModel
+from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
 from storage.contract.models import ModelCard, Priority, model_name
 from storage.contract.options import JobOptions, check_word
@@ -77,6 +77,7 @@ class Client:
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
         priority: str = "bulk",
+        expires_in: float | None = None,
         **options: Any,
     ) -> Job:
         """Submit texts; when this returns, every one of them is safe in the database.
@@ -89,6 +90,8 @@ class Client:
             on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
             idempotency_key: Submitting the same payload with the same key again returns the same job.
             priority: `bulk`, or `urgent` for a few texts that somebody waits for.
+            expires_in: Seconds after which the job ends as `expired`: what is done by then stays, the rest is
+                cancelled. Default: never.
             **options: See `JobOptions`: pooling, normalize, layer, max_length, padding, on_long, prompt, prompt_name,
                 dimensions, store_dtype.
 
@@ -112,6 +115,7 @@ class Client:
             on_invalid=on_invalid,
             idempotency_key=idempotency_key,
             priority=priority,
+            expires_in=expires_in,
             options=JobOptions.from_dict(options),
         )
 
@@ -125,6 +129,7 @@ class Client:
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
         priority: str = "bulk",
+        expires_in: float | None = None,
         options: JobOptions | None = None,
     ) -> Job:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again."""
@@ -145,10 +150,15 @@ class Client:
             with_ids=with_ids,
             on_invalid=on_invalid,
             idempotency_key=idempotency_key,
+            expires_in=expires_in,
             max_text_bytes=self.settings.max_text_bytes,
         )
         job = self._handle(submission.run(records))
-        job.notice = self._dispatch(job.record())
+        try:
+            job.notice = self._dispatch(job.record())
+        except ServerError as error:
+            # The job is accepted: whatever fails from here on, its id must not be lost.
+            job.notice = f"The job is safe; it starts by itself. {error.message}"
         return job
 
     def job(self, job_id: str) -> Job:
@@ -197,8 +207,9 @@ class Client:
             return f"The job is safe and waits for {waiting}{self._served_now()}" if waiting else None
         try:
             dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
-        except QueueUnavailable:
-            return "Redis cannot be reached: the job is safe and starts when Redis is back."
+        except QueueUnavailable as error:
+            reason = error.message.rstrip(".")
+            return f"{reason}: the job is safe and starts when Redis takes messages again."
         return None
 
     def _served_now(self) -> str:

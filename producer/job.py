@@ -184,4 +184,4 @@ class Job:
         Raises:
             WrongState: When it is still at work.
         """
-        self._stores.jobs.delete(self.id)
+        self._stores.purges.delete(self.id)

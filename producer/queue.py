@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from storage.contract.broker import TASK_NAME, celery_settings
+from storage.contract.broker import TASK_NAME, sender_settings
 from storage.contract.errors import QueueUnavailable
 from storage.contract.messages import Pointer
+from storage.redisclient import queue_unavailable
+from storage.rest import Rest
 
 
 class Queue:
@@ -19,6 +21,7 @@ class Queue:
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
+        self._rest = Rest()
         self._app: Any = None
 
     def send(self, pointers: Sequence[Pointer], queue: str) -> None:
@@ -29,24 +32,25 @@ class Queue:
             queue: Name of the queue.
 
         Raises:
-            QueueUnavailable: When Redis cannot be reached; some of the messages may have been sent.
+            QueueUnavailable: When Redis cannot be reached or refuses; some of the messages may have been sent.
         """
         from kombu.exceptions import OperationalError  # Celery costs a third of a second, and only here
 
+        if self._rest.due:
+            raise QueueUnavailable("Redis cannot be reached.", "It did not answer a moment ago.")
         try:
-            for pointer in pointers:
-                self._celery().send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
+            with self._rest.noting():
+                for pointer in pointers:
+                    self._celery().send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
         except (OperationalError, OSError) as error:
-            raise QueueUnavailable("Redis cannot be reached.", "Check EMBEDMILL_REDIS_URL.") from error
+            raise queue_unavailable(error) from error
 
     def _celery(self) -> Any:
         if self._app is None:
             from celery import Celery
 
             self._app = Celery("embedmill-producer", set_as_current=False)
-            self._app.conf.update(celery_settings(self._redis_url))
-            # One look at Redis is enough: what cannot be sent now is sent by the reconciler.
-            self._app.conf.broker_transport_options |= {"max_retries": 0}
+            self._app.conf.update(sender_settings(self._redis_url))
         return self._app
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from storage.contract.errors import IdempotencyConflict, InvalidItems, InvalidOp
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
+from storage.contract.states import JobState
 from storage.jobs import JobRecord
 from storage.stores import Stores
 from storage.texts import hash_ids
@@ -37,6 +38,12 @@ _VERIFIED = 8
 #: Pause between two write transactions, in seconds, in which other writers of a SQLite file get their turn.
 _BREATH = 0.001
 
+#: Most seconds a job may be given: ten years.
+_LONGEST_LIFE = 10 * 366 * 86_400
+
+#: How long a database that did not answer the last step is asked whether it took it, in seconds.
+_DOUBT = 20.0
+
 
 class Submission:
     """Takes the records of one job.
@@ -51,6 +58,7 @@ class Submission:
         with_ids: Whether every record must have a caller's id.
         on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
         idempotency_key: Makes a second submission of the same payload return the first one's job.
+        expires_in: Seconds after which the job ends, whatever is left to do; None: never.
         max_text_bytes: Longest text.
 
     Raises:
@@ -69,6 +77,7 @@ class Submission:
         with_ids: bool = False,
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
+        expires_in: float | None = None,
         max_text_bytes: int = 1_000_000,
     ) -> None:
         if on_invalid not in ("refuse", "keep"):
@@ -76,7 +85,10 @@ class Submission:
         check_word("idempotency_key", idempotency_key)
         if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
             raise InvalidOption("An idempotency key has 1 to 255 characters.")
+        if expires_in is not None and not 0 < expires_in <= _LONGEST_LIFE:
+            raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
         self._stores = stores
+        self._expires_in = expires_in
         self._model, self._revision, self._card = model, revision, card
         self._options, self._priority, self._with_ids = options, priority, with_ids
         self._keep = on_invalid == "keep"
@@ -89,7 +101,7 @@ class Submission:
         self._taken = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
-        self._hash = _payload_hash(model, revision, options, priority, on_invalid, with_ids)
+        self._hash = _payload_hash(model, revision, options, priority, on_invalid, with_ids, expires_in)
         self._replay: JobRecord | None = None
         self._created = False
 
@@ -166,7 +178,9 @@ class Submission:
             revision = self._card.revision if self._card else self._revision
             options = self._options.to_dict()
             identity = (self._job_id, self._model, revision, model_id, options)
-            self._stores.jobs.create(*identity, priority=self._priority, has_ids=self._with_ids)
+            self._stores.jobs.create(
+                *identity, priority=self._priority, has_ids=self._with_ids, expires_in=self._expires_in
+            )
             self._created = True
         else:
             time.sleep(_BREATH)
@@ -180,8 +194,7 @@ class Submission:
             raise InvalidOption("There are no texts to submit.")
         payload = self._hash.hexdigest() if self._key is not None else None
         if self._replay is None:
-            counts = (self._chunker.items, self._chunker.chunks)
-            if self._stores.jobs.seal(self._job_id, *counts, payload, self._key):
+            if self._accepted(payload):
                 return self._job_id
             # Another submission with the same key was sealed a moment before.
             self._discard()
@@ -192,10 +205,24 @@ class Submission:
             )
         return self._replay.id
 
+    def _accepted(self, payload: str | None) -> bool:
+        """Seal the job; where the answer is lost, ask whether it was done: what is accepted must not be called lost."""
+        try:
+            return self._stores.jobs.seal(self._job_id, self._chunker.items, self._chunker.chunks, payload, self._key)
+        except ServerError:
+            deadline = time.monotonic() + _DOUBT
+            while time.monotonic() < deadline:
+                with contextlib.suppress(ServerError):
+                    if self._stores.jobs.get(self._job_id).state != JobState.ACCEPTING:
+                        return True
+                    break
+                time.sleep(0.5)
+            raise
+
     def _discard(self) -> None:
         if self._created:
             self._created = False
-            self._stores.jobs.discard(self._job_id)
+            self._stores.purges.discard(self._job_id)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -205,8 +232,15 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _payload_hash(
-    model: str, revision: str | None, options: JobOptions, priority: Priority, on_invalid: str, with_ids: bool
+    model: str,
+    revision: str | None,
+    options: JobOptions,
+    priority: Priority,
+    on_invalid: str,
+    with_ids: bool,
+    expires_in: float | None,
 ) -> blake2b:
     asked = {"model": model, "options": options.to_dict(), "priority": int(priority), "on_invalid": on_invalid}
     asked |= {"ids": with_ids} | ({"revision": revision} if revision else {})
+    asked |= {"expires_in": expires_in} if expires_in is not None else {}
     return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=32)

@@ -53,7 +53,7 @@ def pending_chunks(model_id: str, priority: Priority, key_id: str) -> Any:
         select(ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate)
         .join(JobRow, JobRow.id == ChunkRow.job_id)
         .where(JobRow.model_id == model_id, JobRow.priority == priority, JobRow.key_id == key_id, JOB_IS_OPEN)
-        .where(CHUNK_IS_PENDING, due())
+        .where(CHUNK_IS_PENDING, due(), not_expired())
         .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
     )
 
@@ -61,6 +61,11 @@ def pending_chunks(model_id: str, priority: Priority, key_id: str) -> Any:
 def due() -> ColumnElement[bool]:
     """Whether a chunk may be tried now, its back-off over."""
     return or_(ChunkRow.not_before.is_(None), ChunkRow.not_before <= now_ms())
+
+
+def not_expired() -> ColumnElement[bool]:
+    """Whether a job still has time; the reconciler ends it a moment after."""
+    return or_(JobRow.expires_at.is_(None), JobRow.expires_at > now_ms())
 
 
 def anything_pending(connection: Connection, model_id: str, priority: Priority) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
 
-from storage import texts
+from storage import counters, texts
 from storage.choice import anything_pending, choose
+from storage.contract import failpoints
 from storage.contract.errors import WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
@@ -64,6 +65,7 @@ class ChunkStore:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
             connection.execute(insert(ChunkRow), [_chunk_row(job_id, chunk) for chunk in chunks])
             connection.execute(insert(InputRow), [_input_row(job_id, chunk) for chunk in chunks])
+        failpoints.reach("submit.appended")
 
     @retried
     def dispatch(self, model_id: str, priority: Priority, most: int | None = None) -> list[Pointer]:
@@ -89,6 +91,7 @@ class ChunkStore:
             keys = choose(connection, model_id, priority, room)
             values = {"state": ChunkState.DISPATCHED, "dispatched_at": now_ms()}
             connection.execute(among(keys, ChunkState.PENDING).values(values))
+            failpoints.reach("dispatch.marking")
         return [Pointer(job_id, number) for job_id, number in keys]
 
     def undispatch(self, pointers: Sequence[Pointer]) -> None:
@@ -115,7 +118,9 @@ class ChunkStore:
             if not connection.execute(select(ChunkRow.number).where(*lost).limit(1)).first():
                 return 0
         with self._db.write() as connection:
-            return connection.execute(update(ChunkRow).where(*lost).values(state=ChunkState.PENDING)).rowcount
+            count = connection.execute(update(ChunkRow).where(*lost).values(state=ChunkState.PENDING)).rowcount
+        counters.count("messages_resent", count)
+        return count
 
     def out(self, model_id: str) -> int:
         """Return how many chunks of a model are marked as sent and not claimed."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from storage.chunks import ChunkStore
+from storage.contract import failpoints
 from storage.contract.errors import QueueUnavailable
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority, queue_name
@@ -38,10 +39,12 @@ def dispatch_next(chunks: ChunkStore, send: Send, model: str, model_id: str) -> 
         pointers = chunks.dispatch(model_id, priority)
         if not pointers:
             continue
+        failpoints.reach("dispatch.marked")
         try:
             send(pointers, queue_name(model, model_id, priority))
         except QueueUnavailable:
             chunks.undispatch(pointers)
             raise
+        failpoints.reach("dispatch.sent")
         sent += len(pointers)
     return sent

@@ -12,9 +12,14 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from storage import counters
 from storage.contract.errors import ServerError, StorageFull, StorageUnavailable
 
 _PG_FULL = {"53100"}
+
+#: read_only_sql_transaction, which a primary that was made a standby answers; idle_in_transaction_session_timeout;
+#: io_error; internal_error. Drivers class them as if the statement were wrong.
+_PG_AWAY = {"25006", "25P03", "58030", "XX000"}
 
 #: serialization_failure, deadlock_detected, lock_not_available: the same transaction may succeed a moment later.
 _PG_CONFLICT = {"40001", "40P01", "55P03"}
@@ -42,6 +47,7 @@ def retried(method: Callable[P, T]) -> Callable[P, T]:
             try:
                 return method(*args, **kwargs)
             except StorageConflict:
+                counters.count("conflicts_retried")
                 sleep(random() * 0.05 * 2**attempt)
         return method(*args, **kwargs)
 
@@ -56,8 +62,8 @@ def translated() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise _our_error(error) from error
     except DBAPIError as error:
-        full = getattr(error.orig, "sqlstate", None) in _PG_FULL
-        if error.connection_invalidated or full or sqlite_name(error.orig).startswith(_SQLITE_DAMAGED):
+        known = getattr(error.orig, "sqlstate", None) in _PG_FULL | _PG_AWAY
+        if error.connection_invalidated or known or sqlite_name(error.orig).startswith(_SQLITE_DAMAGED):
             raise _our_error(error) from error
         raise
 

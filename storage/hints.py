@@ -11,9 +11,11 @@ from typing import Any
 import redis
 
 from storage.contract.broker import FINISHED_CHANNEL
+from storage.redisclient import redis_client
+from storage.rest import Rest
 
 #: How long a hint may take to be sent, in seconds; waiters poll anyway.
-_TIMEOUT = 2.0
+_TIMEOUT = 1.0
 
 
 class Hints:
@@ -24,17 +26,20 @@ class Hints:
     """
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        self._redis = redis_client(redis_url, _TIMEOUT)
+        self._rest = Rest()
 
     def publish(self, job_ids: Iterable[str]) -> None:
         """Tell everybody who waits that these jobs have ended; silently does nothing when Redis is down."""
-        with contextlib.suppress(redis.RedisError, OSError):
+        if self._rest.due:
+            return
+        with contextlib.suppress(redis.RedisError, OSError), self._rest.noting():
             for job_id in job_ids:
                 self._redis.publish(FINISHED_CHANNEL, job_id)
 
     def listen(self) -> Listener:
         """Return an ear that hears every hint from now on."""
-        return Listener(self._redis)
+        return Listener(self._redis, self._rest)
 
     def close(self) -> None:
         """Close the connections."""
@@ -44,9 +49,11 @@ class Hints:
 class Listener:
     """Waits for hints, or simply sleeps when Redis is down."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, rest: Rest) -> None:
         self._pubsub: Any = None
-        with contextlib.suppress(redis.RedisError, OSError):
+        if rest.due:
+            return
+        with contextlib.suppress(redis.RedisError, OSError), rest.noting():
             pubsub = client.pubsub(ignore_subscribe_messages=True)
             pubsub.subscribe(FINISHED_CHANNEL)
             self._pubsub = pubsub

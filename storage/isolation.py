@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from storage import texts, vectors
+from storage import counters, texts, vectors
 from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 from storage.contract.states import ChunkState
 from storage.database import now_ms
 from storage.jobs import finish_settled
 from storage.outcomes import ItemError
-from storage.results import ChunkResult, pack_errors, unpack_errors, write_result
+from storage.results import pack_errors, refused, unpack_errors, without, write_result
 from storage.tables import ChunkRow, InputRow, JobRow, ModelRow, ResultRow
 
 #: Deaths after which a chunk is split: one among others, which proves nothing, and one alone.
@@ -47,7 +47,9 @@ def isolate(connection: Connection, job_id: str, number: int) -> None:
     if chunk.size > 1 and chunk.crashes >= SPLIT_AFTER:
         _split(connection, chunk)
     elif chunk.size == 1 and chunk.crashes >= POISON_AFTER:
-        _give_up(connection, chunk)
+        counters.count("texts_poisoned")
+        message = f"The text ended {chunk.crashes} processes, the last ones while it was alone in them."
+        _settle(connection, chunk, ItemError("poison", message))
 
 
 def _split(connection: Connection, chunk: Any) -> None:
@@ -74,18 +76,38 @@ def _split(connection: Connection, chunk: Any) -> None:
     connection.execute(update(ChunkRow).where(*_of(ChunkRow, chunk)).values(state=ChunkState.SPLIT))
     counted = {"chunk_count": JobRow.chunk_count + 1}
     connection.execute(update(JobRow).where(JobRow.id == chunk.job_id).values(counted))
+    counters.count("chunks_split")
 
 
-def _give_up(connection: Connection, chunk: Any) -> None:
+def give_up(connection: Connection, job_id: str, number: int, error: ItemError) -> None:
+    """Give every item of a chunk that has no vector an error, inside a running transaction; the job may end with that.
+
+    Args:
+        connection: A write transaction in which nobody else holds the chunk.
+        job_id: The job.
+        number: The chunk's number.
+        error: Why; items refused at the door keep theirs.
+    """
+    chunk = connection.execute(select(ChunkRow.__table__).where(ChunkRow.job_id == job_id, ChunkRow.number == number))
+    _settle(connection, chunk.one(), error)
+
+
+def _settle(connection: Connection, chunk: Any, error: ItemError) -> None:
     wanted = select(JobRow.options, ModelRow.card).join(ModelRow, ModelRow.id == JobRow.model_id)
     job = connection.execute(wanted.where(JobRow.id == chunk.job_id)).one()
     options = JobOptions.from_dict(job.options)
     width = options.width(ModelCard.from_dict(job.card))
-    none = np.zeros(1, dtype=np.int32)
-    error = ItemError("poison", f"The text ended {chunk.crashes} processes, the last ones while it was alone in them.")
-    result = ChunkResult(np.full((1, width), np.nan, dtype=np.float32), options.store_dtype, none, none, {0: error})
+    inputs = connection.execute(select(InputRow.invalid).where(*_of(InputRow, chunk))).one()
+    kept = connection.execute(select(ResultRow.__table__).where(*_of(ResultRow, chunk))).first()
+    if kept is None:
+        result = refused(chunk.size, width, error, options.store_dtype)
+        result.errors.update(unpack_errors(inputs.invalid or {}))
+    else:
+        result = without(kept, error)
     write_result(connection, chunk.job_id, chunk.number, chunk.token, result)
-    values = {"state": ChunkState.DONE, "done_at": now_ms(), "failed": 1, "succeeded": 0}
+    values: dict[str, Any] = {"state": ChunkState.DONE, "done_at": now_ms(), "lease_owner": None, "lease_expires": None}
+    values |= {"succeeded": result.succeeded, "failed": len(result.errors)}
+    values |= {"truncated": result.truncated, "tokens": int(result.tokens.sum())}
     connection.execute(update(ChunkRow).where(*_of(ChunkRow, chunk)).values(values))
     finish_settled(connection, [chunk.job_id])
 

@@ -6,19 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage import counters
+from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, UnknownJob, WrongState
 from storage.contract.models import Priority
-from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
+from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
+from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
-#: Chunks deleted in one transaction, so that others need not wait long.
-_DELETE_STEP = 64
+#: Jobs whose time is over that are ended in one go.
+_EXPIRED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class JobStore:
         priority: Priority = Priority.BULK,
         has_ids: bool = False,
         key_id: str = "",
+        expires_in: float | None = None,
     ) -> None:
         """Open a job that takes texts; nobody sees it before it is sealed.
 
@@ -80,6 +83,7 @@ class JobStore:
             priority: Which queue it waits in.
             has_ids: Whether its items have callers' ids.
             key_id: Whose job it is: what is under way is shared fairly between keys.
+            expires_in: Seconds after which it ends, whatever is left to do; None: never.
         """
         with self._db.write() as connection:
             connection.execute(
@@ -93,6 +97,7 @@ class JobStore:
                     options=options,
                     has_ids=has_ids,
                     key_id=key_id,
+                    expires_at=None if expires_in is None else now_ms() + int(expires_in * 1000),
                     created_at=now_ms(),
                     touched_at=now_ms(),
                 )
@@ -109,16 +114,25 @@ class JobStore:
         Raises:
             WrongState: When the job is no longer being submitted.
         """
-        values = {"state": JobState.QUEUED, "total": total, "chunk_count": chunks, "created_at": now_ms()}
+        values: dict[str, Any] = {
+            "state": JobState.QUEUED,
+            "total": total,
+            "chunk_count": chunks,
+            "created_at": now_ms(),
+        }
         values |= {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
+        # Its time begins now, however long the submission took.
+        values |= {"expires_at": JobRow.expires_at + now_ms() - JobRow.created_at}
         accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
         try:
             with self._db.write() as connection:
                 if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:
                     raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
                 bind_to_known_model(connection, job_id)
+                failpoints.reach("submit.sealing")
         except IntegrityError:
             return False
+        failpoints.reach("submit.sealed")
         return True
 
     def get(self, job_id: str) -> JobRecord:
@@ -203,7 +217,7 @@ class JobStore:
                 if items:
                     values = {"state": ChunkState.PENDING, "failed": ChunkRow.invalid, "crashes": 0, "not_before": None}
                     connection.execute(update(ChunkRow).where(*again).values(values))
-                    round_again: dict[str, Any] = {"state": JobState.QUEUED, "finished_at": None}
+                    round_again: dict[str, Any] = {"state": JobState.QUEUED, "finished_at": None, "expires_at": None}
                     round_again["generation"] = JobRow.generation + 1
                     connection.execute(update(JobRow).where(JobRow.id == job_id).values(round_again))
                 return items
@@ -211,52 +225,26 @@ class JobStore:
             f"Job {job_id} is {self.get(job_id).state}.", "Only a completed job's failed items are retried."
         )
 
-    def delete(self, job_id: str) -> None:
-        """Delete a job with its texts and results, in small steps; it is unknown from the first one on.
-
-        Raises:
-            UnknownJob: When there is none of that id.
-            WrongState: When it is still at work.
-        """
-        with self._db.write() as connection:
-            # Guarded: a retry may come between a look and the mark.
-            ended = (JobRow.id == job_id, JobRow.state.in_(list(FINAL_JOB_STATES)), JobRow.deleted_at.is_(None))
-            values = {"deleted_at": now_ms(), "idempotency_key": None}
-            marked = connection.execute(update(JobRow).where(*ended).values(values)).rowcount
-        if not marked:
-            state = self.get(job_id).state
-            raise WrongState(f"Job {job_id} is {state}.", f"Cancel it first: embedmill cancel {job_id}")
-        self.purge(job_id)
-
-    def discard(self, job_id: str) -> None:
-        """Delete a job that was never sealed."""
-        with self._db.write() as connection:
-            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
-            connection.execute(update(JobRow).where(*accepting).values(deleted_at=now_ms()))
-        self.purge(job_id)
-
-    def purge(self, job_id: str) -> None:
-        """Remove the rows of a job marked as deleted; can be taken up again where it was cut off."""
+    @retried
+    def expire(self) -> list[str]:
+        """End open jobs whose time is over: what has no outcome yet is cancelled; return their ids."""
+        over = (
+            JobRow.expires_at.is_not(None),
+            JobRow.expires_at <= now_ms(),
+            JobRow.finished_at.is_(None),
+            JOB_IS_OPEN,
+        )
         with self._db.read() as connection:
-            marked = select(JobRow.id).where(JobRow.id == job_id, JobRow.deleted_at.is_not(None))
-            if connection.execute(marked).first() is None:
-                return
-        while True:
+            overdue = list(connection.execute(select(JobRow.id).where(*over).limit(_EXPIRED_AT_ONCE)).scalars())
+        expired = []
+        for job_id in overdue:
             with self._db.write() as connection:
-                some = select(ChunkRow.number).where(ChunkRow.job_id == job_id).limit(_DELETE_STEP)
-                numbers = list(connection.execute(some).scalars())
-                if not numbers:
-                    connection.execute(delete(JobRow).where(JobRow.id == job_id))
-                    return
-                for row in (ResultRow, InputRow, ChunkRow):
-                    connection.execute(delete(row).where(row.job_id == job_id, row.number.in_(numbers)))
-
-    def to_purge(self, abandoned_after: int) -> list[str]:
-        """Return jobs whose rows should go: marked as deleted, or never sealed and silent for so many milliseconds."""
-        abandoned = (JobRow.state == JobState.ACCEPTING) & (JobRow.touched_at < now_ms() - abandoned_after)
-        with self._db.write() as connection:
-            connection.execute(update(JobRow).where(abandoned).values(deleted_at=now_ms()))
-            return list(connection.execute(select(JobRow.id).where(JobRow.deleted_at.is_not(None))).scalars())
+                values = {"state": JobState.EXPIRED, "finished_at": now_ms()}
+                if connection.execute(update(JobRow).where(JobRow.id == job_id, *over).values(values)).rowcount:
+                    _cancel_chunks(connection, job_id)
+                    expired.append(job_id)
+        counters.count("jobs_expired", len(expired))
+        return expired
 
     @retried
     def finish_all(self) -> list[str]:

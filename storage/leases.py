@@ -6,21 +6,22 @@ token, so that a late one changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
 
-from storage import texts
-from storage.choice import SKIP_LOCKED, due, pending_chunks
+from storage import counters, texts
+from storage.attempts import AttemptKey, ChunkInput, Claim
+from storage.choice import SKIP_LOCKED, due, not_expired, pending_chunks
 from storage.chunks import among
+from storage.contract import failpoints
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.isolation import isolate
+from storage.isolation import give_up, isolate
 from storage.jobs import finish_settled
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, unpack_errors, write_result
@@ -29,49 +30,6 @@ from storage.workers import touch_worker
 
 #: How long a lease lasts without a heartbeat, in milliseconds.
 LEASE = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A worker's right to one chunk, with what is needed to embed it.
-
-    Args:
-        job_id: The job.
-        number: The chunk's number.
-        token: The fencing token that the commit must show.
-        size: Number of items.
-        options: The job's options as a JSON object.
-        priority: The job's priority.
-        alone: Whether it is suspected of killing processes, so that nothing else may run beside it.
-    """
-
-    job_id: str
-    number: int
-    token: int
-    size: int
-    options: dict[str, Any]
-    priority: Priority
-    alone: bool = False
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        """Job, chunk and token: names this attempt."""
-        return (self.job_id, self.number, self.token)
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkInput:
-    """The texts of a claimed chunk, and what is known of them already.
-
-    Args:
-        texts: One an item; empty where the item is invalid.
-        settled: Errors that stand, by position: those of invalid items.
-        kept: Result row of an earlier round whose vectors are kept (`retry`), or None.
-    """
-
-    texts: list[str]
-    settled: dict[int, ItemError]
-    kept: Any | None
 
 
 class LeaseStore:
@@ -120,10 +78,9 @@ class LeaseStore:
             connection.execute(update(JobRow).where(JobRow.id.in_(jobs), JobRow.state == JobState.QUEUED).values(start))
             options = select(JobRow.id, JobRow.options).where(JobRow.id.in_(jobs))
             options_of = {row.id: row.options for row in connection.execute(options)}
-        return [
-            Claim(row.job_id, row.number, row.token, row.size, options_of[row.job_id], priority, row.crashes > 0)
-            for row in leased
-        ]
+            failpoints.reach("claim.writing")
+        failpoints.reach("claim.committed")
+        return [_claim(row, options_of[row.job_id], priority) for row in leased]
 
     def input(self, claim: Claim) -> ChunkInput | None:
         """Return the texts of a claimed chunk, or None when they have been deleted meanwhile."""
@@ -137,30 +94,42 @@ class LeaseStore:
         return ChunkInput(texts.unpack(row.texts), unpack_errors(row.invalid or {}), kept)
 
     @retried
-    def heartbeat(self, worker_id: str) -> set[tuple[str, int, int]]:
-        """Extend every lease of a worker and note that it is alive.
+    def heartbeat(self, worker_id: str, held: Collection[AttemptKey]) -> set[AttemptKey]:
+        """Extend the leases a worker works on and note that it is alive.
+
+        A lease the worker does not know of is left to run out: the answer to its claim, or to its release, was lost.
+
+        Args:
+            worker_id: Whose.
+            held: What it works on.
 
         Returns:
-            Job, chunk and token of the leases it still has; one that is missing is lost: cancelled, or somebody else's.
+            What of it still holds; what is missing is lost: cancelled, or somebody else's.
         """
+        attempts = tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(list(held))
         with self._db.write() as connection:
             touch_worker(connection, worker_id)
-            held = connection.execute(
+            extended = connection.execute(
                 update(ChunkRow)
-                .where(CHUNK_IS_LEASED, ChunkRow.lease_owner == worker_id)
+                .where(attempts, CHUNK_IS_LEASED)
                 .values(lease_expires=now_ms() + self._lease)
                 .returning(ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
             )
-            return {(row.job_id, row.number, row.token) for row in held}
+            still = {(row.job_id, row.number, row.token) for row in extended}
+            failpoints.reach("heartbeat.writing")
+        return still
 
     @retried
-    def commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[tuple[str, int, int]], list[str]]:
+    def commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[AttemptKey], list[str]]:
         """Write results in one transaction, each only if its token still holds; finish the jobs that end with them.
 
+        May be called again when the answer was lost: what the first call has committed is found by its token.
+
         Returns:
-            The attempts that were written (the others were late and changed nothing), and the jobs that finished.
+            The attempts that are written (the others were late and changed nothing), and the jobs that finished.
         """
-        written: set[tuple[str, int, int]] = set()
+        written: set[AttemptKey] = set()
+        unheld: list[Claim] = []
         with self._db.write() as connection:
             for claim, result in results:
                 values = {
@@ -174,10 +143,18 @@ class LeaseStore:
                     "tokens": int(result.tokens.sum()),
                 }
                 if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:
+                    failpoints.reach("commit.guarded")
                     write_result(connection, claim.job_id, claim.number, claim.token, result)
                     written.add(claim.key)
+                else:
+                    unheld.append(claim)
             finished = finish_settled(connection, {job_id for job_id, _, _ in written})
-        return written, finished
+            resolved = {claim.key for claim in unheld if _committed_before(connection, claim)}
+            failpoints.reach("commit.written")
+        failpoints.reach("commit.committed")
+        counters.count("commits_resolved", len(resolved))
+        counters.count("commits_late", len(unheld) - len(resolved))
+        return written | resolved, finished
 
     @retried
     def release(self, claims: Sequence[Claim], delay: int = 0) -> None:
@@ -190,6 +167,22 @@ class LeaseStore:
         with self._db.write() as connection:
             for claim in claims:
                 connection.execute(update(ChunkRow).where(*_held(claim)).values(_pending_values(delay)))
+
+    @retried
+    def give_up(self, claims: Sequence[Claim], error: ItemError) -> list[str]:
+        """End chunks with an error for every item that has no vector; those no longer held are left alone.
+
+        Returns:
+            The jobs that finished with that.
+        """
+        finished: list[str] = []
+        with self._db.write() as connection:
+            for claim in claims:
+                if connection.execute(select(ChunkRow.number).where(*_held(claim)).with_for_update()).first():
+                    give_up(connection, claim.job_id, claim.number, error)
+                    counters.count("chunks_given_up")
+                    finished.append(claim.job_id)
+        return finished
 
     @retried
     def release_worker(self, worker_id: str, died: bool = False) -> int:
@@ -206,6 +199,8 @@ class LeaseStore:
             chunks = sorted((row.job_id, row.number) for row in connection.execute(released))
             for job_id, number in chunks if died else ():
                 isolate(connection, job_id, number)
+            failpoints.reach("release.writing")
+        counters.count("leases_released", len(chunks) if died else 0)
         return len(chunks)
 
     @retried
@@ -216,7 +211,9 @@ class LeaseStore:
             if not connection.execute(select(ChunkRow.number).where(*expired).limit(1)).first():
                 return 0
         with self._db.write() as connection:
-            return connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+            count = connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+        counters.count("leases_expired", count)
+        return count
 
 
 _CLAIM_COLUMNS = (
@@ -225,8 +222,21 @@ _CLAIM_COLUMNS = (
     ChunkRow.token,
     ChunkRow.size,
     ChunkRow.token_estimate,
+    ChunkRow.claims,
     ChunkRow.crashes,
 )
+
+
+def _claim(row: Any, options: dict[str, Any], priority: Priority) -> Claim:
+    return Claim(row.job_id, row.number, row.token, row.size, options, priority, row.claims, row.crashes > 0)
+
+
+def _committed_before(connection: Connection, claim: Claim) -> bool:
+    """Whether this very attempt has committed already: a token is given out once, and a result keeps it."""
+    done = (ChunkRow.job_id == claim.job_id, ChunkRow.number == claim.number, ChunkRow.state == ChunkState.DONE)
+    same = (ResultRow.job_id == claim.job_id, ResultRow.number == claim.number, ResultRow.token == claim.token)
+    found = select(ChunkRow.number).where(*done, select(ResultRow.number).where(*same).exists())
+    return connection.execute(found).first() is not None
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -236,7 +246,7 @@ def _claimable() -> ColumnElement[bool]:
 
 def _job_is_open(model_id: str) -> ColumnElement[bool]:
     job = select(JobRow.id).where(JobRow.id == ChunkRow.job_id, JobRow.model_id == model_id)
-    return job.where(JOB_IS_OPEN).exists()
+    return job.where(JOB_IS_OPEN, not_expired()).exists()
 
 
 def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:

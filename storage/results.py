@@ -73,6 +73,33 @@ class ChunkResult:
         }
 
 
+def refused(size: int, width: int, error: ItemError, dtype: str = "float32") -> ChunkResult:
+    """Return the result of a chunk none of whose items gets a vector.
+
+    Args:
+        size: Number of items.
+        width: Components that a vector would have.
+        error: Why; the same for all.
+        dtype: `float32` or `float16`: what is kept.
+    """
+    none = np.zeros(size, dtype=np.int32)
+    return ChunkResult(np.full((size, width), np.nan, np.float32), dtype, none, none, dict.fromkeys(range(size), error))
+
+
+def without(kept: Any, error: ItemError) -> ChunkResult:
+    """Return the result of an earlier round as it was, but for a new error of those items that failed.
+
+    Args:
+        kept: Its row.
+        error: Why they failed this time; items refused at the door keep theirs.
+    """
+    matrix = vectors.from_bytes(kept.vectors, kept.width, kept.dtype)
+    tokens, lengths = (np.frombuffer(blob, dtype="<i4") for blob in (kept.tokens, kept.lengths))
+    errors = unpack_errors(kept.errors or {})
+    errors = {place: old if old.code == "invalid_item" else error for place, old in errors.items()}
+    return ChunkResult(matrix, kept.dtype, tokens, lengths, errors)
+
+
 def write_result(connection: Connection, job_id: str, number: int, token: int, result: ChunkResult) -> None:
     """Write a chunk's result inside the transaction that has just checked its token.
 

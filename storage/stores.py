@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from storage.chunks import ChunkStore
 from storage.contract.settings import Settings
+from storage.counted import CounterStore
 from storage.database import Database, open_database
+from storage.invariants import InvariantStore
 from storage.jobs import JobStore
 from storage.leases import LeaseStore
+from storage.purges import PurgeStore
 from storage.results import ResultStore
 from storage.statuses import StatusStore
 from storage.workers import WorkerStore
@@ -25,6 +28,9 @@ class Stores:
     results: ResultStore
     statuses: StatusStore
     workers: WorkerStore
+    counters: CounterStore
+    purges: PurgeStore
+    invariants: InvariantStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -42,6 +48,9 @@ class Stores:
             ResultStore(database),
             StatusStore(database),
             WorkerStore(database),
+            CounterStore(database),
+            PurgeStore(database),
+            InvariantStore(database),
         )
 
     @classmethod

@@ -96,6 +96,7 @@ class JobRow(Row):
     started_at: Mapped[int | None]
     finished_at: Mapped[int | None]
     deleted_at: Mapped[int | None]
+    expires_at: Mapped[int | None]
 
     __table_args__ = (
         Index(
@@ -112,6 +113,18 @@ class JobRow(Row):
         ),
         Index("ix_jobs_idempotency", "key_id", "idempotency_key", unique=True),
         Index("ix_jobs_created_at", "created_at"),
+        Index(
+            "ix_jobs_expires_at",
+            "expires_at",
+            sqlite_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_finished_at",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
 
@@ -193,6 +206,14 @@ class LeaderRow(Row):
     duty: Mapped[str] = mapped_column(String(32), primary_key=True)
     owner: Mapped[str] = mapped_column(JobId)
     expires: Mapped[int]
+
+
+class CounterRow(Row):
+    """How often one defence was needed, by all processes together, since the schema was made."""
+
+    __tablename__ = "counters"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[int]
 
 
 # Conditions of the partial indexes, with literals: a planner cannot match a bound parameter with an index's condition.

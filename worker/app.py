@@ -11,19 +11,20 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from storage.contract.broker import TASK_NAME, celery_settings
-from storage.contract.errors import QueueUnavailable
+from storage.contract.broker import TASK_NAME, celery_settings, sender_settings
 from storage.contract.messages import Pointer
+from storage.redisclient import queue_unavailable
+from worker import transport
 from worker.settings import WorkerSettings
 
+transport.install()
+_redis = WorkerSettings.load().redis
 app: Any = Celery("embedmill-worker", include=["worker.tasks"])
-_settings = celery_settings(WorkerSettings.load().redis)
-app.conf.update(_settings | {"worker_consumer": "worker.consumer:Consumer"})
+app.conf.update(celery_settings(_redis) | {"worker_consumer": "worker.consumer:Consumer"})
 
 # Sending tries once, where consuming tries for ever: what cannot be sent now is sent by the reconciler.
 _sender: Any = Celery("embedmill-worker-sender", set_as_current=False)
-_transport = _settings["broker_transport_options"] | {"max_retries": 0}
-_sender.conf.update(_settings | {"broker_transport_options": _transport})
+_sender.conf.update(sender_settings(_redis))
 
 
 def send(pointers: Sequence[Pointer], queue: str) -> None:
@@ -34,10 +35,10 @@ def send(pointers: Sequence[Pointer], queue: str) -> None:
         queue: Name of the queue.
 
     Raises:
-        QueueUnavailable: When Redis cannot be reached; some of the messages may have been sent.
+        QueueUnavailable: When Redis cannot be reached or refuses; some of the messages may have been sent.
     """
     try:
         for pointer in pointers:
             _sender.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
     except (OperationalError, OSError) as error:
-        raise QueueUnavailable("Redis cannot be reached.", "Check EMBEDMILL_REDIS_URL.") from error
+        raise queue_unavailable(error) from error

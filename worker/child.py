@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from storage import counters
 from storage.contract.ids import new_id
+from worker import exits
 from worker.parent import PARENT_VARIABLE, PIPE_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ class Child:
         name: How logs call it.
         command: Arguments after the interpreter, without the id, given the id of each new start.
         environment: Variables on top of this process's own.
-        died: Called with the id of the start and whether a signal or a crash ended it, before it is started again.
+        died: Called with the id of the start and whether a signal or a crash ended it, before it is started again;
+            returns how many chunks were charged with that.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Child:
         name: str,
         command: Callable[[str], list[str]],
         environment: dict[str, str],
-        died: Callable[[str, bool], None],
+        died: Callable[[str, bool], int],
     ) -> None:
         self.name = name
         self.ready = False
@@ -82,6 +85,7 @@ class Child:
             self._bury(code, stopping)
         elif self.ready and time.monotonic() - self._seen > SILENCE:
             logger.error("%s has shown no sign of life for %.0f s: killing it", self.name, SILENCE)
+            counters.count("workers_silenced")
             self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
@@ -125,9 +129,10 @@ class Child:
         self._hear()  # its last words
         os.close(self._pipe)
         self._process, self._rest, self.ready = None, b"", False
-        lived = time.monotonic() - self._started
-        self.deaths = 1 if lived > _GOOD_LIFE else self.deaths + 1
-        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))
+        crashed = code != 0 and not stopping
+        counters.count("workers_died", int(crashed))
+        charged = self._died(self._id, crashed)
+        pause = self._pause(code, charged)
         self._next_start = time.monotonic() + pause
         if stopping and code == 0:
             logger.debug("%s has stopped", self.name)
@@ -135,4 +140,14 @@ class Child:
             self.last_end = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             then = "" if stopping else f", starting again in {pause:.1f} s"
             logger.warning("%s ended with %s%s", self.name, self.last_end, then)
-        self._died(self._id, code != 0 and not stopping)
+
+    def _pause(self, code: int, charged: int) -> float:
+        """Return how long to wait before the next start.
+
+        A death that is charged to chunks brings the search for the culprit forward, so that there are few of them: the
+        next start comes soon. A sick device, or a start that fails again and again, waits longer and longer.
+        """
+        lived = time.monotonic() - self._started
+        searching = charged and code not in exits.OF_DEVICES
+        self.deaths = 1 if searching or lived > _GOOD_LIFE else self.deaths + 1
+        return min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))

@@ -6,7 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.worker import state
 from celery.worker.consumer import Consumer as CelerysConsumer
+
+from storage import counters
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,16 @@ class Consumer(CelerysConsumer):  # type: ignore[misc] # Celery has no annotatio
                     raise ValueError("a message for later")
                 handle(message)
             except Exception as error:
+                _forget(message)
+                counters.count("messages_unreadable")
                 logger.warning("dropped a message that cannot be read (%s)", type(error).__name__)
                 message.reject_log_error(logger, self.connection_errors)
 
         return handle_or_drop
+
+
+def _forget(message: Any) -> None:
+    """Give back the place of a message whose task could not be begun; nobody else would, and every place is needed."""
+    for request in list(state.reserved_requests):
+        if request.message is message:
+            state.task_ready(request)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import vectors
+from storage import counters, vectors
+from storage.attempts import AttemptKey, ChunkInput, Claim
+from storage.contract import failpoints
 from storage.contract.errors import InvalidOption, ServerError
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions
-from storage.leases import ChunkInput, Claim
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, unpack_errors
 from storage.stores import Stores
@@ -30,8 +33,12 @@ logger = logging.getLogger(__name__)
 #: How long vectors are held while the database does not answer, in seconds; then the lease runs out.
 _COMMIT_PATIENCE = 45.0
 
-#: A chunk whose attempt failed as a whole is tried again after so many milliseconds, doubled with each claim, capped.
+#: A chunk whose attempt failed as a whole is tried again at random within so many milliseconds, doubled with each
+#: claim, capped: those that failed together do not come back together.
 _RETRY_DELAY, _RETRY_CAP = 1_000, 60_000
+
+#: A chunk claimed so often whose attempt fails for a reason nobody foresaw is given up: its items get that error.
+_ATTEMPTS = 10
 
 
 class EmbeddedLike(Protocol):
@@ -74,7 +81,7 @@ class Embedding:
         worker_id: The id of this start of the process.
         finished: Told the jobs that ended with a commit.
         send_next: Called after each message, to fill the free window.
-        broken: Called when the engine will not recover in this process, after its chunks were given back.
+        broken: Called when the engine will not recover in this process; what it holds is charged to the chunks.
     """
 
     def __init__(
@@ -96,12 +103,18 @@ class Embedding:
         self._solitude = Solitude()
         self._counting = threading.Lock()
         self._running = 0
+        self._held: set[AttemptKey] = set()
         self._idle_since = time.monotonic()
 
     def idle_for(self) -> float:
         """Return for how many seconds there has been nothing to do."""
         with self._counting:
             return 0.0 if self._running else time.monotonic() - self._idle_since
+
+    def held(self) -> list[AttemptKey]:
+        """Return the attempts that are being worked on: those whose leases are to be extended."""
+        with self._counting:
+            return list(self._held)
 
     def run(self, pointer: Pointer) -> None:
         """Claim the chunk a message points to and more of its kind, embed them and commit them in one transaction.
@@ -118,24 +131,64 @@ class Embedding:
                 self._idle_since = time.monotonic()
 
     def _answer(self, pointer: Pointer) -> None:
+        failpoints.reach("message.taken")
         card = self._engine.card
-        claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
+        try:
+            claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
+        except ServerError as error:
+            # The message is spent, its chunk not: the reconciler sends it again when the database is back.
+            logger.warning("could not claim: %s", error)
+            time.sleep(random.random())
+            return
         if not claims:
+            counters.count("messages_dropped")
             logger.debug("dropped a message: job %s chunk %d is not to be had", pointer.job_id, pointer.chunk)
             return
+        with self._holding(claims):
+            self._attempt(claims)
+        self._send_next()
+        failpoints.reach("ack")
+
+    def _attempt(self, claims: Sequence[Claim]) -> None:
         try:
             with self._solitude.held(alone=claims[0].alone):
                 self._work(claims)
         except ServerError as error:
+            if error.code == "engine_failed":
+                # The end of this process charges what it holds; a release would let the culprit go unseen.
+                logger.error("%s", error)
+                self._broken()
             stopped = error.code == "engine_stopped"
             logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
-            self._stores.leases.release(claims, 0 if stopped else self._delay(claims))
-            if error.code == "engine_failed":
-                self._broken()
+            self._release(claims, 0 if stopped else self._delay(claims))
         except Exception:
-            logger.exception("gave back %d chunks after an unexpected error", len(claims))
-            self._stores.leases.release(claims, self._delay(claims))
-        self._send_next()
+            logger.exception("an unexpected error in %d chunks", len(claims))
+            self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
+            self._release(claims, self._delay(claims))
+
+    @contextmanager
+    def _holding(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """Have the leases extended meanwhile; one that could not be given back then runs out by itself."""
+        keys = {claim.key for claim in claims}
+        with self._counting:
+            self._held |= keys
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._held -= keys
+
+    def _release(self, claims: Sequence[Claim], delay: int) -> None:
+        try:
+            self._stores.leases.release(claims, delay)
+        except ServerError as error:
+            logger.warning("could not give chunks back, their leases run out: %s", error)
+
+    def _give_up(self, claims: Sequence[Claim]) -> None:
+        """End what failed unexpectedly again and again: an error, which `retry` can try anew, not a job for ever."""
+        error = ItemError("unexpected", f"Embedding it failed {_ATTEMPTS} times for an unknown reason; see the logs.")
+        with suppress(ServerError):
+            self._finished(self._stores.leases.give_up(claims, error))
 
     def _work(self, claims: Sequence[Claim]) -> None:
         results: list[tuple[Claim, ChunkResult]] = []
@@ -165,7 +218,9 @@ class Embedding:
         todo = [_unsettled(chunk) for _, chunk in found]
         texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT
+        failpoints.reach("embed.begin")
         embedded = self._engine.embed(texts, options, urgent)
+        failpoints.reach("embed.end")
         results, start = [], 0
         for (claim, chunk), places in zip(found, todo, strict=True):
             own = slice(start, start + len(places))
@@ -173,7 +228,7 @@ class Embedding:
             start += len(places)
         return results
 
-    def _commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[tuple[str, int, int]], list[str]]:
+    def _commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[AttemptKey], list[str]]:
         """Commit, waiting for a database that is away; vectors are dear, a transaction is cheap."""
         deadline, pause = time.monotonic() + _COMMIT_PATIENCE, 0.2
         while True:
@@ -188,8 +243,8 @@ class Embedding:
 
     @staticmethod
     def _delay(claims: Sequence[Claim]) -> int:
-        tokens = max(claim.token for claim in claims)
-        return int(min(_RETRY_CAP, _RETRY_DELAY * 2 ** min(tokens - 1, 10)))
+        claimed = max(claim.claims for claim in claims)
+        return int(random.random() * min(_RETRY_CAP, _RETRY_DELAY * 2 ** min(claimed, 10)))
 
 
 def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:

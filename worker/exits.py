@@ -13,3 +13,6 @@ STALLED = 75
 
 #: Storage could not be reached at the start.
 STORAGE_AWAY = 69
+
+#: Ends that speak of the device more than of the texts.
+OF_DEVICES = (DEVICE_FAILED, MODEL_UNUSABLE, STALLED, STORAGE_AWAY)

@@ -6,51 +6,54 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
+from storage import counters
+from storage.attempts import AttemptKey
 from storage.contract.errors import ServerError
-from storage.leases import LeaseStore
+from storage.stores import Stores
 from worker import exits
-from worker.starvation import Starvation
+from worker.watches import Watch
 
 logger = logging.getLogger(__name__)
 
 #: How often leases are extended, in seconds; a lease lasts through several that fail.
 INTERVAL = 5.0
 
-#: An engine that has work and finishes no batch for so long hangs, in seconds.
-STALL = 120.0
+#: How often counters are added up and watches asked, in seconds.
+_WATCH = 1.0
 
 
 class Heartbeat:
     """Beats in a thread until the process ends.
 
     Args:
-        leases: Where leases are extended.
+        stores: Where leases are extended and counters kept.
         worker_id: Whose.
-        interval: Seconds between two beats.
-        progress: Returns when the engine last finished a batch, on `time.monotonic`'s clock.
-        starvation: Tells when messages are not taken.
+        held: Returns the attempts that are being worked on.
         sign_on: Registers the process again if it was forgotten; without that nothing would ever be sent to it.
+        watches: Asked before each beat whether the process must end.
+        interval: Seconds between two beats.
         end: Ends the process with an exit code; the supervisor then gives back what it held.
     """
 
     def __init__(
         self,
-        leases: LeaseStore,
+        stores: Stores,
         worker_id: str,
-        interval: float,
-        progress: Callable[[], float],
-        starvation: Starvation,
+        held: Callable[[], Collection[AttemptKey]],
         sign_on: Callable[[], None],
+        watches: Sequence[Watch],
+        interval: float = INTERVAL,
         end: Callable[[int], None] = os._exit,
     ) -> None:
-        self._leases = leases
+        self._stores = stores
         self._worker_id = worker_id
-        self._interval = interval
-        self._progress = progress
-        self._starvation = starvation
+        self._held = held
         self._sign_on = sign_on
+        self._watches = watches
+        self._interval = interval
         self._end = end
 
     def start(self) -> None:
@@ -58,24 +61,38 @@ class Heartbeat:
         threading.Thread(target=self._beat_for_ever, name="heartbeat", daemon=True).start()
 
     def _beat_for_ever(self) -> None:
+        due = time.monotonic()
         while True:
-            time.sleep(self._interval)
+            time.sleep(min(_WATCH, self._interval))
             try:
-                self.beat()
+                self.watch()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._interval
+                    self.beat()
             except Exception:
                 # Whatever it was, the next beat must come: without one the leases run out.
                 logger.exception("heartbeat failed")
 
+    def watch(self) -> None:
+        """End the process if it has come to rest; add up what was counted."""
+        for watch in self._watches:
+            ending = watch()
+            if ending is not None:
+                logger.error("%s: ending this process", ending.why)
+                counters.count(ending.counter)
+                self._flush()
+                self._end(exits.STALLED)
+        self._flush()
+
     def beat(self) -> None:
-        """Beat once."""
-        if time.monotonic() - self._progress() > STALL:
-            logger.error("the engine has made no progress for %.0f s: ending this process", STALL)
-            self._end(exits.STALLED)
-        if self._starvation.found():
-            logger.error("messages wait and this idle process takes none: ending it")
-            self._end(exits.STALLED)
+        """Extend the leases once."""
         try:
-            self._leases.heartbeat(self._worker_id)
+            self._stores.leases.heartbeat(self._worker_id, self._held())
             self._sign_on()
         except ServerError as error:
             logger.warning("heartbeat failed: %s", error)
+
+    def _flush(self) -> None:
+        # What could not be added up now is added up later.
+        with suppress(ServerError):
+            self._stores.counters.flush()

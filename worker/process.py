@@ -8,8 +8,10 @@ import socket
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any
 
+from storage import counters
 from storage.contract.errors import EmbedmillError, ModelError, QueueUnavailable, ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import Priority, queue_name
@@ -19,10 +21,12 @@ from storage.stores import Stores
 from worker import exits, logs
 from worker.embedding import Embedding
 from worker.heartbeat import INTERVAL, Heartbeat
+from worker.memory import MemoryWatch
 from worker.parent import Supervisor, die_with_parent
 from worker.reserve import STRATEGY, TASK_THREADS
 from worker.settings import WorkerSettings
 from worker.starvation import Starvation
+from worker.watches import Watch, stall
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +116,14 @@ class Process:
         embedding = Embedding(self._stores, self._engine, self._id, tell, send_next, broken)
         tasks.serve(embedding)
         queues = [queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)]
-        starvation = Starvation(self._settings.redis, queues, embedding.idle_for)
+        watches: list[Watch] = [
+            stall(lambda: self._engine.progress),
+            Starvation(self._settings.redis, queues, embedding.idle_for),
+            MemoryWatch(self._settings.max_memory_growth),
+            self._count_engine,
+        ]
         interval = min(INTERVAL, self._settings.lease_seconds / 4)
-        Heartbeat(
-            self._stores.leases, self._id, interval, lambda: self._engine.progress, starvation, self._sign_on
-        ).start()
+        Heartbeat(self._stores, self._id, embedding.held, self._sign_on, watches, interval).start()
         worker_shutting_down.connect(self._on_stop, weak=False)
         worker = app.Worker(
             pool="threads",
@@ -130,6 +137,10 @@ class Process:
         )
         worker.start()
         return int(worker.exitcode or 0)
+
+    def _count_engine(self) -> None:
+        for name, times in self._engine.take_counts().items():
+            counters.count(name, times)
 
     def _send_next(self) -> None:
         from worker.app import send
@@ -147,13 +158,16 @@ class Process:
         timer.start()
 
     def _end_broken(self) -> None:
-        self._leave()
+        """End at once, holding what is held: the supervisor charges it, and a text that breaks devices is found."""
+        with suppress(ServerError):
+            self._stores.counters.flush()
         os._exit(exits.DEVICE_FAILED)
 
     def _leave(self) -> None:
         try:
             self._stores.leases.release_worker(self._id)
             self._stores.workers.leave(self._id)
+            self._stores.counters.flush()
         except ServerError as error:
             logger.warning("could not sign off, the leases run out by themselves: %s", error)
 
@@ -163,15 +177,19 @@ class Process:
         return code
 
 
-def main() -> None:
-    """Run the process that the supervisor described in the environment and the arguments: slot, device, id."""
+def main(process: type[Process] = Process) -> None:
+    """Run the process that the supervisor described in the environment and the arguments: slot, device, id.
+
+    Args:
+        process: What is run; a test gives one with an engine of its own.
+    """
     die_with_parent()
     # Running as root in a container is the operator's choice; JSON alone is accepted, so it opens no door.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     slot, torch_device, worker_id = (*sys.argv[1:], "cpu", "cpu", new_id())[:3]
     settings = WorkerSettings.load()
     logs.configure(settings.log_level)
-    sys.exit(Process(settings, slot, torch_device, worker_id).run())
+    sys.exit(process(settings, slot, torch_device, worker_id).run())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from storage import counters
 from storage.contract.errors import ServerError
 from storage.workers import WorkerStore
 from worker.child import Child
@@ -49,6 +50,7 @@ class Quarantine:
             return
         if others and child.name not in self._out:
             self._out.add(child.name)
+            counters.count("slots_quarantined")
             why = child.error or child.last_end
             logger.error("%s is taken out after %d deaths in a row: %s", child.name, child.deaths, why)
         elif not others and child.name in self._out:

@@ -15,8 +15,10 @@ from types import FrameType
 
 import redis
 
+from storage import counters
+from storage.contract import failpoints
 from storage.contract.broker import KEY_PREFIX
-from storage.contract.errors import EmbedmillError, ServerError
+from storage.contract.errors import ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority, queue_name
 from storage.contract.settings import Settings
@@ -25,6 +27,7 @@ from storage.hints import Hints
 from storage.leaders import LeaderStore
 from storage.stores import Stores
 from worker import logs
+from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
 from worker.settings import WorkerSettings
 
@@ -40,12 +43,6 @@ LOST_AFTER = 600_000
 #: moments of taking one. A fleet that is merely slow leaves its messages in Redis, and none is sent twice.
 MISSED_AFTER = 3_000
 
-#: A job whose submission has been silent for so long is thrown away, in milliseconds: its producer is gone.
-ABANDONED_AFTER = 24 * 3600 * 1000
-
-#: Sweeps between two looks for rows to purge.
-_PURGE_EVERY = 60
-
 
 class Reconciler:
     """Sweeps again and again.
@@ -54,16 +51,18 @@ class Reconciler:
         stores: The truth.
         redis_url: The hint.
         send: Sends pointers to Redis.
+        keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
     """
 
-    def __init__(self, stores: Stores, redis_url: str, send: Send) -> None:
+    def __init__(self, stores: Stores, redis_url: str, send: Send, keep_days: float | None = None) -> None:
         self._stores = stores
         self._send = send
         self._hints = Hints(redis_url)
         self._redis = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
         self._leaders = LeaderStore(stores.database)
         self._id = new_id()
-        self._sweeps = 0
+        self._run_id: str | None = None
+        self._keeper = Keeper(stores, keep_days)
 
     def run(self, stopped: threading.Event) -> None:
         """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever."""
@@ -79,29 +78,47 @@ class Reconciler:
 
     def sweep(self) -> None:
         """Do every duty once; one that fails does not keep the next from its turn."""
-        duties: list[Callable[[], None]] = [self._expire, self._recover_messages, self._dispatch, self._finish]
-        if self._sweeps % _PURGE_EVERY == 0:
-            duties.append(self._purge)
-        self._sweeps += 1
-        for duty in duties:
-            try:
-                duty()
-            except EmbedmillError as error:
-                logger.warning("%s: %s", duty.__name__.strip("_").replace("_", " "), error)
+        failpoints.reach("reconcile.begin")
+        for duty in (self._expire, self._recover, self._dispatch, self._finish, self._purge, self._check):
+            self._attempt(duty)
+        self._attempt(self._stores.counters.flush)
+
+    def _attempt(self, duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except ServerError as error:
+            logger.warning("%s: %s", duty.__name__.strip("_"), error)
+        except Exception:
+            # One row that nobody foresaw must not keep all others waiting.
+            counters.count("sweeps_failed")
+            logger.exception("%s was cut short by an unexpected error", duty.__name__.strip("_"))
 
     def _expire(self) -> None:
         expired = self._stores.leases.release_expired()
         if expired:
             logger.warning("took back %d chunks whose worker has been silent for too long", expired)
+        self._hints.publish(self._stores.jobs.expire())
+        failpoints.reach("reconcile.expired")
 
-    def _recover_messages(self) -> None:
-        lost = self._stores.chunks.redispatch(LOST_AFTER)
+    def _recover(self) -> None:
+        """Take back chunks whose message is lost, so that they are sent again."""
+        lost = self._stores.chunks.redispatch(0 if self._redis_is_new() else LOST_AFTER)
         for card in self._served():
             out = self._stores.chunks.out(card.id)
             if out and self._in_redis(card) < out:
                 lost += self._stores.chunks.redispatch(MISSED_AFTER, card.id)
         if lost:
             logger.warning("took back %d messages that nobody answered", lost)
+        failpoints.reach("reconcile.recovered")
+
+    def _redis_is_new(self) -> bool:
+        """Whether another Redis answers than a sweep ago: started again, or a replica that took over."""
+        try:
+            run_id = self._redis.info("server")["run_id"]
+        except (redis.RedisError, OSError):
+            return False
+        before, self._run_id = self._run_id, run_id
+        return before not in (None, run_id)
 
     def _in_redis(self, card: ModelCard) -> float:
         """Return how many messages wait for a model; more than any number where Redis cannot say."""
@@ -115,14 +132,17 @@ class Reconciler:
         for card in self._served():
             self._stores.workers.adopt(card)
             dispatch_next(self._stores.chunks, self._send, card.name, card.id)
+        failpoints.reach("reconcile.dispatched")
 
     def _finish(self) -> None:
         self._hints.publish(self._stores.jobs.finish_all())
+        failpoints.reach("reconcile.finished")
 
     def _purge(self) -> None:
-        self._stores.workers.forget_gone()
-        for job_id in self._stores.jobs.to_purge(ABANDONED_AFTER):
-            self._stores.jobs.purge(job_id)
+        self._keeper.purge()
+
+    def _check(self) -> None:
+        self._keeper.check()
 
     def _served(self) -> list[ModelCard]:
         return [served.card for served in self._stores.workers.cards() if served.workers]
@@ -143,7 +163,7 @@ def run_until_stopped(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    Reconciler(Stores.open(settings), settings.redis, send).run(stopped)
+    Reconciler(Stores.open(settings), settings.redis, send, settings.keep_days).run(stopped)
 
 
 def main() -> None:

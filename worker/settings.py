@@ -19,6 +19,7 @@ class WorkerSettings(Settings):
         token_budget: Most tokens of a batch, padding included. Default: by device.
         stop_grace: Seconds that running chunks get to finish when a worker is stopped.
         lease_seconds: How long a silent worker keeps its chunks.
+        max_memory_growth: MiB a warm worker process may grow before it stops in order and is started anew; 0: any.
         health_port: Port of `/healthz` and `/readyz`; None: none.
         health_host: Address they listen on.
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
@@ -30,6 +31,7 @@ class WorkerSettings(Settings):
     token_budget: int | None = Field(default=None, ge=16)
     stop_grace: float = Field(default=20.0, ge=0, le=86_400)
     lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    max_memory_growth: int = Field(default=4096, ge=0)
     health_port: int | None = Field(default=None, ge=0, le=65535)
     health_host: str = "127.0.0.1"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import redis
 
 from storage.contract.broker import KEY_PREFIX
+from storage.redisclient import redis_client
+from worker.watches import Ending
 
 #: How long messages may wait beside an idle process before its consumer counts as dead, in seconds; a free thread
 #: takes a message within a fraction of one.
@@ -30,11 +32,15 @@ class Starvation:
     def __init__(
         self, redis_url: str, queues: Sequence[str], idle_for: Callable[[], float], patience: float = PATIENCE
     ) -> None:
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._redis = redis_client(redis_url)
         self._keys = [KEY_PREFIX + queue for queue in queues]
         self._idle_for = idle_for
         self._patience = patience
         self._since: float | None = None
+
+    def __call__(self) -> Ending | None:
+        """Return why the process must end, if messages are not taken."""
+        return Ending("workers_starved", "messages wait and this idle process takes none") if self.found() else None
 
     def found(self) -> bool:
         """Whether messages have waited for longer than patience while the process was idle all the time."""

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from storage.contract.errors import EmbedmillError, ServerError
 from storage.contract.models import model_name
@@ -25,9 +26,11 @@ logger = logging.getLogger(__name__)
 #: Pause between two looks at the children, in seconds.
 _TICK = 0.1
 
+#: Pause between two rounds of what need not be done in every look, in seconds.
+_CHORES = 1.0
+
 #: Beyond the grace that running chunks get, a stopping process has so many seconds to give its leases back.
 _LAST_WORDS = 10.0
-
 
 #: Keep the memory of one batch for the next, in one heap, instead of giving it back to the kernel each time: 3 % on a
 #: CPU. Where there is no glibc nobody reads it.
@@ -42,27 +45,33 @@ class Supervisor:
     Args:
         settings: What to serve; handed to the children through their environment.
         slots: What to pin one process each to.
+        program: The module that is run in each.
     """
 
-    def __init__(self, settings: WorkerSettings, slots: list[Slot]) -> None:
+    def __init__(self, settings: WorkerSettings, slots: list[Slot], program: str = "worker.process") -> None:
         self._settings = settings
         self._stores = Stores.open(settings)
         self._stopped = threading.Event()
         shared = _environment(settings)
         self.workers = [
-            Child(f"worker on {slot.name}", _worker_command(slot), shared | slot.environment, self._release)
+            Child(f"worker on {slot.name}", _worker_command(program, slot), shared | slot.environment, self._release)
             for slot in slots
         ]
         self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
-        self._reconciler = Child("reconciler", lambda _: ["-m", "worker.reconciler"], shared, lambda *_: None)
+        self._reconciler = Child("reconciler", lambda _: ["-m", "worker.reconciler"], shared, lambda *_: 0)
+        #: Dead processes whose chunks could not be given back yet: their ids, and whether they died of them.
+        self._unreleased: dict[str, bool] = {}
+        self._due = 0.0
 
     def run(self) -> None:
         """Keep the children alive until `stop` is called, then stop them in order."""
         try:
             while not self._stopped.wait(_TICK):
-                self._reconciler.tend()
-                for worker in self.workers:
-                    worker.tend(hold=self._quarantine.holds(worker))
+                try:
+                    self._tend()
+                except Exception:
+                    # Whatever it was, the children need somebody.
+                    logger.exception("the supervisor met an unexpected error")
         finally:
             self._stop([*self.workers, self._reconciler])
 
@@ -93,19 +102,34 @@ class Supervisor:
                 child.tend(stopping=True)
             time.sleep(_TICK / 2)
 
-    def _release(self, worker_id: str, died: bool) -> None:
+    def _tend(self) -> None:
+        self._reconciler.tend()
+        for worker in self.workers:
+            worker.tend(hold=self._quarantine.holds(worker))
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _CHORES
+            for worker_id, died in list(self._unreleased.items()):
+                self._release(worker_id, died)
+            with suppress(ServerError):
+                self._stores.counters.flush()
+
+    def _release(self, worker_id: str, died: bool) -> int:
         """Give back at once what a dead process held, instead of waiting for its leases to run out."""
+        self._unreleased[worker_id] = died
         try:
             released = self._stores.leases.release_worker(worker_id, died)
             self._stores.workers.leave(worker_id)
-            if released:
-                logger.warning("gave back %d chunks of a worker process that died", released)
         except ServerError as error:
-            logger.warning("could not give back a dead worker's chunks, their leases run out: %s", error)
+            logger.warning("could not give back a dead worker's chunks, trying again: %s", error)
+            return 0
+        del self._unreleased[worker_id]
+        if released:
+            logger.warning("gave back %d chunks of a worker process that died", released)
+        return released
 
 
-def _worker_command(slot: Slot) -> Callable[[str], list[str]]:
-    return lambda worker_id: ["-m", "worker.process", slot.name, slot.torch_device, worker_id]
+def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:
+    return lambda worker_id: ["-m", program, slot.name, slot.torch_device, worker_id]
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from storage.contract.sentinel import SCHEME, SentinelURL
+
 TASK_NAME = "embedmill.embed_chunk"
 
 #: Everything of ours in Redis begins so; an ACL user needs no other keys.
@@ -18,49 +20,80 @@ FINISHED_CHANNEL = f"{KEY_PREFIX}finished"
 
 
 def broker_url(redis_url: str) -> str:
-    """Return the URL as kombu spells it: `unix://` is `redis+socket://` there."""
+    """Return the URL as kombu spells it: `unix://` is `redis+socket://` there, and each Sentinel has one of its own."""
     scheme, _, rest = redis_url.partition("://")
+    if scheme == SCHEME:
+        return SentinelURL.parse(redis_url).for_kombu()
     return f"redis+socket://{rest}" if scheme == "unix" else redis_url
 
 
 def celery_settings(redis_url: str) -> dict[str, Any]:
-    """Return the settings of a Celery app on the Redis at `redis_url`."""
+    """Return the settings of a Celery app that consumes from the Redis at `redis_url`."""
     return {
         "broker_url": broker_url(redis_url),
+        # The state of a job is SQL; a result in Redis would be a second truth.
         "result_backend": None,
         "task_ignore_result": True,
         # JSON only: a message can never make a worker run code.
         "task_serializer": "json",
         "accept_content": ["json"],
-        # Acknowledge after the commit; a dead worker's chunk comes back by its lease, not by the broker.
+        # Acknowledging gives a place for the next message back, so it comes after the commit.
         "task_acks_late": True,
+        # The chunk of a process that died comes back by its lease; its message would only be dropped.
         "task_reject_on_worker_lost": False,
+        # What is tried again, and when, is decided in the database.
         "task_acks_on_failure_or_timeout": True,
         # A chunk that waits behind a slow one inside a worker is latency: hold none but the running ones.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
+        # A blip of Redis takes nothing from work whose result goes to the database.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # The log is ours (worker/logs.py).
         "worker_hijack_root_logger": False,
+        # Nobody listens to events; each would be a message more for every chunk.
         "worker_send_task_events": False,
         "task_send_sent_event": False,
+        # Redis may be away for as long as it likes, also at the start.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # What Redis refuses (out of memory, a replica, a full disk) passes too; else the worker would end.
+        "broker_channel_error_retry": True,
         "broker_connection_timeout": 5,
         # One try: whoever sends puts the chunk back to pending, and the reconciler sends it again.
         "task_publish_retry": False,
+        # Where a message lands that names no queue; none of ours.
         "task_default_queue": "embedmill",
-        "broker_transport_options": {
-            "global_keyprefix": KEY_PREFIX,
-            # The broker's redelivery is only a backstop behind the 60 s lease.
-            "visibility_timeout": 3600,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-            # A worker killed while it sweeps holds this lock so long.
-            "unacked_mutex_expire": 30,
-            # Without it a half-open connection is waited on for ever.
-            "socket_timeout": 5,
-            "socket_connect_timeout": 5,
-            "retry_on_timeout": True,
-            "health_check_interval": 5,
-        },
+        "broker_transport_options": _transport_options(redis_url),
     }
+
+
+def _transport_options(redis_url: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "global_keyprefix": KEY_PREFIX,
+        # No copy of a message under way is kept in Redis: the lease says who has a chunk, and the reconciler sends
+        # again what nobody has. A copy costs two more writes for each message, is refused when Redis is full, and a
+        # write that fails took a place for messages away for good (a worker alive that consumes nothing).
+        "ack_emulation": False,
+        # Without it a half-open connection is waited on for ever; longer than any BRPOP.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 5,
+        # A wait for a message that ran out because Redis was slow is waited for again.
+        "retry_on_timeout": True,
+        # How long a BRPOP may stay unanswered before its connection counts as dead.
+        "health_check_interval": 5,
+    }
+    if redis_url.startswith(f"{SCHEME}://"):
+        options["master_name"] = SentinelURL.parse(redis_url).service
+    return options
+
+
+def sender_settings(redis_url: str) -> dict[str, Any]:
+    """Return the settings of a Celery app that only sends: one look at Redis, and a short one.
+
+    What cannot be sent now is sent by the reconciler, and somebody waits for the call to return.
+    """
+    settings = celery_settings(redis_url)
+    # A time-out is tried again by neither redis-py nor kombu; an idle connection is not looked at before it is used.
+    short = {"max_retries": 0, "socket_timeout": 1, "socket_connect_timeout": 1, "retry_on_timeout": False}
+    transport = settings["broker_transport_options"] | short | {"health_check_interval": 0}
+    return settings | {"broker_connection_timeout": 1, "broker_transport_options": transport}

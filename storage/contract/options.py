@@ -97,6 +97,8 @@ class JobOptions:
         Raises:
             InvalidOption: When an option is unknown or its value is not allowed.
         """
+        if not isinstance(data, dict):
+            raise InvalidOption("The options are no JSON object.")
         unknown = sorted(set(data) - set(cls.__dataclass_fields__))
         if unknown:
             known = ", ".join(cls.__dataclass_fields__)

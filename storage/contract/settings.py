@@ -17,6 +17,7 @@ import platformdirs
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from storage.contract import sentinel
 from storage.contract.errors import InvalidOption
 from storage.contract.models import DEFAULT_MODEL
 
@@ -28,10 +29,12 @@ class Settings(BaseSettings):
     """What every command needs to know.
 
     Args:
-        redis_url: `redis://`, `rediss://` or `unix://` URL; None: the embedded server under `data_dir`.
+        redis_url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://` URL; None: the embedded server under
+            `data_dir`.
         database_url: `sqlite:///` or `postgresql://` URL; None: a SQLite file under `data_dir`.
         data_dir: Folder of everything embedded; default: the user's data folder.
         model: Model that a job or worker takes when it names none.
+        keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
         max_text_bytes: Longest text accepted, in bytes of UTF-8.
     """
 
@@ -49,15 +52,21 @@ class Settings(BaseSettings):
     database_url: str | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("embedmill"))
     model: str = DEFAULT_MODEL
+    keep_days: float | None = Field(default=None, ge=0)
     max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
-        if url is not None:
-            parts = urlsplit(url)  # which raises ValueError, as does the port, for what is no number
-            if parts.scheme not in ("redis", "rediss", "unix") or parts.port == 0:
-                raise ValueError("write it like redis://host:6379/0, rediss://host:6379/0 or unix:///folder/redis.sock")
+        if url is None:
+            return None
+        if url.startswith(f"{sentinel.SCHEME}://"):
+            sentinel.SentinelURL.parse(url)
+            return url
+        parts = urlsplit(url)  # which raises ValueError, as does the port, for what is no number
+        if parts.scheme not in ("redis", "rediss", "unix") or parts.port == 0:
+            forms = "redis://host:6379/0, rediss://host:6379/0, unix:///folder/redis.sock"
+            raise ValueError(f"write it like {forms} or {sentinel.EXAMPLE}")
         return url
 
     @classmethod

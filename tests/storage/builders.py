@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select, update
 
+from storage.attempts import Claim
 from storage.chunks import NewChunk
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions
 from storage.database import Database
-from storage.leases import Claim
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores

@@ -3,13 +3,13 @@
 import pytest
 from sqlalchemy import update
 
+from storage.attempts import Claim
 from storage.chunks import WINDOW_PER_WORKER
 from storage.contract.errors import QueueUnavailable, WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority, queue_name
 from storage.database import Database, now_ms
 from storage.dispatch import dispatch_next
-from storage.leases import Claim
 from storage.stores import Stores
 from storage.tables import JobRow, WorkerRow
 from storage.workers import LIVE_WITHIN

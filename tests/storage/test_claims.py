@@ -148,7 +148,7 @@ def test_a_heartbeat_extends_leases_and_tells_by_omission_which_are_lost(stores:
     stores.leases.commit([(claims[done], result())])
     set_chunk(database, kept, 0, lease_expires=now_ms() + 5)
     # When it beats
-    held = stores.leases.heartbeat(slow)
+    held = stores.leases.heartbeat(slow, [claim.key for claim in claims.values()])
     # Then it is told only what it keeps, and that for a whole lease
     assert held == {claims[kept].key}
     with database.read() as connection:

@@ -29,7 +29,7 @@ for _ in range(5):
     job_id = submit(stores, 4)
     for number in range(4):
         held = claim(stores, job_id, number, worker, PLENTY)
-        stores.leases.heartbeat(worker)
+        stores.leases.heartbeat(worker, [one.key for one in held])
         stores.leases.commit([(one, result()) for one in held])
     print(job_id, flush=True)
 """

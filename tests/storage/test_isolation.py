@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sqlalchemy import select
 
+from storage.attempts import Claim
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.isolation import POISON_AFTER
-from storage.leases import Claim
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores

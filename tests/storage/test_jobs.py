@@ -1,13 +1,13 @@
 """The store of jobs, over both databases."""
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 
 from storage.contract.errors import InvalidOption, UnknownJob, WrongState
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.states import JobState
-from storage.database import Database, now_ms
+from storage.database import Database
 from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
@@ -55,7 +55,7 @@ def test_states_are_stored_as_their_own_words(stores: Stores, database: Database
 
 def test_a_job_that_does_not_exist_is_unknown(stores: Stores) -> None:
     missing = new_id()
-    for ask in (stores.jobs.get, stores.jobs.cancel, stores.jobs.delete, stores.jobs.retry_failed, stores.statuses.get):
+    for ask in (stores.jobs.get, stores.jobs.cancel, stores.purges.delete, stores.jobs.retry_failed, stores.statuses.get):
         with pytest.raises(UnknownJob, match=missing):
             ask(missing)
 
@@ -97,7 +97,7 @@ def test_the_key_of_a_deleted_job_is_free_again(stores: Stores) -> None:
     worker = serve(stores)
     first = submit(stores, key="monday")
     finish(stores, first, 1, worker)
-    stores.jobs.delete(first)
+    stores.purges.delete(first)
     second = submit(stores, key="monday")
     found = stores.jobs.find_by_key("monday")
     assert found is not None and found.id == second
@@ -194,70 +194,3 @@ def test_retry_leaves_a_chunk_alone_whose_failed_items_are_all_invalid(stores: S
     assert stores.jobs.retry_failed(job_id) == 1
     assert chunk_states(database, job_id) == ["done", "pending"]
     assert chunk_row(database, job_id, 1).failed == 1  # the invalid item's error stays
-
-
-def test_delete_removes_every_row_of_a_job_and_no_row_of_another(stores: Stores, database: Database) -> None:
-    worker = serve(stores)
-    kept = submit(stores, 2)
-    gone = submit(stores, 70)  # more chunks than one step deletes
-    finish(stores, gone, 70, worker)
-    stores.jobs.delete(gone)
-    assert count_rows(database) == [2, 2, 0, 1]
-    assert stores.jobs.list_ids() == [kept]
-    with pytest.raises(UnknownJob):
-        stores.jobs.get(gone)
-
-
-def test_a_job_at_work_cannot_be_deleted(stores: Stores, database: Database) -> None:
-    serve(stores)
-    job_id = submit(stores)
-    with pytest.raises(WrongState, match="Cancel it first"):
-        stores.jobs.delete(job_id)
-    assert count_rows(database) == [1, 1, 0, 1]
-
-
-def test_discard_removes_an_unsealed_job_and_never_a_sealed_one(stores: Stores, database: Database) -> None:
-    serve(stores)
-    unsealed, sealed = accept(stores, 2), submit(stores)
-    stores.jobs.discard(unsealed)
-    stores.jobs.discard(sealed)
-    assert count_rows(database) == [1, 1, 0, 1]
-    assert stores.jobs.list_ids() == [sealed]
-
-
-def test_purge_takes_up_a_deletion_that_was_cut_off(stores: Stores, database: Database) -> None:
-    # Given a job that was marked as deleted by a process that died then
-    worker = serve(stores)
-    job_id = submit(stores)
-    finish(stores, job_id, 1, worker)
-    with database.write() as connection:
-        connection.execute(update(JobRow).where(JobRow.id == job_id).values(deleted_at=now_ms()))
-    with pytest.raises(UnknownJob):
-        stores.jobs.get(job_id)
-    # When the reconciler looks
-    assert stores.jobs.to_purge(abandoned_after=60_000) == [job_id]
-    stores.jobs.purge(job_id)
-    # Then nothing is left
-    assert count_rows(database) == [0, 0, 0, 0]
-
-
-def test_purge_leaves_a_job_alone_that_is_not_marked(stores: Stores, database: Database) -> None:
-    serve(stores)
-    job_id = submit(stores)
-    stores.jobs.purge(job_id)
-    assert count_rows(database) == [1, 1, 0, 1]
-
-
-def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database: Database) -> None:
-    serve(stores)
-    silent, busy, sealed = accept(stores), accept(stores), submit(stores)
-    with database.write() as connection:
-        long_ago = update(JobRow).where(JobRow.id.in_([silent, busy, sealed])).values(touched_at=now_ms() - 100_000)
-        connection.execute(long_ago)
-    stores.chunks.append(busy, [chunk(1)])
-    assert stores.jobs.to_purge(abandoned_after=60_000) == [silent]
-    # And a producer that wakes up then is told, instead of being promised what is about to be purged
-    with pytest.raises(WrongState, match="takes no more texts"):
-        stores.chunks.append(silent, [chunk(1)])
-    with pytest.raises(WrongState, match="takes no more texts"):
-        stores.jobs.seal(silent, 2, 1)

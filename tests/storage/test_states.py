@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import select
 
+from storage.attempts import Claim
 from storage.contract.errors import InvalidOption, UnknownJob, WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
@@ -26,7 +27,6 @@ from storage.contract.states import (
     JobState,
 )
 from storage.database import Database, now_ms
-from storage.leases import Claim
 from storage.stores import Stores
 from storage.tables import ChunkRow, JobRow, ResultRow
 from tests.storage.builders import CARD, PLENTY, accept, result, serve, set_chunk
@@ -151,7 +151,7 @@ class Mill(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(place=PLACE)
     def delete(self, place: int) -> None:
-        self.allowed(self.stores.jobs.delete, self.pick(place))
+        self.allowed(self.stores.purges.delete, self.pick(place))
 
     @rule()
     def finish_all(self) -> None:

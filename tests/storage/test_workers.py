@@ -44,7 +44,7 @@ def test_live_workers_are_counted_by_model_and_silent_ones_are_not(stores: Store
     age(database, workers[0], LIVE_WITHIN + 1)
     assert stores.workers.live() == {CARD.id: 1, OTHER.id: 1}
     # And a heartbeat brings it back
-    stores.leases.heartbeat(workers[0])
+    stores.leases.heartbeat(workers[0], [])
     assert stores.workers.live()[CARD.id] == 2
 
 

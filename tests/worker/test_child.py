@@ -24,9 +24,15 @@ class Nursery:
     def __init__(self) -> None:
         self.children: list[Child] = []
         self.deaths: list[tuple[str, bool]] = []
+        #: How many chunks each death is charged to.
+        self.charged = 0
+
+    def note_death(self, id_: str, died: bool) -> int:
+        self.deaths.append((id_, died))
+        return self.charged
 
     def start(self, program: str) -> Child:
-        child = Child("child", lambda _: ["-c", program], {}, lambda id_, died: self.deaths.append((id_, died)))
+        child = Child("child", lambda _: ["-c", program], {}, self.note_death)
         self.children.append(child)
         child.tend()
         return child
@@ -120,3 +126,14 @@ def _alive(pid: int) -> bool:
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_death_charged_to_chunks_does_not_lengthen_the_pause_and_one_of_the_device_does(nursery: Nursery) -> None:
+    # Given a child whose every death is charged to the chunks it held
+    nursery.charged = 2
+    victim, sick = nursery.start("import os; os.abort()"), nursery.start("raise SystemExit(70)")
+    # When it dies again and again
+    nursery.tend_until(lambda: len(nursery.deaths) >= 6 and sick.deaths >= 2)
+    # Then the search for the culprit goes on at once, but a sick device rests longer and longer
+    assert victim.deaths == 1
+    assert sick.deaths >= 2

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
+import redis
 
+from storage import counters
+from storage.attempts import AttemptKey
+from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import StorageUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.stores import Stores
 from tests.storage.builders import CARD, chunk_row, serve, set_chunk, submit
-from worker import exits, heartbeat
+from worker import exits
 from worker.heartbeat import Heartbeat
+from worker.memory import MemoryWatch
 from worker.starvation import Starvation
+from worker.watches import STALL, Watch, stall
 
 
 class Ended(Exception):
@@ -24,42 +31,75 @@ def end(code: int) -> None:
     raise Ended(code)
 
 
-def pulse(
-    stores: Stores, worker: str, redis_server: str, progress: float | None = None, hungry: bool = False
-) -> Heartbeat:
-    starvation = Starvation(redis_server, [], lambda: 0.0)
-    if hungry:
-        starvation.found = lambda: True  # type: ignore[method-assign]
-    last = time.monotonic() if progress is None else progress
-    return Heartbeat(stores.leases, worker, 5.0, lambda: last, starvation, lambda: None, end)
+def pulse(stores: Stores, worker: str, held: Sequence[AttemptKey] = (), watches: Sequence[Watch] = ()) -> Heartbeat:
+    return Heartbeat(stores, worker, lambda: held, lambda: None, watches, end=end)
 
 
-def test_a_beat_extends_the_leases(stores: Stores, redis_server: str) -> None:
+def test_a_beat_extends_the_leases_of_what_is_worked_on_and_of_nothing_else(stores: Stores) -> None:
+    # Given a worker that has claimed two chunks, and lost the answer to one claim
     worker = serve(stores)
-    job_id = submit(stores)
-    assert stores.leases.claim(Pointer(job_id, 0), worker, CARD.id, 0)
-    set_chunk(stores.database, job_id, 0, lease_expires=1)
-    pulse(stores, worker, redis_server).beat()
-    assert chunk_row(stores.database, job_id).lease_expires > 1_000_000
+    job_id = submit(stores, chunks=2)
+    (known,) = stores.leases.claim(Pointer(job_id, 0), worker, CARD.id, 0)
+    stores.leases.claim(Pointer(job_id, 1), worker, CARD.id, 0)
+    for number in (0, 1):
+        set_chunk(stores.database, job_id, number, lease_expires=1)
+    # When it beats
+    pulse(stores, worker, [known.key]).beat()
+    # Then the chunk nobody works on comes free
+    assert chunk_row(stores.database, job_id, 0).lease_expires > 1_000_000
+    assert chunk_row(stores.database, job_id, 1).lease_expires == 1
 
 
-def test_a_hanging_engine_ends_the_process(stores: Stores, redis_server: str) -> None:
+def test_a_hanging_engine_ends_the_process_and_is_counted(stores: Stores) -> None:
+    counters.take()
     with pytest.raises(Ended, match=str(exits.STALLED)):
-        pulse(stores, new_id(), redis_server, progress=time.monotonic() - heartbeat.STALL - 1).beat()
+        pulse(stores, new_id(), watches=[stall(lambda: time.monotonic() - STALL - 1)]).watch()
+    assert stores.counters.all()["workers_stalled"] == 1
 
 
-def test_a_starving_process_ends(stores: Stores, redis_server: str) -> None:
-    with pytest.raises(Ended, match=str(exits.STALLED)):
-        pulse(stores, new_id(), redis_server, hungry=True).beat()
+def test_an_engine_that_makes_progress_does_not(stores: Stores) -> None:
+    pulse(stores, new_id(), watches=[stall(time.monotonic)]).watch()
 
 
-def test_a_database_that_is_away_does_not_end_the_pulse(
-    stores: Stores, redis_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    beat = pulse(stores, new_id(), redis_server)
+def test_a_starving_process_ends_and_is_counted(stores: Stores, redis_server: str) -> None:
+    counters.take()
+    client = redis.Redis.from_url(redis_server)
+    client.lpush(f"{KEY_PREFIX}hungry", "a message that nobody takes")
+    try:
+        with pytest.raises(Ended, match=str(exits.STALLED)):
+            pulse(stores, new_id(), watches=[Starvation(redis_server, ["hungry"], lambda: 60.0, patience=-1)]).watch()
+    finally:
+        client.delete(f"{KEY_PREFIX}hungry")
+        client.close()
+    assert stores.counters.all()["workers_starved"] == 1
+
+
+def test_a_process_that_has_grown_too_far_is_asked_to_stop_once(stores: Stores) -> None:
+    # Given a process that was 100 MiB large when it was warm
+    counters.take()
+    stops: list[bool] = []
+    sizes = iter([100, 150, 301, 400])
+    memory = MemoryWatch(200, lambda: stops.append(True), lambda: next(sizes) * 2**20)
+    beat = pulse(stores, new_id(), watches=[memory])
+    # When it has grown by more than 200
+    beat.watch()
+    assert not stops
+    beat.watch()
+    beat.watch()
+    # Then it is asked once, in order, and not ended at once
+    assert len(stops) == 1
+    assert stores.counters.all()["workers_outgrown"] == 1
+
+
+def test_a_database_that_is_away_does_not_end_the_pulse(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters.take()
     monkeypatch.setattr(stores.leases, "heartbeat", _away)
-    beat.beat()
+    monkeypatch.setattr(stores.counters, "flush", _away)
+    counters.count("messages_dropped")
+    pulse(stores, new_id()).beat()
+    pulse(stores, new_id()).watch()
+    assert counters.take() == {"messages_dropped": 1}
 
 
-def _away(worker_id: str) -> set[tuple[str, int, int]]:
+def _away(*_: object) -> None:
     raise StorageUnavailable("away")

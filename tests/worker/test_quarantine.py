@@ -19,7 +19,7 @@ def doomed(monkeypatch: pytest.MonkeyPatch) -> Child:
     """A child that has died as often as it takes."""
     monkeypatch.setattr(child_module, "_BACKOFF", 0.0)
     monkeypatch.setattr(quarantine, "_STANDS", 0.0)
-    child = Child("worker on cuda:0", lambda _: ["-c", "raise SystemExit(70)"], {}, lambda *_: None)
+    child = Child("worker on cuda:0", lambda _: ["-c", "raise SystemExit(70)"], {}, lambda *_: 0)
     deadline = time.monotonic() + 60
     while child.deaths < AFTER or child.pid is not None:
         assert time.monotonic() < deadline
@@ -48,5 +48,5 @@ def test_a_slot_comes_back_when_nobody_else_is_left(stores: Stores, doomed: Chil
 
 def test_a_slot_that_died_less_often_is_left_alone(stores: Stores) -> None:
     serve(stores)
-    child = Child("worker on cuda:0", lambda _: [], {}, lambda *_: None)
+    child = Child("worker on cuda:0", lambda _: [], {}, lambda *_: 0)
     assert not Quarantine(stores.workers, MODEL).holds(child)

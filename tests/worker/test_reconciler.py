@@ -17,7 +17,7 @@ from storage.contract.options import JobOptions
 from storage.leases import LeaseStore
 from storage.stores import Stores
 from tests.worker.engines import CARD
-from worker import reconciler
+from worker import keeper, reconciler
 from worker.reconciler import Reconciler
 
 QUEUE = f"{KEY_PREFIX}{queue_name(CARD.name, CARD.id, Priority.BULK)}"
@@ -149,7 +149,7 @@ def test_abandoned_submissions_are_purged(stores: Stores, sweeper: Reconciler, m
     stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
     stores.chunks.append(job_id, [NewChunk(0, 0, [b"a"], 3, None, {})])
     # When it has been silent for long
-    monkeypatch.setattr(reconciler, "ABANDONED_AFTER", -1)
+    monkeypatch.setattr(keeper, "ABANDONED_AFTER", -1)
     sweeper.sweep()
     # Then no row of it is left
     assert list(stores.results.pages(job_id)) == []

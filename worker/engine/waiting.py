@@ -46,15 +46,21 @@ class WaitingRoom:
         self._bulk_batches: deque[Batch] = deque()
         self._live: set[Call] = set()
         self._tokenizing = 0
-        self._working = 0
+        #: By thread: when it began what it is at, tokenizing a call or working off a batch.
+        self._begun: dict[int, float] = {}
+        self._last = time.monotonic()
         self._closed: EmbedmillError | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is on the device."""
+    def progress(self) -> float:
+        """When the oldest work under way began, on `time.monotonic`'s clock; now while there is nothing to do.
+
+        Not when any work last ended: one thread that hangs must show, however busy the others are.
+        """
         with self._changed:
-            waiting = self._urgent or self._bulk or self._urgent_batches or self._bulk_batches
-            return not waiting and not self._working
+            if self._begun:
+                return min(self._begun.values())
+            return self._last if self._waiting() else time.monotonic()
 
     @property
     def budget(self) -> int:
@@ -76,11 +82,13 @@ class WaitingRoom:
         with self._changed:
             self._check_open()
             self._tokenizing += 1
+            self._begin()
         try:
             yield
         finally:
             with self._changed:
                 self._tokenizing -= 1
+                self._end()
                 self._changed.notify()
 
     def put(self, call: Call) -> None:
@@ -91,6 +99,8 @@ class WaitingRoom:
         """
         with self._changed:
             self._check_open()
+            if not self._waiting():
+                self._last = time.monotonic()
             self._live.add(call)
             (self._urgent if call.urgent else self._bulk).append(call)
             self._changed.notify()
@@ -100,10 +110,16 @@ class WaitingRoom:
         with self._changed:
             self._live.discard(call)
 
+    def renew(self) -> None:
+        """Note that the thread that calls has come on with its batch and begins another part of it."""
+        with self._changed:
+            self._begin()
+
     def finished(self) -> None:
         """Note that a batch taken out has been worked off."""
         with self._changed:
-            self._working -= 1
+            self._end()
+            self._last = time.monotonic()
 
     def next(self) -> Batch | None:
         """Wait for the next batch; `finished` is to be called for each.
@@ -116,7 +132,7 @@ class WaitingRoom:
             while self._closed is None:
                 batch = self._next_planned(since)
                 if batch is not None:
-                    self._working += 1
+                    self._begin()
                     if self._bulk_batches or self._urgent_batches:
                         self._changed.notify()
                     return batch
@@ -127,9 +143,20 @@ class WaitingRoom:
         """End every call with an error, now and in future."""
         with self._changed:
             self._closed = self._closed or failure
+            for waiting in (self._urgent, self._bulk, self._urgent_batches, self._bulk_batches):
+                waiting.clear()
             for call in self._live:
                 call.fail(self._closed)
             self._changed.notify_all()
+
+    def _begin(self) -> None:
+        self._begun[threading.get_ident()] = time.monotonic()
+
+    def _end(self) -> None:
+        self._begun.pop(threading.get_ident(), None)
+
+    def _waiting(self) -> bool:
+        return bool(self._urgent or self._bulk or self._urgent_batches or self._bulk_batches)
 
     def _next_planned(self, since: float) -> Batch | None:
         if self._urgent:

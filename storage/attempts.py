@@ -1,0 +1,57 @@
+"""One attempt at a chunk: the claim that a worker holds, and the texts it gets for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from storage.contract.models import Priority
+from storage.outcomes import ItemError
+
+#: Job, chunk and token: names one attempt.
+AttemptKey = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one chunk, with what is needed to embed it.
+
+    Args:
+        job_id: The job.
+        number: The chunk's number.
+        token: The fencing token that the commit must show.
+        size: Number of items.
+        options: The job's options as a JSON object.
+        priority: The job's priority.
+        claims: How often it has been claimed, this time included.
+        alone: Whether it is suspected of killing processes, so that nothing else may run beside it.
+    """
+
+    job_id: str
+    number: int
+    token: int
+    size: int
+    options: dict[str, Any]
+    priority: Priority
+    claims: int = 1
+    alone: bool = False
+
+    @property
+    def key(self) -> AttemptKey:
+        """Job, chunk and token: names this attempt."""
+        return (self.job_id, self.number, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkInput:
+    """The texts of a claimed chunk, and what is known of them already.
+
+    Args:
+        texts: One an item; empty where the item is invalid.
+        settled: Errors that stand, by position: those of invalid items.
+        kept: Result row of an earlier round whose vectors are kept (`retry`), or None.
+    """
+
+    texts: list[str]
+    settled: dict[int, ItemError]
+    kept: Any | None

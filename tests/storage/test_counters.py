@@ -1,0 +1,47 @@
+"""Counters of defences, over both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from storage import counters
+from storage.contract.errors import StorageUnavailable
+from storage.stores import Stores
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    counters.take()
+
+
+def test_what_several_processes_count_is_added_up(stores: Stores, open_again: Callable[[], Stores]) -> None:
+    counters.count("commits_late", 2)
+    stores.counters.flush()
+    counters.count("commits_late")
+    counters.count("messages_dropped", 5)
+    open_again().counters.flush()
+    found = stores.counters.all()
+    assert (found["commits_late"], found["messages_dropped"], found["chunks_split"]) == (3, 5, 0)
+    assert set(found) == set(counters.MEANINGS)
+
+
+def test_what_could_not_be_added_up_is_added_up_later(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise StorageUnavailable("away")
+
+    counters.count("commits_late", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.counters, "_write", away)
+        with pytest.raises(StorageUnavailable):
+            stores.counters.flush()
+    counters.count("commits_late")
+    stores.counters.flush()
+    stores.counters.flush()
+    assert stores.counters.all()["commits_late"] == 3
+
+
+def test_an_unknown_counter_is_refused() -> None:
+    with pytest.raises(KeyError):
+        counters.count("something_else")

@@ -1,0 +1,124 @@
+"""Jobs that go: deleted, abandoned, or kept long enough."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+
+from storage.contract.errors import UnknownJob, WrongState
+from storage.database import Database, now_ms
+from storage.stores import Stores
+from storage.tables import JobRow
+from tests.storage.builders import accept, chunk, claim, finish, result, serve, submit
+from tests.storage.test_jobs import count_rows
+
+
+def test_delete_removes_every_row_of_a_job_and_no_row_of_another(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    kept = submit(stores, 2)
+    gone = submit(stores, 70)  # more chunks than one step deletes
+    finish(stores, gone, 70, worker)
+    stores.purges.delete(gone)
+    assert count_rows(database) == [2, 2, 0, 1]
+    assert stores.jobs.list_ids() == [kept]
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(gone)
+
+
+def test_a_job_at_work_cannot_be_deleted(stores: Stores, database: Database) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    with pytest.raises(WrongState, match="Cancel it first"):
+        stores.purges.delete(job_id)
+    assert count_rows(database) == [1, 1, 0, 1]
+
+
+def test_discard_removes_an_unsealed_job_and_never_a_sealed_one(stores: Stores, database: Database) -> None:
+    serve(stores)
+    unsealed, sealed = accept(stores, 2), submit(stores)
+    stores.purges.discard(unsealed)
+    stores.purges.discard(sealed)
+    assert count_rows(database) == [1, 1, 0, 1]
+    assert stores.jobs.list_ids() == [sealed]
+
+
+def test_purge_takes_up_a_deletion_that_was_cut_off(stores: Stores, database: Database) -> None:
+    # Given a job that was marked as deleted by a process that died then
+    worker = serve(stores)
+    job_id = submit(stores)
+    finish(stores, job_id, 1, worker)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(deleted_at=now_ms()))
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(job_id)
+    # When the reconciler looks
+    assert stores.purges.marked() == [job_id]
+    stores.purges.purge(job_id)
+    # Then nothing is left
+    assert count_rows(database) == [0, 0, 0, 0]
+
+
+def test_purge_leaves_a_job_alone_that_is_not_marked(stores: Stores, database: Database) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    stores.purges.purge(job_id)
+    assert count_rows(database) == [1, 1, 0, 1]
+
+
+def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database: Database) -> None:
+    serve(stores)
+    silent, busy, sealed = accept(stores), accept(stores), submit(stores)
+    with database.write() as connection:
+        long_ago = update(JobRow).where(JobRow.id.in_([silent, busy, sealed])).values(touched_at=now_ms() - 100_000)
+        connection.execute(long_ago)
+    stores.chunks.append(busy, [chunk(1)])
+    stores.purges.mark(abandoned_after=60_000, keep=None)
+    assert stores.purges.marked() == [silent]
+    # And a producer that wakes up then is told, instead of being promised what is about to be purged
+    with pytest.raises(WrongState, match="takes no more texts"):
+        stores.chunks.append(silent, [chunk(1)])
+    with pytest.raises(WrongState, match="takes no more texts"):
+        stores.jobs.seal(silent, 2, 1)
+
+
+def test_ended_jobs_go_when_their_time_is_over_and_open_ones_never(stores: Stores, database: Database) -> None:
+    # Given an old job that has ended, a new one, and an old one that is still open
+    worker = serve(stores)
+    old, new, unfinished = submit(stores), submit(stores), submit(stores)
+    for job_id in (old, new):
+        finish(stores, job_id, 1, worker)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == old).values(finished_at=now_ms() - 100_000))
+        connection.execute(update(JobRow).where(JobRow.id == unfinished).values(created_at=now_ms() - 100_000))
+    # When jobs are kept for a minute
+    assert stores.purges.mark(abandoned_after=60_000, keep=60_000) == 1
+    # Then the old one alone is unknown at once, and gone soon
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(old)
+    for job_id in stores.purges.marked():
+        stores.purges.purge(job_id)
+    assert sorted(stores.jobs.list_ids()) == sorted([new, unfinished])
+    assert count_rows(database)[0] == 2
+
+
+def test_without_a_time_to_keep_no_ended_job_goes(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    job_id = submit(stores)
+    finish(stores, job_id, 1, worker)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=1))
+    assert stores.purges.mark(abandoned_after=60_000, keep=None) == 0
+
+
+def test_a_late_commit_into_a_purged_job_leaves_no_row_behind(stores: Stores, database: Database) -> None:
+    # Given a chunk at work whose job is cancelled, deleted and half removed
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    held = claim(stores, job_id, 0, worker)
+    stores.jobs.cancel(job_id)
+    stores.purges.delete(job_id)
+    # When its result comes
+    written, _ = stores.leases.commit([(one, result()) for one in held])
+    # Then nothing is written
+    assert not written
+    assert count_rows(database) == [0, 0, 0, 0]

@@ -1,0 +1,96 @@
+"""The settings of the queue, on a real worker process: what it holds, what it leaves in Redis, what comes first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer.queue import Queue
+from storage.contract.broker import KEY_PREFIX
+from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
+from tests.servers import running_redis
+from tests.worker.taker import BULK, URGENT, taking
+from worker.reserve import BULK_THREADS
+
+#: Long enough for a worker to take what it wants, which is several of its waits for a message, in seconds.
+SETTLED = 1.5
+
+
+@pytest.fixture
+def own_redis() -> Iterator[str]:
+    """URL of a server whose settings a test may change."""
+    with running_redis() as url:
+        yield url
+
+
+def send(url: str, queue: str, *chunks: int) -> None:
+    job_id, sender = new_id(), Queue(url)
+    sender.send([Pointer(job_id, chunk) for chunk in chunks], queue)
+    sender.close()
+
+
+def waiting(client: redis.Redis, queue: str) -> int:
+    return int(client.llen(KEY_PREFIX + queue))  # type: ignore[arg-type]
+
+
+def test_a_worker_holds_no_message_that_it_does_not_work_on_and_takes_urgent_ones_first(
+    own_redis: str, tmp_path: Path
+) -> None:
+    with redis.Redis.from_url(own_redis) as client, taking(own_redis, tmp_path / "w") as worker:
+        # Given a worker whose bulk threads are all busy, and more bulk than that
+        worker.hold()
+        send(own_redis, BULK, *range(12))
+        worker.wait(lambda: len(worker.notes("began")) == BULK_THREADS)
+        time.sleep(SETTLED)
+        assert waiting(client, BULK) == 12 - BULK_THREADS
+        # When urgent messages come
+        send(own_redis, URGENT, *range(100, 104))
+        # Then one of them finds a thread free, and the others wait in Redis, not in the worker
+        worker.wait(lambda: 100 in worker.notes("began"))
+        time.sleep(SETTLED)
+        assert (waiting(client, BULK), waiting(client, URGENT)) == (12 - BULK_THREADS, 3)
+        # And they go before the bulk that came earlier
+        worker.let_go()
+        worker.wait(lambda: len(worker.notes("ended")) == 16)
+        following = worker.notes("began")[BULK_THREADS + 1 :]
+        assert set(following[:BULK_THREADS]) > {101, 102, 103}
+        # And all that Redis was left with is named as an ACL needs it, none of it a copy of a message
+        keys = {key.decode() for key in client.scan_iter(count=1000)}
+        assert keys and all(key.startswith(KEY_PREFIX) for key in keys)
+        assert not [key for key in keys if "unacked" in key]
+        channels = {channel.decode() for channel in client.pubsub_channels("*")}
+        assert all(channel.startswith(KEY_PREFIX) for channel in channels)
+
+
+@pytest.mark.parametrize(
+    "trouble", [("maxmemory", "1"), ("replicaof", "127.0.0.1 1"), ("maxmemory", "1", "before its start")]
+)
+def test_a_worker_lives_on_while_redis_refuses_to_write(
+    own_redis: str, tmp_path: Path, trouble: tuple[str, ...]
+) -> None:
+    with redis.Redis.from_url(own_redis) as client:
+        send(own_redis, BULK, *range(20))
+        if len(trouble) > 2:
+            client.config_set(*trouble[:2])
+        with taking(own_redis, tmp_path / "w") as worker:
+            if len(trouble) == 2:
+                # Given a worker at work
+                worker.hold()
+                worker.wait(lambda: len(worker.notes("began")) == BULK_THREADS)
+                # When Redis refuses to write, and the worker ends its tasks and asks for more
+                client.config_set(*trouble) if trouble[0] == "maxmemory" else client.replicaof(*trouble[1].split())
+                worker.let_go()
+                worker.wait(lambda: len(worker.notes("ended")) >= BULK_THREADS)
+            else:
+                # Or is refused at its very first word
+                worker.wait(lambda: "OOM" in worker.log() or "OutOfMemory" in worker.log())
+            time.sleep(SETTLED)
+            client.config_set("maxmemory", "0")
+            client.replicaof("NO", "ONE")
+            # Then the same process takes the rest when it is over
+            worker.wait(lambda: sorted(worker.notes("ended")) == list(range(20)))

@@ -1,0 +1,207 @@
+"""Batches through the encoder, rows back to their calls; and whose fault it is when that fails.
+
+A batch that raises is cut in half until one text is left to blame. A vector that is no vector is tried once more, alone
+and in float32. A device without memory gets smaller batches. Before a text is charged, a harmless one must have shown
+that the encoder still works; where it does not, the engine has failed and no text is charged.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from storage.outcomes import ItemError
+from worker.engine.encoder import Encoder
+from worker.engine.exact import Exact
+from worker.engine.failures import EngineFailed, NoVectors, is_out_of_memory
+from worker.engine.pooling import Recipe, finish, pool
+from worker.engine.tally import Tally
+from worker.engine.waiting import WaitingRoom
+from worker.engine.window import Batch
+
+_BAD_VECTOR = ItemError("bad_vector", "The vector is zero, not finite, of a wrong width, or too large to be kept.")
+
+_log = logging.getLogger(__name__)
+
+
+class _Vectors(NamedTuple):
+    """The vectors of those rows of a batch that share a recipe; no rows named means all."""
+
+    recipe: Recipe
+    rows: NDArray[np.int64] | None
+    matrix: NDArray[np.float32]
+
+
+class Runner:
+    """Works batches off; used by every thread of an engine.
+
+    Args:
+        encoder: The loaded network.
+        exact: The same in float32.
+        width: Components of a vector before it is cut.
+        pad_id: What batches are filled up with.
+        harmless: Ids of a text that a working encoder embeds.
+        room: Where batches come from; its budget follows the device's memory.
+        tally: Counts the defences.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        exact: Exact,
+        width: int,
+        pad_id: int,
+        harmless: NDArray[np.int32],
+        room: WaitingRoom,
+        tally: Tally,
+    ) -> None:
+        self._encoder = encoder
+        self._exact = exact
+        self._width = width
+        self._pad_id = pad_id
+        self._harmless = torch.from_numpy(harmless.astype(np.int64))[None]
+        self._room = room
+        self._tally = tally
+
+    def run(self, batch: Batch) -> None:
+        """Give every text of a batch its vector or its error.
+
+        Args:
+            batch: Planned by the room, perhaps before the budget was halved.
+
+        Raises:
+            EngineFailed: When no text is to blame.
+        """
+        if len(batch) > 1 and batch.longest * len(batch) > self._room.budget:
+            self._run_halves(batch)
+            return
+        found = self._attempt(self._encoder, batch)
+        if not isinstance(found, Exception):
+            self._deliver(batch, found)
+        elif is_out_of_memory(found):
+            self._shrink(batch, found)
+        elif len(batch) > 1:
+            self._tally.count("batches_bisected")
+            self._run_halves(batch)
+        else:
+            self._blame(batch, found)
+
+    def _run_halves(self, batch: Batch) -> None:
+        for half in batch.halves():
+            self.run(half)
+
+    def _attempt(self, encoder: Encoder, batch: Batch) -> list[_Vectors] | Exception:
+        self._room.renew()
+        try:
+            return self._vectors(encoder, batch)
+        except Exception as error:
+            # Its traceback would keep the tensors of this attempt while the next one needs their memory.
+            return error.with_traceback(None)
+
+    def _vectors(self, encoder: Encoder, batch: Batch) -> list[_Vectors]:
+        """Send a batch through an encoder and make vectors of it, recipe by recipe."""
+        padded, present = batch.padded(self._pad_id)
+        device = encoder.device
+        ids = torch.from_numpy(padded).to(device)
+        mask = None if present is None else torch.from_numpy(present).to(device)
+        states = encoder.forward(ids, mask, batch.window.lane.layer)
+        found = []
+        for recipe, rows in batch.by_recipe():
+            chosen = slice(None) if rows is None else torch.from_numpy(rows).to(device)
+            pooled = pool(states[chosen], None if mask is None else mask[chosen], recipe.pooling)
+            vectors = encoder.project(pooled)
+            if vectors.shape[1] != self._width:
+                # Cutting would hide it: as good as no vectors.
+                vectors = vectors.new_full((len(vectors), self._width), float("nan"))
+            found.append(_Vectors(recipe, rows, finish(vectors, recipe).cpu().numpy()))
+        return found
+
+    def _deliver(self, batch: Batch, vectors: list[_Vectors]) -> None:
+        for found in vectors:
+            part = batch if found.rows is None else batch.only(found.rows)
+            good = _usable(found)
+            for call, rows, numbers in part.by_call():
+                kept = good[rows]
+                call.deliver(numbers[kept], found.matrix[rows[kept]])
+            for row in np.flatnonzero(~good).tolist():
+                self._retry(part.only(np.array([row])))
+
+    def _retry(self, alone: Batch) -> None:
+        """Try a text again whose vector was refused: alone, and in float32."""
+        self._tally.count("vectors_refused")
+        self._room.renew()
+        exact = self._exact.encoder()
+        found = None if exact is None else self._attempt(exact, alone)
+        if isinstance(found, Exception) and is_out_of_memory(found) and exact is not self._encoder:
+            self._exact.give_up()
+            self._free()
+            exact = found = None
+        if found is None or not isinstance(found, Exception):
+            self._judge(alone, found, exact or self._encoder)
+        elif is_out_of_memory(found):
+            self._shrink(alone, found)
+        else:
+            self._blame(alone, found)
+
+    def _judge(self, alone: Batch, found: list[_Vectors] | None, encoder: Encoder) -> None:
+        """Take the second try's vector or, with an encoder that works, charge the text."""
+        if found is not None and _usable(found[0]).all():
+            for call, _, numbers in alone.by_call():
+                call.deliver(numbers, found[0].matrix)
+            return
+        self._check_harmless(encoder)
+        self._reject(alone, _BAD_VECTOR, read=True)
+
+    def _shrink(self, batch: Batch, error: Exception) -> None:
+        if self._exact.give_up():
+            self._free()
+            self.run(batch)
+            return
+        if len(batch) == 1:
+            raise EngineFailed(
+                f"The device has no memory for one text of {batch.longest} tokens.",
+                "Free memory on the device, or use a smaller max_length or model.",
+            ) from error
+        self._tally.count("budgets_halved")
+        self._room.shrink(batch.longest * len(batch) // 2)
+        _log.warning("out of memory: batches hold at most %d tokens from now on", self._room.budget)
+        self._free()
+        self._run_halves(batch)
+
+    def _free(self) -> None:
+        if self._encoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _blame(self, alone: Batch, error: Exception) -> None:
+        """Charge a failure to the one text of a batch."""
+        self._check_harmless(self._encoder)
+        kind = type(error).__name__
+        self._reject(alone, ItemError("encoder_failed", f"The encoder failed on this text ({kind})."), read=False)
+
+    def _check_harmless(self, encoder: Encoder) -> None:
+        """Raise where a harmless text fails too: then the text that failed before it is not to blame."""
+        try:
+            states = encoder.forward(self._harmless.to(encoder.device), None, -1)
+            vector = encoder.project(pool(states, None, "mean"))
+            works = bool(states.any() and vector.isfinite().all()) and vector.shape[1] == self._width
+        except Exception as error:
+            raise EngineFailed(
+                f"The encoder fails on every text ({type(error).__name__}).", "Restart the worker."
+            ) from error
+        if not works:
+            raise NoVectors("The encoder makes no usable vector of any text.", "Restart the worker.")
+
+    def _reject(self, alone: Batch, error: ItemError, read: bool) -> None:
+        for call, _, numbers in alone.by_call():
+            for number in numbers.tolist():
+                call.reject(number, error, read)
+
+
+def _usable(found: _Vectors) -> NDArray[np.bool_]:
+    """Tell which rows are vectors: finite, not zero, and small enough to be kept."""
+    sizes = np.abs(found.matrix)
+    return np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))
