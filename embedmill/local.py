@@ -40,7 +40,7 @@ def run_stack(settings: WorkerSettings, slots: list[Slot], started: Callable[[in
         supervisor = Supervisor(settings, slots)
         health = None
         if settings.health_port is not None:
-            health = HealthServer(settings.health_host, settings.health_port, supervisor.readiness)
+            health = HealthServer(settings.health_host, settings.health_port, supervisor)
             health.start()
             stack.callback(health.close)
         if settings.redis_is_embedded:

@@ -19,7 +19,7 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.outcomes import ItemError
 from storage.results import pack_errors
-from storage.tables import CHUNK_IS_DISPATCHED, ChunkRow, InputRow, JobRow
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, InputRow, JobRow
 from storage.workers import live_workers
 
 #: Bulk messages in Redis for each live worker process, beyond those being worked on: its four bulk task threads' worth.
@@ -127,6 +127,21 @@ class ChunkStore:
         sent = select(func.count()).select_from(ChunkRow).join(JobRow, JobRow.id == ChunkRow.job_id)
         with self._db.read() as connection:
             return connection.execute(sent.where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id)).scalar_one()
+
+
+    def open_by_state(self) -> dict[str, int]:
+        """Return how many chunks are pending, dispatched and leased."""
+        found = {}
+        with self._db.read() as connection:
+            # One by one: each has a partial index of its own.
+            for state, condition in _OPEN.items():
+                count = select(func.count()).select_from(ChunkRow).where(condition)
+                found[state] = connection.execute(count).scalar_one()
+        return found
+
+
+#: The condition of each open state, written as the partial indexes have it.
+_OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}
 
 
 def _chunk_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from storage.contract.broker import ask_sentinels
 from storage.contract.errors import QueueUnavailable
 from storage.contract.sentinel import SCHEME, SentinelURL
 
@@ -25,7 +28,8 @@ def redis_client(redis_url: str, timeout: float = 2.0) -> redis.Redis:
         return redis.Redis.from_url(redis_url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
     url = SentinelURL.parse(redis_url)
     times = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": retry}
-    sentinels = Sentinel(url.hosts, sentinel_kwargs=times, **times)
+    asking = ask_sentinels(timeout / len(url.hosts))
+    sentinels: Any = Sentinel(url.hosts, sentinel_kwargs=asking, **times)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinels.master_for(url.service, db=url.db, username=url.user, password=url.password)
     return client
 

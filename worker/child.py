@@ -22,8 +22,13 @@ logger = logging.getLogger(__name__)
 #: Pause before the first restart, in seconds; doubled with each death that follows a short life, up to the cap.
 _BACKOFF, _BACKOFF_CAP = 0.5, 15.0
 
-#: A life of so many seconds counts as a good one: the next death begins with the shortest pause again.
+#: A life of so many seconds counts as a good one, as does one in which work was done: the next death begins with the
+#: shortest pause again.
 _GOOD_LIFE = 60.0
+
+#: Deaths in a row without any work done in between after which the slot is held to be sick itself, and no longer the
+#: chunks it held: a host without memory, say, would otherwise have every text condemned, one after another.
+SICK_AFTER = 12
 
 #: A ready process that shows no sign of life for so long hangs where Python cannot run, in seconds.
 SILENCE = 30.0
@@ -36,8 +41,8 @@ class Child:
         name: How logs call it.
         command: Arguments after the interpreter, without the id, given the id of each new start.
         environment: Variables on top of this process's own.
-        died: Called with the id of the start and whether a signal or a crash ended it, before it is started again;
-            returns how many chunks were charged with that.
+        died: Called with the id of the start and whether its death is to be charged to the chunks it held, before it is
+            started again; returns how many chunks were given back.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class Child:
         self.name = name
         self.ready = False
         self.error: str | None = None
-        #: Deaths in a row, each after a short life.
+        #: Deaths in a row, each after a short life without any work done.
         self.deaths = 0
         #: How it ended last, in words.
         self.last_end = ""
@@ -61,6 +66,7 @@ class Child:
         self._pipe = -1
         self._rest = b""
         self._id = ""
+        self._worked = False
         self._started = self._seen = self._next_start = 0.0
 
     @property
@@ -95,6 +101,7 @@ class Child:
 
     def _start(self) -> None:
         self._id = new_id()
+        self._worked = False
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         environment = {**os.environ, **self._environment}
@@ -122,6 +129,8 @@ class Child:
         self._seen = time.monotonic()
         if facts.get("ready"):
             self.ready, self.error = True, None
+        if facts.get("worked"):
+            self._worked = True
         if "error" in facts:
             self.error = facts["error"]
 
@@ -131,8 +140,12 @@ class Child:
         self._process, self._rest, self.ready = None, b"", False
         crashed = code != 0 and not stopping
         counters.count("workers_died", int(crashed))
-        charged = self._died(self._id, crashed)
-        pause = self._pause(code, charged)
+        lived = time.monotonic() - self._started
+        self.deaths = 1 if self._worked or lived > _GOOD_LIFE else self.deaths + 1
+        charged = self._died(self._id, crashed and self.deaths < SICK_AFTER)
+        searching = charged > 0 and code not in exits.OF_DEVICES
+        # A death that is charged to chunks brings the search for the culprit forward: the next start comes soon.
+        pause = _BACKOFF if searching else min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))
         self._next_start = time.monotonic() + pause
         if stopping and code == 0:
             logger.debug("%s has stopped", self.name)
@@ -140,14 +153,3 @@ class Child:
             self.last_end = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             then = "" if stopping else f", starting again in {pause:.1f} s"
             logger.warning("%s ended with %s%s", self.name, self.last_end, then)
-
-    def _pause(self, code: int, charged: int) -> float:
-        """Return how long to wait before the next start.
-
-        A death that is charged to chunks brings the search for the culprit forward, so that there are few of them: the
-        next start comes soon. A sick device, or a start that fails again and again, waits longer and longer.
-        """
-        lived = time.monotonic() - self._started
-        searching = charged and code not in exits.OF_DEVICES
-        self.deaths = 1 if searching or lived > _GOOD_LIFE else self.deaths + 1
-        return min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))

@@ -67,7 +67,7 @@ def worker(
     signal.signal(signal.SIGINT, stop)
     health = None
     if settings.health_port is not None:
-        health = HealthServer(settings.health_host, settings.health_port, supervisor.readiness)
+        health = HealthServer(settings.health_host, settings.health_port, supervisor)
         health.start()
         print(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.", file=sys.stderr)
     supervisor.run()

@@ -79,7 +79,7 @@ class Embedding:
         stores: Where chunks come from and results go.
         engine: Texts in, vectors out; shared by all task threads.
         worker_id: The id of this start of the process.
-        finished: Told the jobs that ended with a commit.
+        committed: Called after each commit with the jobs that ended with it.
         send_next: Called after each message, to fill the free window.
         broken: Called when the engine will not recover in this process; what it holds is charged to the chunks.
     """
@@ -89,14 +89,14 @@ class Embedding:
         stores: Stores,
         engine: EngineLike,
         worker_id: str,
-        finished: Callable[[list[str]], None],
+        committed: Callable[[list[str]], None],
         send_next: Callable[[], None],
         broken: Callable[[], None],
     ) -> None:
         self._stores = stores
         self._engine = engine
         self._worker_id = worker_id
-        self._finished = finished
+        self._committed = committed
         self._send_next = send_next
         self._broken = broken
         self._pace = Pace()
@@ -188,7 +188,7 @@ class Embedding:
         """End what failed unexpectedly again and again: an error, which `retry` can try anew, not a job for ever."""
         error = ItemError("unexpected", f"Embedding it failed {_ATTEMPTS} times for an unknown reason; see the logs.")
         with suppress(ServerError):
-            self._finished(self._stores.leases.give_up(claims, error))
+            self._committed(self._stores.leases.give_up(claims, error))
 
     def _work(self, claims: Sequence[Claim]) -> None:
         results: list[tuple[Claim, ChunkResult]] = []
@@ -201,7 +201,7 @@ class Embedding:
             late = len(results) - len(written)
             if late:
                 logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
-            self._finished(finished)
+            self._committed(finished)
 
     def _embed(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkResult]]:
         """Embed chunks that have the same options, as one call."""
@@ -212,7 +212,7 @@ class Embedding:
             for job_id in {claim.job_id for claim in claims}:
                 logger.warning("job %s cannot be done: %s", job_id, error)
                 self._stores.jobs.fail(job_id, error)
-                self._finished([job_id])
+                self._committed([job_id])
             return []
         found = [(claim, chunk) for claim in claims if (chunk := self._stores.leases.input(claim)) is not None]
         todo = [_unsettled(chunk) for _, chunk in found]

@@ -1,16 +1,23 @@
-"""Two addresses for whoever watches this machine: `/healthz` (it runs) and `/readyz` (it can serve)."""
+"""Addresses for whoever watches this machine: `/healthz` (it runs), `/readyz` (it can serve), `/metrics`."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
-from storage.contract.errors import AddressInUse
+from storage.contract.errors import AddressInUse, ServerError
 
-Readiness = Callable[[], tuple[bool, dict[str, str]]]
+
+class Watched(Protocol):
+    """What is watched."""
+
+    def readiness(self) -> tuple[bool, dict[str, str]]:
+        """Return whether this machine can serve, and each part's state in words."""
+
+    def metrics(self) -> bytes:
+        """Return what `/metrics` shows, in Prometheus' text format."""
 
 
 class HealthServer:
@@ -19,18 +26,17 @@ class HealthServer:
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        readiness: Returns whether this machine can serve, and each part's state in words.
+        watched: What it tells of.
 
     Raises:
         AddressInUse: When another program has the port.
     """
 
-    def __init__(self, host: str, port: int, readiness: Readiness) -> None:
-        class Handler(_Handler):
-            answer = staticmethod(readiness)
+    def __init__(self, host: str, port: int, watched: Watched) -> None:
+        handler = type("Handler", (_Handler,), {"watched": watched})
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = ThreadingHTTPServer((host, port), handler)
         except OSError as error:
             raise AddressInUse(
                 f"Port {port} on {host} cannot be listened on: {error.strerror}.",
@@ -54,21 +60,31 @@ class HealthServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    answer: Readiness
+    watched: Watched
 
     def do_GET(self) -> None:
         if self.path == "/healthz":
             self._send(200, {"status": "alive"})
         elif self.path == "/readyz":
-            ready, parts = self.answer()
+            ready, parts = self.watched.readiness()
             self._send(200 if ready else 503, {"status": "ready" if ready else "not ready", **parts})
+        elif self.path == "/metrics":
+            self._send_metrics()
         else:
-            self._send(404, {"status": "unknown address", "addresses": "/healthz /readyz"})
+            self._send(404, {"status": "unknown address", "addresses": "/healthz /readyz /metrics"})
+
+    def _send_metrics(self) -> None:
+        try:
+            self._send_bytes(200, self.watched.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        except ServerError as error:
+            self._send(503, {"status": error.message})
 
     def _send(self, code: int, body: dict[str, str]) -> None:
-        data = json.dumps(body).encode() + b"\n"
+        self._send_bytes(code, json.dumps(body).encode() + b"\n", "application/json")
+
+    def _send_bytes(self, code: int, data: bytes, kind: str) -> None:
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

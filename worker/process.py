@@ -56,6 +56,7 @@ class Process:
         self._stores: Stores
         self._engine: Any
         self._hints = Hints(settings.redis)
+        self._worked = False
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
@@ -112,8 +113,8 @@ class Process:
         options = dict(app.conf.broker_transport_options)
         options |= {"queue_order_strategy": STRATEGY, "polling_interval": _BRPOP_TIMEOUT}
         app.conf.broker_transport_options = options
-        tell, send_next, broken = self._hints.publish, self._send_next, self._end_broken
-        embedding = Embedding(self._stores, self._engine, self._id, tell, send_next, broken)
+        outside = (self._note_work, self._send_next, self._end_broken)
+        embedding = Embedding(self._stores, self._engine, self._id, *outside)
         tasks.serve(embedding)
         queues = [queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)]
         watches: list[Watch] = [
@@ -137,6 +138,13 @@ class Process:
         )
         worker.start()
         return int(worker.exitcode or 0)
+
+    def _note_work(self, finished: list[str]) -> None:
+        """Tell the supervisor, once, that this start is good for something; tell everybody which jobs ended."""
+        if not self._worked:
+            self._worked = True
+            self._supervisor.tell(worked=True)
+        self._hints.publish(finished)
 
     def _count_engine(self) -> None:
         for name, times in self._engine.take_counts().items():

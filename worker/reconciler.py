@@ -73,6 +73,7 @@ class Reconciler:
             except ServerError as error:
                 logger.warning("sweep cut short: %s", error)
             except Exception:
+                counters.count("sweeps_failed")
                 logger.exception("sweep cut short by an unexpected error")
         self._leaders.resign("reconcile", self._id)
 

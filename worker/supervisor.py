@@ -18,6 +18,7 @@ from storage.contract.models import model_name
 from storage.stores import Stores
 from worker.child import Child
 from worker.devices import Slot
+from worker.metrics import Metrics
 from worker.quarantine import Quarantine
 from worker.settings import WorkerSettings
 
@@ -51,6 +52,7 @@ class Supervisor:
     def __init__(self, settings: WorkerSettings, slots: list[Slot], program: str = "worker.process") -> None:
         self._settings = settings
         self._stores = Stores.open(settings)
+        self._metrics = Metrics(self._stores)
         self._stopped = threading.Event()
         shared = _environment(settings)
         self.workers = [
@@ -89,6 +91,14 @@ class Supervisor:
             parts["storage"] = error.message
         ready = parts["storage"] == "ready" and any(child.ready for child in self.workers)
         return ready, parts
+
+    def metrics(self) -> bytes:
+        """Return what `/metrics` shows.
+
+        Raises:
+            StorageUnavailable: When the database cannot be reached.
+        """
+        return self._metrics.text()
 
     def _stop(self, children: list[Child]) -> None:
         for child in children:

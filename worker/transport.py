@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
-from kombu.transport.virtual.base import Empty
 
 from storage import counters
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _LARGEST_BODY = 1_000_000
 
 
-class Message(virtual.Message):  # type: ignore[misc] # kombu has no annotations
+class Message(virtual.Message):
     """A message; making one raises ValueError for what none of our senders would have sent."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
@@ -26,7 +26,7 @@ class Message(virtual.Message):  # type: ignore[misc] # kombu has no annotations
             # kombu would unpack it here, however long it then is.
             if (payload.get("headers") or {}).get("compression"):
                 raise ValueError("its body is compressed")
-            super().__init__(payload, channel=channel, **kwargs)
+            super().__init__(payload, channel=channel, **kwargs)  # type: ignore[no-untyped-call]
             names = (self.delivery_tag, self.delivery_info["exchange"], self.delivery_info["routing_key"])
             if not all(isinstance(name, str) for name in names):
                 raise ValueError("its envelope has no names")
@@ -55,21 +55,21 @@ class _Unharmed:
             raise Empty from error
 
 
-class _Channel(_Unharmed, redis.Channel):  # type: ignore[misc]
+class _Channel(_Unharmed, redis.Channel):
     pass
 
 
-class _SentinelChannel(_Unharmed, redis.SentinelChannel):  # type: ignore[misc]
+class _SentinelChannel(_Unharmed, redis.SentinelChannel):
     pass
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class Transport(redis.Transport):
     """For `redis://`, `rediss://` and `redis+socket://`."""
 
     Channel = _Channel
 
 
-class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
+class SentinelTransport(redis.SentinelTransport):
     """For `sentinel://`."""
 
     Channel = _SentinelChannel

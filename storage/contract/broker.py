@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from storage.contract.sentinel import SCHEME, SentinelURL
 
 TASK_NAME = "embedmill.embed_chunk"
@@ -83,8 +86,17 @@ def _transport_options(redis_url: str) -> dict[str, Any]:
         "health_check_interval": 5,
     }
     if redis_url.startswith(f"{SCHEME}://"):
-        options["master_name"] = SentinelURL.parse(redis_url).service
+        options |= {"master_name": SentinelURL.parse(redis_url).service, "sentinel_kwargs": ask_sentinels(2)}
     return options
+
+
+def ask_sentinels(timeout: float) -> dict[str, Any]:
+    """Return how a Sentinel is asked: once, as there are others, where redis-py would ask four times in seconds.
+
+    Args:
+        timeout: Longest wait for a connection and for an answer, in seconds.
+    """
+    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
 
 
 def sender_settings(redis_url: str) -> dict[str, Any]:
@@ -96,4 +108,6 @@ def sender_settings(redis_url: str) -> dict[str, Any]:
     # A time-out is tried again by neither redis-py nor kombu; an idle connection is not looked at before it is used.
     short = {"max_retries": 0, "socket_timeout": 1, "socket_connect_timeout": 1, "retry_on_timeout": False}
     transport = settings["broker_transport_options"] | short | {"health_check_interval": 0}
+    if "sentinel_kwargs" in transport:
+        transport["sentinel_kwargs"] = ask_sentinels(0.5)
     return settings | {"broker_connection_timeout": 1, "broker_transport_options": transport}

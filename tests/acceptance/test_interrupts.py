@@ -91,7 +91,7 @@ def test_a_job_submitted_while_redis_is_down_is_safe_and_done_later(
         reconciler.resume()
     # Then the id is there all the same, and it is said that the job waits
     assert ran.code == 0
-    assert "Redis cannot be reached: the job is safe and starts when Redis is back" in ran.err
+    assert "Redis cannot be reached: the job is safe and starts when Redis takes messages again" in ran.err
     # And the reconciler sends it, so that even a waiter without Redis sees its end
     with Client(data_dir=shell.data_dir, redis_url="redis://127.0.0.1:1/0") as client:
         assert client.job(ran.job_id).wait(60).succeeded == 1

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.contract.broker import KEY_PREFIX, broker_url, celery_settings
+from storage.contract.broker import KEY_PREFIX, broker_url, celery_settings, sender_settings
 from storage.contract.errors import InvalidOption
 from storage.contract.models import DEFAULT_MODEL
+from storage.contract.sentinel import SentinelURL
 from storage.contract.settings import Settings
+from storage.redisclient import redis_client
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +102,12 @@ def test_the_limit_of_a_sockets_path_is_counted_in_bytes() -> None:
     [
         ("redis://localhost:6379/0", "redis://localhost:6379/0"),
         ("rediss://user:pass@queue:6380/1", "rediss://user:pass@queue:6380/1"),
-        ("sentinel://one:26379;sentinel://two:26379", "sentinel://one:26379;sentinel://two:26379"),
+        ("redis+sentinel://one:26379/mill", "sentinel://one:26379/0"),
+        ("redis+sentinel://one:1,two/mill/3", "sentinel://one:1/3;sentinel://two:26379/3"),
+        (
+            "redis+sentinel://miller:p%40s%3Bs@one,[::1]:2/mill",
+            "sentinel://miller:p%40s%3Bs@one:26379/0;sentinel://miller:p%40s%3Bs@[::1]:2/0",
+        ),
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
         ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?db=3"),
     ],
@@ -115,3 +122,55 @@ def test_the_broker_carries_json_acknowledges_late_and_keeps_no_results() -> Non
     assert settings["accept_content"] == ["json"] and settings["task_serializer"] == "json"
     assert settings["task_acks_late"] is True and settings["result_backend"] is None
     assert settings["broker_transport_options"]["global_keyprefix"] == KEY_PREFIX
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "rediss://user:pass@queue:6380/1",
+        "unix:///run/redis.sock?db=3",
+        "redis+sentinel://one:26379,two:26379,three:26379/mill",
+        "redis+sentinel://:secret@one/mill/2",
+    ],
+)
+def test_every_kind_of_redis_url_is_a_setting_and_makes_a_client(url: str) -> None:
+    assert Settings.load(redis_url=url).redis == url
+    redis_client(url).close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://",
+        "redis+sentinel://one:26379",
+        "redis+sentinel://one:26379/",
+        "redis+sentinel:///mill",
+        "redis+sentinel://one,,two/mill",
+        "redis+sentinel://one:0/mill",
+        "redis+sentinel://one:99999/mill",
+        "redis+sentinel://one:port/mill",
+        "redis+sentinel://one/mill/first",
+        "redis+sentinel://one/mill/1/2",
+        "sentinel://one:26379/mill",
+        "http://one",
+    ],
+)
+def test_a_redis_url_that_cannot_be_meant_is_refused_with_how_to_write_it(url: str) -> None:
+    with pytest.raises(InvalidOption, match=r"EMBEDMILL_REDIS_URL") as raised:
+        Settings.load(redis_url=url)
+    assert "redis+sentinel://host1:26379" in str(raised.value) or "Port" in str(raised.value)
+
+
+def test_what_a_sentinel_url_says_is_read_and_unquoted() -> None:
+    url = SentinelURL.parse("redis+sentinel://miller:p%40s%2Fs@one:1,two/the%20mill/3")
+    assert url == SentinelURL((("one", 1), ("two", 26379)), "the mill", 3, "miller", "p@s/s")
+    assert celery_settings("redis+sentinel://one/the%20mill")["broker_transport_options"]["master_name"] == "the mill"
+
+
+def test_senders_wait_for_redis_no_longer_than_somebody_waits_for_them() -> None:
+    for url in ("redis://localhost", "redis+sentinel://one,two,three/mill"):
+        options = sender_settings(url)["broker_transport_options"]
+        assert options["max_retries"] == 0 and not options["retry_on_timeout"]
+        assert options["socket_timeout"] <= 1 and options["socket_connect_timeout"] <= 1
+        assert celery_settings(url)["broker_transport_options"]["socket_timeout"] > 1

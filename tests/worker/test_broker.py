@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,30 +67,48 @@ def test_a_worker_holds_no_message_that_it_does_not_work_on_and_takes_urgent_one
         assert all(channel.startswith(KEY_PREFIX) for channel in channels)
 
 
-@pytest.mark.parametrize(
-    "trouble", [("maxmemory", "1"), ("replicaof", "127.0.0.1 1"), ("maxmemory", "1", "before its start")]
-)
-def test_a_worker_lives_on_while_redis_refuses_to_write(
-    own_redis: str, tmp_path: Path, trouble: tuple[str, ...]
+def fill(client: redis.Redis) -> None:
+    client.config_set("maxmemory", "1")
+
+
+def demote(client: redis.Redis) -> None:
+    client.replicaof("127.0.0.1", "1")
+
+
+def mend(client: redis.Redis) -> None:
+    client.config_set("maxmemory", "0")
+    client.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize("refuse", [fill, demote], ids=["out of memory", "read-only"])
+def test_a_worker_lives_through_a_redis_that_refuses_to_write(
+    own_redis: str, tmp_path: Path, refuse: Callable[[redis.Redis], None]
+) -> None:
+    with redis.Redis.from_url(own_redis) as client, taking(own_redis, tmp_path / "w") as worker:
+        # Given a worker at work
+        worker.hold()
+        send(own_redis, BULK, *range(20))
+        worker.wait(lambda: len(worker.notes("began")) == BULK_THREADS)
+        # When Redis refuses to write, and the worker ends its tasks and asks for more
+        refuse(client)
+        worker.let_go()
+        worker.wait(lambda: len(worker.notes("ended")) >= BULK_THREADS)
+        time.sleep(SETTLED)
+        mend(client)
+        # Then the same process takes the rest when it is over
+        worker.wait(lambda: sorted(worker.notes("ended")) == list(range(20)))
+
+
+@pytest.mark.parametrize("refuse", [fill, demote], ids=["out of memory", "read-only"])
+def test_a_worker_starts_beside_a_redis_that_refuses_to_write(
+    own_redis: str, tmp_path: Path, refuse: Callable[[redis.Redis], None]
 ) -> None:
     with redis.Redis.from_url(own_redis) as client:
-        send(own_redis, BULK, *range(20))
-        if len(trouble) > 2:
-            client.config_set(*trouble[:2])
+        send(own_redis, BULK, *range(3))
+        refuse(client)
         with taking(own_redis, tmp_path / "w") as worker:
-            if len(trouble) == 2:
-                # Given a worker at work
-                worker.hold()
-                worker.wait(lambda: len(worker.notes("began")) == BULK_THREADS)
-                # When Redis refuses to write, and the worker ends its tasks and asks for more
-                client.config_set(*trouble) if trouble[0] == "maxmemory" else client.replicaof(*trouble[1].split())
-                worker.let_go()
-                worker.wait(lambda: len(worker.notes("ended")) >= BULK_THREADS)
-            else:
-                # Or is refused at its very first word
-                worker.wait(lambda: "OOM" in worker.log() or "OutOfMemory" in worker.log())
-            time.sleep(SETTLED)
-            client.config_set("maxmemory", "0")
-            client.replicaof("NO", "ONE")
-            # Then the same process takes the rest when it is over
-            worker.wait(lambda: sorted(worker.notes("ended")) == list(range(20)))
+            # Given a worker that is refused at its first word
+            worker.wait(lambda: "Trying again" in worker.log() or "Connection to broker lost" in worker.log())
+            # When it is over, the same process takes what waits
+            mend(client)
+            worker.wait(lambda: sorted(worker.notes("ended")) == [0, 1, 2])

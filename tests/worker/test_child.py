@@ -128,12 +128,30 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_a_death_charged_to_chunks_does_not_lengthen_the_pause_and_one_of_the_device_does(nursery: Nursery) -> None:
+def test_a_death_charged_to_chunks_does_not_lengthen_the_pause(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a child whose every death is charged to the chunks it held
+    monkeypatch.setattr(child_module, "_BACKOFF", 0.01)
+    monkeypatch.setattr(child_module, "_BACKOFF_CAP", 600.0)
     nursery.charged = 2
-    victim, sick = nursery.start("import os; os.abort()"), nursery.start("raise SystemExit(70)")
+    nursery.start("import os; os._exit(1)")
     # When it dies again and again
-    nursery.tend_until(lambda: len(nursery.deaths) >= 6 and sick.deaths >= 2)
-    # Then the search for the culprit goes on at once, but a sick device rests longer and longer
-    assert victim.deaths == 1
-    assert sick.deaths >= 2
+    nursery.tend_until(lambda: len(nursery.deaths) >= child_module.SICK_AFTER)
+    # Then the search for the culprit goes on at once, and does not wait for the cap that back-off would have reached
+    # And since nothing was ever done in between, the slot is held to be sick in the end, and the chunks no longer
+    charged = [died for _, died in nursery.deaths]
+    assert charged == [True] * (child_module.SICK_AFTER - 1) + [False]
+
+
+def test_the_pause_grows_with_each_death_of_a_sick_device(nursery: Nursery) -> None:
+    nursery.charged = 2
+    sick = nursery.start("raise SystemExit(70)")
+    nursery.tend_until(lambda: sick.deaths == 3)
+    assert sick._next_start - time.monotonic() > child_module._BACKOFF * 2
+
+
+def test_a_child_that_has_done_work_is_not_held_to_be_sick(nursery: Nursery) -> None:
+    busy = nursery.start(READY + "s.tell(worked=True); raise SystemExit(1)")
+    nursery.tend_until(lambda: len(nursery.deaths) == 3)
+    assert busy.deaths == 1

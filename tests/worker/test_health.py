@@ -1,4 +1,4 @@
-"""The two addresses for whoever watches a machine."""
+"""The addresses for whoever watches a machine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from storage.contract.errors import AddressInUse
+from storage.contract.errors import AddressInUse, StorageUnavailable
 from worker.health import HealthServer
 
 
@@ -21,17 +23,46 @@ def get(port: int, path: str) -> tuple[int, dict[str, str]]:
         return error.code, json.load(error)
 
 
-@pytest.mark.parametrize(("ready", "code"), [(True, 200), (False, 503)])
-def test_ready_tells_each_part(ready: bool, code: int) -> None:
-    server = HealthServer("127.0.0.1", 0, lambda: (ready, {"storage": "ready", "worker on cpu": "starting"}))
+class Machine:
+    """A machine that is watched; its database can be away."""
+
+    def __init__(self, ready: bool = True, away: bool = False) -> None:
+        self.ready, self.away = ready, away
+
+    def readiness(self) -> tuple[bool, dict[str, str]]:
+        return self.ready, {"storage": "ready", "worker on cpu": "starting"}
+
+    def metrics(self) -> bytes:
+        if self.away:
+            raise StorageUnavailable("The database does not answer.")
+        return b"embedmill_commits_late_total 3.0\n"
+
+
+@contextmanager
+def answering(machine: Machine) -> Iterator[int]:
+    server = HealthServer("127.0.0.1", 0, machine)
     server.start()
     try:
-        found = get(server.port, "/readyz")
-        assert found[0] == code and found[1]["worker on cpu"] == "starting"
-        assert get(server.port, "/healthz")[0] == 200
-        assert get(server.port, "/etc/passwd")[0] == 404
+        yield server.port
     finally:
         server.close()
+
+
+@pytest.mark.parametrize(("ready", "code"), [(True, 200), (False, 503)])
+def test_ready_tells_each_part(ready: bool, code: int) -> None:
+    with answering(Machine(ready)) as port:
+        found = get(port, "/readyz")
+        assert found[0] == code and found[1]["worker on cpu"] == "starting"
+        assert get(port, "/healthz")[0] == 200
+        assert get(port, "/etc/passwd")[0] == 404
+
+
+def test_metrics_are_plain_text_and_say_when_the_database_is_away() -> None:
+    with answering(Machine()) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        assert b"embedmill_commits_late_total 3.0" in answer.read()
+    with answering(Machine(away=True)) as port:
+        assert get(port, "/metrics") == (503, {"status": "The database does not answer."})
 
 
 def test_an_occupied_port_is_told_with_what_to_do() -> None:
@@ -40,4 +71,4 @@ def test_an_occupied_port_is_told_with_what_to_do() -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(AddressInUse, match=rf"Port {port} .*--port"):
-            HealthServer("127.0.0.1", port, lambda: (True, {}))
+            HealthServer("127.0.0.1", port, Machine())

@@ -1,0 +1,222 @@
+"""Whose fault it is: a text that fails costs itself alone, a device that fails costs no text."""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from storage.contract.options import JobOptions
+from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread
+from worker.engine.call import Embedded
+from worker.engine.engine import Engine
+from worker.engine.failures import EngineFailed
+
+
+def test_a_text_that_breaks_the_tokenizer_leaves_the_others_their_vectors(engine: Engine) -> None:
+    found = engine.embed(["river", "\ud800", "mill"], JobOptions())
+    assert {place: error.code for place, error in found.errors.items()} == {1: "tokenizer_failed"}
+    np.testing.assert_allclose(found.vectors[[0, 2]], engine.embed(["river", "mill"], JobOptions()).vectors, atol=1e-6)
+
+
+def test_one_text_that_fails_in_the_encoder_is_found_and_the_others_have_vectors(
+    engine: Engine, watched: MakeWatched
+) -> None:
+    marker = id_of(engine, "thunder")
+
+    def fail(ids: Tensor) -> None:
+        if (ids == marker).any():
+            raise RuntimeError("no thunder, please")
+
+    sick, _ = watched(fail)
+    texts = [text.replace("thunder", "horizon") for text in TEXTS]
+    good = engine.embed(texts, JobOptions()).vectors
+    texts[37] = "thunder"
+    texts[99] = "the thunder and the river"
+    found = sick.embed(texts, JobOptions())
+    assert {place: error.code for place, error in found.errors.items()} == {37: "encoder_failed", 99: "encoder_failed"}
+    assert found.errors[37].message == "The encoder failed on this text (RuntimeError)."
+    others = [i for i in range(len(texts)) if i not in (37, 99)]
+    np.testing.assert_allclose(found.vectors[others], good[others], atol=1e-5, rtol=0)
+    assert np.isnan(found.vectors[[37, 99]]).all()
+    assert found.tokens[37] == 0
+
+
+def test_an_encoder_that_fails_on_everything_charges_no_text(watched: MakeWatched) -> None:
+    def fail(ids: Tensor) -> None:
+        raise RuntimeError("device lost")
+
+    engine, _ = watched(fail)
+    with pytest.raises(EngineFailed, match="fails on every text"):
+        engine.embed(TEXTS, JobOptions())
+    with pytest.raises(EngineFailed):
+        engine.embed(["river"], JobOptions())
+
+
+def test_out_of_memory_halves_the_batches_and_charges_no_text(engine: Engine, watched: MakeWatched) -> None:
+    def small_device(ids: Tensor) -> None:
+        if ids.numel() > 200:
+            raise torch.OutOfMemoryError("device full")
+
+    small, encoder = watched(small_device)
+    found = small.embed(TEXTS, JobOptions())
+    assert not found.errors
+    np.testing.assert_allclose(found.vectors, engine.embed(TEXTS, JobOptions()).vectors, atol=1e-5, rtol=0)
+    encoder.batches.clear()
+    small.embed(TEXTS, JobOptions())
+    assert max(len(batch) * len(batch[0]) for batch in encoder.batches) <= 256
+
+
+def test_one_text_too_large_for_the_device_ends_the_engine_not_the_text(
+    watched: MakeWatched,
+) -> None:
+    def tiny_device(ids: Tensor) -> None:
+        if ids.numel() > 3:
+            raise torch.OutOfMemoryError("device full")
+
+    engine, _ = watched(tiny_device)
+    with pytest.raises(EngineFailed, match="no memory for one text of 7 tokens"):
+        engine.embed(["river stone mill wheel grain"], JobOptions())
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64, 100])
+@pytest.mark.parametrize("place", [0, -1])
+def test_one_text_is_found_in_few_more_forward_passes(watched: MakeWatched, count: int, place: int) -> None:
+    # Given texts of one length, so that they are one batch, one of which the encoder cannot stand
+    def fail(ids: Tensor) -> None:
+        if (ids == marker).any():
+            raise RuntimeError("no thunder, please")
+
+    engine, encoder = watched(fail)
+    marker = id_of(engine, "thunder")
+    texts = ["river"] * count
+    texts[place] = "thunder"
+    # When they are embedded
+    found = engine.embed(texts, JobOptions())
+    # Then it alone has the error, and the cuts were as few as halving allows
+    assert list(found.errors) == [place % count]
+    assert int(np.isfinite(found.vectors).all(1).sum()) == count - 1
+    assert len(encoder.batches[0]) == count
+    assert len(encoder.batches) - 1 <= 2 * math.log2(count) + 3
+    assert math.floor(math.log2(count)) <= engine.counts["batches_bisected"] <= math.ceil(math.log2(count))
+
+
+def test_memory_runs_out_at_most_once_a_halving_and_never_again(engine: Engine, watched: MakeWatched) -> None:
+    # Given a device with room for 100 tokens, and many batches of 1,024 planned at once
+    failures: list[int] = []
+
+    def small_device(ids: Tensor) -> None:
+        if ids.numel() > 100:
+            failures.append(ids.numel())
+            raise torch.OutOfMemoryError("device full")
+
+    small, _ = watched(small_device)
+    texts = TEXTS * 3
+    # When they are embedded
+    found = small.embed(texts, JobOptions())
+    # Then the budget was halved a few times, not once a batch, and every vector is right
+    assert 1 <= len(failures) <= math.log2(1024)
+    assert small.counts["budgets_halved"] == len(failures)
+    assert not found.errors
+    np.testing.assert_allclose(found.vectors, engine.embed(texts, JobOptions()).vectors, atol=1e-5, rtol=0)
+    # And it is remembered
+    failures.clear()
+    small.embed(texts, JobOptions())
+    assert failures == []
+
+
+def test_a_failed_attempt_has_freed_its_tensors_before_the_next_begins(watched: MakeWatched) -> None:
+    # Given a device that runs out of memory with a tensor in its hands
+    held: list[weakref.ref[Tensor]] = []
+    kept: list[bool] = []
+
+    def small_device(ids: Tensor) -> None:
+        kept.extend(ref() is not None for ref in held)
+        if len(ids) > 1:
+            states = torch.empty(1000)
+            held.append(weakref.ref(states))
+            raise torch.OutOfMemoryError("device full")
+
+    engine, _ = watched(small_device)
+    engine.embed(TEXTS[:8], JobOptions())
+    # Then that tensor was gone whenever a smaller batch was tried
+    assert len(kept) > 8 and not any(kept)
+
+
+def _raise(ids: Tensor) -> Tensor:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def _garbage(ids: Tensor) -> Tensor:
+    return torch.tensor(math.nan)
+
+
+@pytest.mark.parametrize("broken", [_raise, _garbage])
+def test_a_device_that_stays_broken_ends_every_call_and_delivers_nothing_wrong(
+    engine: Engine, watched: MakeWatched, broken: object
+) -> None:
+    # Given a device that works for six batches and then never again
+    seen: list[int] = []
+
+    def break_down(ids: Tensor) -> object:
+        seen.append(len(ids))
+        if len(seen) <= 6:
+            return None
+        wrong = broken(ids)  # type: ignore[operator]
+        return lambda states: states * wrong
+
+    sick, _ = watched(break_down, budget=64, cores=2)
+    ends: list[Embedded | EngineFailed] = []
+
+    def embed() -> None:
+        try:
+            ends.append(sick.embed(TEXTS, JobOptions()))
+        except EngineFailed as error:
+            ends.append(error)
+
+    first = sick.embed(TEXTS[:2], JobOptions())
+    np.testing.assert_allclose(first.vectors, engine.embed(TEXTS[:2], JobOptions()).vectors, atol=1e-5, rtol=0)
+    # When four calls are under way
+    threads = [in_thread(embed) for _ in range(4)]
+    for thread in threads:
+        thread.join(60)
+    # Then all of them end with the engine's failure, and no text is charged
+    assert len(ends) == 4 and all(isinstance(end, EngineFailed) for end in ends)
+    with pytest.raises(EngineFailed):
+        sick.embed(["river"], JobOptions())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_ends_an_engine_thread_ends_its_calls(watched: MakeWatched) -> None:
+    def leave(ids: Tensor) -> None:
+        raise SystemExit
+
+    engine, _ = watched(leave)
+    ends: list[str] = []
+
+    def embed() -> None:
+        try:
+            engine.embed(["river"], JobOptions())
+        except EngineFailed as error:
+            ends.append(error.message)
+
+    in_thread(embed).join(30)
+    assert ends == ["SystemExit in the engine."]
+
+
+def test_counts_are_taken_once(watched: MakeWatched) -> None:
+    def fail(ids: Tensor) -> None:
+        if (ids == marker).any():
+            raise RuntimeError("no thunder, please")
+
+    engine, _ = watched(fail)
+    marker = id_of(engine, "thunder")
+    assert engine.counts == {}
+    engine.embed(["thunder", "river"], JobOptions())
+    assert engine.counts == {"batches_bisected": 1}
+    assert engine.take_counts() == {"batches_bisected": 1}
+    assert engine.take_counts() == {} == engine.counts

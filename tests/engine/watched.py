@@ -1,0 +1,61 @@
+"""A real encoder that a test watches, and makes misbehave; texts and threads for tests of the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from torch import Tensor
+
+from tests.models import CHARACTERS, WORDS
+from worker.engine.checkpoint import Checkpoint
+from worker.engine.encoder import Encoder
+from worker.engine.engine import Engine
+
+TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 23 + 1]) + CHARACTERS[i % 40] for i in range(150)]
+
+Watch = Callable[[Tensor], Callable[[Tensor], Tensor] | None]
+
+
+class Watched(Encoder):
+    """A real encoder that shows every batch to a test before it does its work.
+
+    Args:
+        checkpoint: What to load.
+        watch: Is given the ids of every batch, and may raise, or return what is to be done to the states.
+        dtype: What it computes in.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, watch: Watch, dtype: str = "float32") -> None:
+        super().__init__(checkpoint, dtype=dtype)
+        self.watch = watch
+        self.batches: list[list[list[int]]] = []
+
+    def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
+        self.batches.append(ids.tolist())
+        change = self.watch(ids)
+        states = super().forward(ids, mask, layer)
+        return change(states) if change else states
+
+
+#: Makes an engine over a watched encoder: `watch`, token budget, cores, dtype.
+MakeWatched = Callable[..., tuple[Engine, Watched]]
+
+
+def id_of(engine: Engine, word: str) -> int:
+    return engine._tokenizer.describe(word, 8).ids[1]
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, and fail when it does not come."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come"
+        time.sleep(0.01)

@@ -1,0 +1,421 @@
+"""The driver of the fault suite: a whole mill of real servers and processes, and every way to hurt it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from embedmill import Client
+from storage.contract.settings import Settings
+from storage.database import Database
+from storage.migrations import migrate
+from tests.faults import processes, producer
+from tests.faults.encoder import CARD
+from tests.faults.ledger import Ledger, Line
+from tests.faults.oracle import Oracle, Report
+from tests.faults.plain import PlainDatabase
+from tests.faults.proxy import Proxy
+from tests.faults.servers import RedisMachine
+from tests.servers import PostgresServer, running_postgres, short_folder
+from tests.stack import children, free_port
+
+#: Longest wait for anything that must come, in seconds.
+PATIENCE = 90.0
+
+_LOOK = 0.03
+
+
+class Mill:
+    """Servers, supervisors and producers that belong together; made by `running_mill`.
+
+    Args:
+        folder: Where everything lies: data, logs, ledger, failpoints.
+        redis: The Redis-protocol server.
+        postgres: The database server; None on SQLite.
+        database: URL of the database, without a proxy.
+    """
+
+    def __init__(self, folder: Path, redis: RedisMachine, postgres: PostgresServer | None, database: str) -> None:
+        self.folder = folder
+        self.redis = redis
+        self.postgres = postgres
+        self.database = database
+        self.plain = PlainDatabase(database)
+        self.redis_proxy: Proxy | None = None
+        self.database_proxy: Proxy | None = None
+        self.ledger = Ledger(folder / "ledger")
+        self.supervisors: list[subprocess.Popen[bytes]] = []
+        self.producers: list[subprocess.Popen[bytes]] = []
+        #: Variables of every process.
+        self.environment: dict[str, str] = {}
+        self._client: Client | None = None
+        self._failpoints = folder / "failpoints"
+        self._failpoints.mkdir()
+        self._logs = 0
+        self._tags = 0
+
+    # Processes
+
+    def start_supervisor(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start one more supervisor with its children; variables in capitals are set on top."""
+        process = self.start("tests.faults.supervisor", [], **environment)
+        self.supervisors.append(process)
+        return process
+
+    def start(self, module: str, arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
+        """Start a Python module as a process group of its own; what it prints goes to a log."""
+        self._logs += 1
+        log = self.folder / f"{self._logs:03d}-{module.rpartition('.')[2]}.log"
+        return processes.start(module, arguments, self.environment | environment, log, self.folder)
+
+    def stop_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Stop a supervisor in order; default: the first."""
+        process = process or self.supervisors[0]
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        self.supervisors.remove(process)
+
+    def kill_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Kill a supervisor and all its children at once, as the loss of a machine does; default: the first."""
+        process = process or self.supervisors[0]
+        family = [process.pid, *children(process.pid)]
+        for pid in family:
+            self.kill(pid)
+        process.wait(PATIENCE)
+        self.supervisors.remove(process)
+        self.wait_for(lambda: not any(processes.alive(pid) for pid in family))
+
+    def restart_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Kill a supervisor with its children, and start a new one."""
+        self.kill_supervisor(process)
+        self.start_supervisor()
+
+    def revive_supervisors(self) -> int:
+        """Start a new supervisor for each that has ended by itself; return how many."""
+        ended = [process for process in self.supervisors if process.poll() is not None]
+        for process in ended:
+            self.supervisors.remove(process)
+            self.start_supervisor()
+        return len(ended)
+
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of all worker processes, loading or ready."""
+        return self._children("tests.faults.process")
+
+    def reconciler_pids(self) -> list[int]:
+        """Return the process ids of all reconcilers."""
+        return self._children("worker.reconciler")
+
+    def reconciler_pid(self) -> int:
+        """Return the process id of the one reconciler."""
+        (pid,) = self.wait_for(self.reconciler_pids)
+        return int(pid)
+
+    def _children(self, module: str) -> list[int]:
+        found = [pid for process in self.supervisors for pid in children(process.pid)]
+        return [pid for pid in found if module in processes.command_of(pid)]
+
+    @staticmethod
+    def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal, SIGKILL by default; nothing happens where the process is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def freeze(self, pid: int) -> None:
+        """Stop a process as the pause of a machine does."""
+        self.kill(pid, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """Let a stopped process go on."""
+        self.kill(pid, signal.SIGCONT)
+
+    def ready_workers(self) -> int:
+        """Return how many worker processes have registered and live."""
+        pids = set(self.worker_pids())
+        return sum(pid in pids for (pid,) in self.sql("SELECT pid FROM workers"))
+
+    def cut_connections(self) -> None:
+        """Have PostgreSQL end every connection but this object's own, in the midst of whatever they do."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    # Failpoints
+
+    def arm(self, name: str, action: str) -> None:
+        """Make the next process that reaches a failpoint do an action, once; `encode` is the encoder's own.
+
+        Args:
+            name: One of `failpoints.NAMES`, or `encode`.
+            action: `kill`, `stop`, `raise` or `fail`; of `encode`: `segv`, `exit`, `hang`, `hold` or `fail`.
+        """
+        for fired in self._failpoints.glob(f"{name}.{action}.fired.*"):
+            fired.unlink()
+        (self._failpoints / f"{name}.{action}").touch()
+
+    def fired(self, name: str, action: str) -> int | None:
+        """Return the process id of who took the shot, or None while nobody has."""
+        for path in self._failpoints.glob(f"{name}.{action}.fired.*"):
+            return int(path.name.rpartition(".")[2])
+        return None
+
+    def wait_fired(self, name: str, action: str, timeout: float = PATIENCE) -> int:
+        """Wait until somebody took the shot; return its process id."""
+        return int(self.wait_for(lambda: self.fired(name, action), timeout, f"{name}.{action} to be fired"))
+
+    def disarm(self) -> None:
+        """Take away all shots that nobody took."""
+        for path in self._failpoints.iterdir():
+            if ".fired." not in path.name:
+                path.unlink(missing_ok=True)
+
+    # Work
+
+    @property
+    def client(self) -> Client:
+        """A client in this process, beside the failpoints and the proxies."""
+        if self._client is None:
+            settings = Settings.load(
+                database_url=self.database, redis_url=self.redis.url, model=CARD.name, data_dir=self.folder / "data"
+            )
+            self._client = Client(settings=settings)
+        return self._client
+
+    def tag(self, word: str = "job") -> str:
+        """Return a tag that no other job here has."""
+        self._tags += 1
+        return f"{word}-{self._tags}"
+
+    def submit(self, count: int, tag: str | None = None, **given: Any) -> str:
+        """Submit in this process; return the job's id.
+
+        Args:
+            count: Number of texts; without a length about 800 of them fill a chunk, of length 2000 some 18.
+            tag: Default: a new one.
+            **given: Further fields of a ledger's `Line`.
+        """
+        return producer.submit(self.client, self.ledger, Line(tag or self.tag(), count, **given))
+
+    def start_producer(self, count: int, tag: str | None = None, **given: Any) -> subprocess.Popen[bytes]:
+        """Submit in a process of its own, on whose way the failpoints and the proxies are."""
+        line = Line(tag or self.tag(), count, **given)
+        process = self.start("tests.faults.producer", [json.dumps(asdict(line))])
+        self.producers.append(process)
+        return process
+
+    def wait_complete(self, timeout: float = PATIENCE) -> None:
+        """Wait until every accepted job has ended."""
+        self.wait_for(lambda: not self.open_jobs(), timeout, "all jobs to end")
+
+    def open_jobs(self) -> int:
+        """Return how many sealed jobs have not ended."""
+        return int(self.plain.value("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')"))
+
+    # Looking
+
+    def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query in plain SQL; a parameter is written `?`."""
+        return self.plain.rows(query, parameters)
+
+    def counters(self) -> dict[str, int]:
+        """Return how often each defence was needed; a process adds its own within a second or two."""
+        return {name: int(value) for name, value in self.sql("SELECT name, value FROM counters")}
+
+    def wait_counted(self, name: str, more_than: int = 0, timeout: float = 20.0) -> int:
+        """Wait until a counter has passed a value; return it."""
+        wanted = f"the counter {name} to pass {more_than}"
+        self.wait_for(lambda: self.counters().get(name, 0) > more_than, timeout, wanted)
+        return self.counters()[name]
+
+    def commits(self) -> int:
+        """Return how many results were written so far."""
+        return int(self.plain.value("SELECT max(id) FROM commit_log") or 0)
+
+    def seconds_until_progress(self, timeout: float = PATIENCE) -> float:
+        """Wait until another result is written; return how long that took."""
+        start, before = time.monotonic(), self.wait_for(lambda: (self.commits(),), timeout)[0]
+        self.wait_for(lambda: self.commits() > before, timeout, "another commit")
+        return time.monotonic() - start
+
+    def wait_for(self, condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "it") -> Any:
+        """Wait until a condition holds; return what it returned. A database that is away counts as not yet."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with contextlib.suppress(ConnectionError):
+                if found := condition():
+                    return found
+            assert time.monotonic() < deadline, f"waited {timeout:.0f} s in vain for {what}\n{self.tails()}"
+            time.sleep(_LOOK)
+
+    def tails(self, characters: int = 1500) -> str:
+        """Return the end of every log."""
+        logs = [*sorted(self.folder.glob("*.log")), *([self.postgres.folder / "log"] if self.postgres else [])]
+        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-characters:]}" for path in logs)
+
+    def record(self, scenario: str, figure: str, value: float) -> None:
+        """Write a measured figure down, where `FAULTS_RESULTS` names a file."""
+        if path := os.environ.get("FAULTS_RESULTS"):
+            kind = "sqlite" if self.postgres is None else "postgresql"
+            with Path(path).open("a") as results:
+                results.write(
+                    json.dumps({"scenario": scenario, "database": kind, "figure": figure, "value": value}) + "\n"
+                )
+
+    def judge(self) -> Report:
+        """Have the oracle judge everything there is; all should have come to rest."""
+        return Oracle(self.plain, self.ledger).judge(self.folder, self.redis.contents())
+
+    # The end
+
+    def heal(self) -> None:
+        """Undo all that keeps anybody from working; start again what was killed."""
+        self.disarm()
+        for proxy in (self.redis_proxy, self.database_proxy):
+            if proxy is not None:
+                proxy.heal()
+        for pid in processes.marked(self.folder):
+            self.thaw(pid)
+        self.redis.thaw()
+        if self.redis.process is None:
+            self.redis.start()
+        if self.postgres is not None and self.postgres.process is None:
+            self.postgres.start()
+        self.revive_supervisors()
+
+    def finish(self) -> None:
+        """Heal, wait until all is done, and judge it."""
+        self.heal()
+        for process in self.producers:
+            process.wait(PATIENCE)
+        self.wait_complete()
+        self.judge().assert_clean()
+
+    def close(self) -> None:
+        """Stop every process; fail if one is left."""
+        self.disarm()
+        if self._client is not None:
+            self._client.close()
+        self.plain.close()
+        for process in self.producers:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for process in self.supervisors:
+            process.send_signal(signal.SIGTERM)
+        left = []
+        for process in self.supervisors:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                left.append(process.pid)
+                process.kill()
+                process.wait()
+        deadline = time.monotonic() + 10
+        while processes.marked(self.folder) and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+        left += processes.marked(self.folder)
+        for pid in left:
+            self.kill(pid)
+        assert not left, f"processes were left: {left}\n{self.tails()}"
+
+
+@contextmanager
+def running_mill(
+    kind: str = "sqlite",
+    *,
+    workers: int = 1,
+    slots: int = 1,
+    lease: float = 2.0,
+    pause: float = 0.0,
+    good_life: float | None = None,
+    proxy_redis: bool = False,
+    proxy_database: bool = False,
+    redis_options: dict[str, str] | None = None,
+    redis_keeps_data: bool = True,
+    postgres_settings: tuple[str, ...] = (),
+    **environment: str,
+) -> Iterator[Mill]:
+    """Start a mill; in the end heal it, wait until all is done, have the oracle judge, and stop everything.
+
+    Args:
+        kind: `sqlite` or `postgresql`.
+        workers: Number of supervisors.
+        slots: Worker processes of each.
+        lease: How long a silent worker keeps its chunks, in seconds.
+        pause: How long each call of the encoder takes, in seconds.
+        good_life: After how many seconds a death counts as the first one again; None: as in production.
+        proxy_redis: Whether a proxy stands between the processes and Redis.
+        proxy_database: Whether one stands between them and PostgreSQL.
+        redis_options: More of Redis' settings.
+        redis_keeps_data: Whether Redis knows after a restart what it knew before.
+        postgres_settings: More of PostgreSQL's settings.
+        **environment: Variables of every process.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(short_folder())
+        redis = RedisMachine(folder, redis_keeps_data, redis_options)
+        stack.callback(redis.kill)
+        redis.start()
+        postgres, database = None, f"sqlite:///{folder / 'mill.sqlite3'}"
+        if kind == "postgresql":
+            postgres = stack.enter_context(running_postgres(free_port(), "max_connections=100", *postgres_settings))
+            postgres.execute("CREATE DATABASE mill")
+            database = postgres.url("mill")
+        opened = Database(database)
+        migrate(opened)
+        opened.close()
+        mill = Mill(folder, redis, postgres, database)
+        mill.plain.install_log()
+        redis_url, reached = redis.url, postgres.url("mill", postgres.port) if postgres else database
+        if proxy_redis:
+            mill.redis_proxy = Proxy(redis.port)
+            stack.callback(mill.redis_proxy.close)
+            redis_url = f"redis://127.0.0.1:{mill.redis_proxy.port}/0"
+        if proxy_database:
+            assert postgres is not None and postgres.port is not None, "SQLite is not reached through a network"
+            mill.database_proxy = Proxy(postgres.port)
+            stack.callback(mill.database_proxy.close)
+            reached = postgres.url("mill", mill.database_proxy.port)
+        mill.environment = {
+            "EMBEDMILL_DATABASE_URL": reached,
+            "EMBEDMILL_REDIS_URL": redis_url,
+            "EMBEDMILL_DATA_DIR": str(folder / "data"),
+            "EMBEDMILL_MODEL": CARD.name,
+            "EMBEDMILL_LEASE_SECONDS": str(lease),
+            "EMBEDMILL_STOP_GRACE": "1",
+            "EMBEDMILL_FAILPOINTS": str(folder / "failpoints"),
+            "FAULTS_LEDGER": str(mill.ledger.path),
+            "FAULTS_SLOTS": str(slots),
+            "FAULTS_PAUSE": str(pause),
+            **({} if good_life is None else {"FAULTS_GOOD_LIFE": str(good_life)}),
+            **environment,
+        }
+        try:
+            for _ in range(workers):
+                mill.start_supervisor()
+            mill.wait_for(lambda: mill.ready_workers() == workers * slots, what="all workers to be ready")
+            yield mill
+            mill.finish()
+        except BaseException:
+            _keep(mill)
+            raise
+        finally:
+            mill.close()
+
+
+def _keep(mill: Mill) -> None:
+    """Show the logs of what failed, and keep everything where `FAULTS_KEEP` names a folder."""
+    print(mill.tails(4000))
+    if kept := os.environ.get("FAULTS_KEEP"):
+        shutil.copytree(mill.folder, Path(kept) / mill.folder.name, ignore=shutil.ignore_patterns("*.sock"))
