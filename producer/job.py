@@ -103,8 +103,22 @@ class Job:
 
         Args:
             settled_only: Stop before the first chunk that still has pending items.
+
+        Raises:
+            UnknownJob: When the job is deleted before all of it was read: no page is missing silently.
         """
-        return self._stores.results.pages(self.id, settled_only=settled_only)
+        return self._pages(0, settled_only)
+
+    def _pages(self, first: int, settled_only: bool) -> Iterator[Page]:
+        """Yield the pages from item `first` on; a job is marked as deleted before any row of it goes."""
+        total = self.record().total
+        for page in self._stores.results.pages(self.id, first, settled_only):
+            if page.first != first:
+                self.record()
+            first = page.first + page.size
+            yield page
+        if first != total:
+            self.record()
 
     def results(self) -> Iterator[Outcome]:
         """Yield every item's outcome in submission order; while the job runs, wait for the next one.
@@ -117,7 +131,7 @@ class Job:
             while True:
                 # The state is read first: pages read after the end are complete.
                 ended = self.status().is_final
-                for page in self._stores.results.pages(self.id, following, settled_only=not ended):
+                for page in self._pages(following, settled_only=not ended):
                     following = page.first + page.size
                     yield from page.outcomes()
                 if ended:
@@ -125,7 +139,11 @@ class Job:
                 listener.wait(self.id, WATCHED_POLL)
 
     def errors(self) -> list[Outcome]:
-        """Return the items that failed, so far."""
+        """Return the items that failed, so far.
+
+        Raises:
+            UnknownJob: When the job is deleted before all of it was read, or has been.
+        """
         return [outcome for page in self.pages() if page.errors for outcome in page.outcomes() if outcome.error]
 
     def vectors(self) -> NDArray[np.float32]:
@@ -135,6 +153,7 @@ class Job:
             float32, shape (items, width).
 
         Raises:
+            UnknownJob: When the job is deleted before all of it was read, or has been.
             WrongState: When the job has not ended.
             JobFailed: When it could not be done as a whole.
         """

@@ -7,11 +7,12 @@ two that both believe to lead do no harm.
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import NamedTuple
 
 import redis
 
@@ -25,8 +26,10 @@ from storage.contract.settings import Settings
 from storage.dispatch import Send, dispatch_next
 from storage.hints import Hints
 from storage.leaders import LeaderStore
+from storage.redisclient import redis_client
 from storage.stores import Stores
 from worker import logs
+from worker.brokercheck import findings
 from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
 from worker.settings import WorkerSettings
@@ -36,12 +39,27 @@ logger = logging.getLogger(__name__)
 #: Pause between two sweeps, in seconds.
 TICK = 1.0
 
+#: Pause between two looks at how Redis is set up, in seconds.
+_ADVISE_EVERY = 60.0
+
 #: A message not answered for so long counts as lost, whatever Redis says, in milliseconds.
 LOST_AFTER = 600_000
 
 #: The same when Redis holds fewer messages than were sent and not answered, in milliseconds: a worker claims within
 #: moments of taking one. A fleet that is merely slow leaves its messages in Redis, and none is sent twice.
 MISSED_AFTER = 3_000
+
+
+class _Seen(NamedTuple):
+    """What Redis says of itself.
+
+    Args:
+        is_new: Whether it is another one than a sweep ago: started again, or a replica that took over.
+        waiting: Messages that wait in it, by model id.
+    """
+
+    is_new: bool
+    waiting: dict[str, int]
 
 
 class Reconciler:
@@ -58,10 +76,12 @@ class Reconciler:
         self._stores = stores
         self._send = send
         self._hints = Hints(redis_url)
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._redis = redis_client(redis_url)
         self._leaders = LeaderStore(stores.database)
         self._id = new_id()
         self._run_id: str | None = None
+        self._findings: list[str] = []
+        self._advised = -_ADVISE_EVERY
         self._keeper = Keeper(stores, keep_days)
 
     def run(self, stopped: threading.Event) -> None:
@@ -80,7 +100,8 @@ class Reconciler:
     def sweep(self) -> None:
         """Do every duty once; one that fails does not keep the next from its turn."""
         failpoints.reach("reconcile.begin")
-        for duty in (self._expire, self._recover, self._dispatch, self._finish, self._purge, self._check):
+        duties = (self._expire, self._recover, self._dispatch, self._finish, self._purge, self._check, self._advise)
+        for duty in duties:
             self._attempt(duty)
         self._attempt(self._stores.counters.flush)
 
@@ -103,31 +124,32 @@ class Reconciler:
 
     def _recover(self) -> None:
         """Take back chunks whose message is lost, so that they are sent again."""
-        lost = self._stores.chunks.redispatch(0 if self._redis_is_new() else LOST_AFTER)
-        for card in self._served():
+        served = self._served()
+        seen = self._look(served)
+        lost = self._stores.chunks.redispatch(0 if seen is not None and seen.is_new else LOST_AFTER)
+        for card in served if seen is not None else ():
             out = self._stores.chunks.out(card.id)
-            if out and self._in_redis(card) < out:
+            if out and seen is not None and seen.waiting[card.id] < out:
                 lost += self._stores.chunks.redispatch(MISSED_AFTER, card.id)
         if lost:
             logger.warning("took back %d messages that nobody answered", lost)
         failpoints.reach("reconcile.recovered")
 
-    def _redis_is_new(self) -> bool:
-        """Whether another Redis answers than a sweep ago: started again, or a replica that took over."""
+    def _look(self, cards: Sequence[ModelCard]) -> _Seen | None:
+        """Ask Redis in one breath who it is and how many messages wait for each model; None where it cannot say."""
+        asked = self._redis.pipeline(transaction=False)
+        asked.info("server")
+        for card in cards:
+            for priority in Priority:
+                asked.llen(f"{KEY_PREFIX}{queue_name(card.name, card.id, priority)}")
         try:
-            run_id = self._redis.info("server")["run_id"]
+            about, *lengths = asked.execute()
         except (redis.RedisError, OSError):
-            return False
-        before, self._run_id = self._run_id, run_id
-        return before not in (None, run_id)
-
-    def _in_redis(self, card: ModelCard) -> float:
-        """Return how many messages wait for a model; more than any number where Redis cannot say."""
-        names = [f"{KEY_PREFIX}{queue_name(card.name, card.id, priority)}" for priority in Priority]
-        try:
-            return sum(self._redis.llen(name) for name in names)
-        except (redis.RedisError, OSError):
-            return math.inf
+            return None
+        before, self._run_id = self._run_id, about["run_id"]
+        each = len(Priority)
+        waiting = {card.id: sum(lengths[i * each : (i + 1) * each]) for i, card in enumerate(cards)}
+        return _Seen(before not in (None, self._run_id), waiting)
 
     def _dispatch(self) -> None:
         for card in self._served():
@@ -144,6 +166,17 @@ class Reconciler:
 
     def _check(self) -> None:
         self._keeper.check()
+
+    def _advise(self) -> None:
+        """Tell the operator what is wrong with Redis, whenever that has changed."""
+        if time.monotonic() - self._advised < _ADVISE_EVERY:
+            return
+        self._advised = time.monotonic()
+        found = findings(self._redis)
+        for finding in found:
+            if finding not in self._findings:
+                logger.warning("%s", finding)
+        self._findings = found
 
     def _served(self) -> list[ModelCard]:
         return [served.card for served in self._stores.workers.cards() if served.workers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from storage import counters
 from storage.contract.broker import TASK_NAME
 from storage.contract.messages import Pointer
 from worker.app import app
@@ -22,5 +23,7 @@ def serve(embedding: Embedding) -> None:
 def embed_chunk(**message: Any) -> None:
     """Embed the chunk a message points to; a message of an unknown version is dropped, its chunk comes again."""
     pointer = Pointer.from_message(message)
-    if pointer is not None and _embedding is not None:
+    if pointer is None:
+        counters.count("messages_dropped")
+    elif _embedding is not None:
         _embedding.run(pointer)

@@ -49,7 +49,10 @@ def test_one_hanging_thread_of_two_shows_while_the_other_works_on(watched: MakeW
         if (ids == marker).any():
             hung.set()
             gate.wait(60)
+        elif not gate.is_set():
+            seen.append(engine.progress)
 
+    seen: list[float] = []
     engine, encoder = watched(hang, cores=2)
     marker, hung = id_of(engine, "thunder"), threading.Event()
     thread = in_thread(lambda: engine.embed(["thunder"], JobOptions()))
@@ -58,9 +61,9 @@ def test_one_hanging_thread_of_two_shows_while_the_other_works_on(watched: MakeW
     # When the other works call after call off
     for _ in range(3):
         engine.embed(TEXTS[:5], JobOptions())
-        # Then progress is that of the one that hangs
+        # Then progress is that of the one that hangs, during each batch and between them
         assert engine.progress == stuck
-    assert len(encoder.batches) >= 4
+    assert len(encoder.batches) >= 4 and set(seen) == {stuck}
     # And goes on with it
     gate.set()
     thread.join(30)

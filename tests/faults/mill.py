@@ -21,13 +21,15 @@ from storage.database import Database
 from storage.migrations import migrate
 from tests.faults import processes, producer
 from tests.faults.encoder import CARD
+from tests.faults.family import Family
 from tests.faults.ledger import Ledger, Line
 from tests.faults.oracle import Oracle, Report
 from tests.faults.plain import PlainDatabase
 from tests.faults.proxy import Proxy
 from tests.faults.servers import RedisMachine
+from tests.faults.shots import Shots
 from tests.servers import PostgresServer, running_postgres, short_folder
-from tests.stack import children, free_port
+from tests.stack import free_port
 
 #: Longest wait for anything that must come, in seconds.
 PATIENCE = 90.0
@@ -35,8 +37,10 @@ PATIENCE = 90.0
 _LOOK = 0.03
 
 
-class Mill:
+class Mill(Family):
     """Servers, supervisors and producers that belong together; made by `running_mill`.
+
+    It also stands for its failpoints: `arm`, `fired` and `disarm` are those of `shots`.
 
     Args:
         folder: Where everything lies: data, logs, ledger, failpoints.
@@ -46,7 +50,7 @@ class Mill:
     """
 
     def __init__(self, folder: Path, redis: RedisMachine, postgres: PostgresServer | None, database: str) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.redis = redis
         self.postgres = postgres
         self.database = database
@@ -54,133 +58,10 @@ class Mill:
         self.redis_proxy: Proxy | None = None
         self.database_proxy: Proxy | None = None
         self.ledger = Ledger(folder / "ledger")
-        self.supervisors: list[subprocess.Popen[bytes]] = []
-        self.producers: list[subprocess.Popen[bytes]] = []
-        #: Variables of every process.
-        self.environment: dict[str, str] = {}
         self._client: Client | None = None
-        self._failpoints = folder / "failpoints"
-        self._failpoints.mkdir()
-        self._logs = 0
+        self.shots = Shots(folder / "failpoints")
+        self.arm, self.fired, self.disarm = self.shots.arm, self.shots.fired, self.shots.disarm
         self._tags = 0
-
-    # Processes
-
-    def start_supervisor(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start one more supervisor with its children; variables in capitals are set on top."""
-        process = self.start("tests.faults.supervisor", [], **environment)
-        self.supervisors.append(process)
-        return process
-
-    def start(self, module: str, arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
-        """Start a Python module as a process group of its own; what it prints goes to a log."""
-        self._logs += 1
-        log = self.folder / f"{self._logs:03d}-{module.rpartition('.')[2]}.log"
-        return processes.start(module, arguments, self.environment | environment, log, self.folder)
-
-    def stop_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Stop a supervisor in order; default: the first."""
-        process = process or self.supervisors[0]
-        process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
-        self.supervisors.remove(process)
-
-    def kill_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Kill a supervisor and all its children at once, as the loss of a machine does; default: the first."""
-        process = process or self.supervisors[0]
-        family = [process.pid, *children(process.pid)]
-        for pid in family:
-            self.kill(pid)
-        process.wait(PATIENCE)
-        self.supervisors.remove(process)
-        self.wait_for(lambda: not any(processes.alive(pid) for pid in family))
-
-    def restart_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Kill a supervisor with its children, and start a new one."""
-        self.kill_supervisor(process)
-        self.start_supervisor()
-
-    def revive_supervisors(self) -> int:
-        """Start a new supervisor for each that has ended by itself; return how many."""
-        ended = [process for process in self.supervisors if process.poll() is not None]
-        for process in ended:
-            self.supervisors.remove(process)
-            self.start_supervisor()
-        return len(ended)
-
-    def worker_pids(self) -> list[int]:
-        """Return the process ids of all worker processes, loading or ready."""
-        return self._children("tests.faults.process")
-
-    def reconciler_pids(self) -> list[int]:
-        """Return the process ids of all reconcilers."""
-        return self._children("worker.reconciler")
-
-    def reconciler_pid(self) -> int:
-        """Return the process id of the one reconciler."""
-        (pid,) = self.wait_for(self.reconciler_pids)
-        return int(pid)
-
-    def _children(self, module: str) -> list[int]:
-        found = [pid for process in self.supervisors for pid in children(process.pid)]
-        return [pid for pid in found if module in processes.command_of(pid)]
-
-    @staticmethod
-    def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal, SIGKILL by default; nothing happens where the process is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-    def freeze(self, pid: int) -> None:
-        """Stop a process as the pause of a machine does."""
-        self.kill(pid, signal.SIGSTOP)
-
-    def thaw(self, pid: int) -> None:
-        """Let a stopped process go on."""
-        self.kill(pid, signal.SIGCONT)
-
-    def ready_workers(self) -> int:
-        """Return how many worker processes have registered and live."""
-        pids = set(self.worker_pids())
-        return sum(pid in pids for (pid,) in self.sql("SELECT pid FROM workers"))
-
-    def cut_connections(self) -> None:
-        """Have PostgreSQL end every connection but this object's own, in the midst of whatever they do."""
-        self.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-
-    # Failpoints
-
-    def arm(self, name: str, action: str) -> None:
-        """Make the next process that reaches a failpoint do an action, once; `encode` is the encoder's own.
-
-        Args:
-            name: One of `failpoints.NAMES`, or `encode`.
-            action: `kill`, `stop`, `raise` or `fail`; of `encode`: `segv`, `exit`, `hang`, `hold` or `fail`.
-        """
-        for fired in self._failpoints.glob(f"{name}.{action}.fired.*"):
-            fired.unlink()
-        (self._failpoints / f"{name}.{action}").touch()
-
-    def fired(self, name: str, action: str) -> int | None:
-        """Return the process id of who took the shot, or None while nobody has."""
-        for path in self._failpoints.glob(f"{name}.{action}.fired.*"):
-            return int(path.name.rpartition(".")[2])
-        return None
-
-    def wait_fired(self, name: str, action: str, timeout: float = PATIENCE) -> int:
-        """Wait until somebody took the shot; return its process id."""
-        return int(self.wait_for(lambda: self.fired(name, action), timeout, f"{name}.{action} to be fired"))
-
-    def disarm(self) -> None:
-        """Take away all shots that nobody took."""
-        for path in self._failpoints.iterdir():
-            if ".fired." not in path.name:
-                path.unlink(missing_ok=True)
-
-    # Work
 
     @property
     def client(self) -> Client:
@@ -222,7 +103,26 @@ class Mill:
         """Return how many sealed jobs have not ended."""
         return int(self.plain.value("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')"))
 
-    # Looking
+    def ready_workers(self) -> int:
+        """Return how many worker processes have registered and live."""
+        pids = set(self.worker_pids())
+        return sum(pid in pids for (pid,) in self.sql("SELECT pid FROM workers"))
+
+    def reconciler_pid(self) -> int:
+        """Return the process id of the one reconciler."""
+        (pid,) = self.wait_for(self.reconciler_pids)
+        return int(pid)
+
+    def wait_fired(self, name: str, action: str, timeout: float = PATIENCE) -> int:
+        """Wait until somebody took the shot; return its process id."""
+        return int(self.wait_for(lambda: self.fired(name, action), timeout, f"{name}.{action} to be fired"))
+
+    def cut_connections(self) -> None:
+        """Have PostgreSQL end every connection but this object's own, in the midst of whatever they do."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
     def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query in plain SQL; a parameter is written `?`."""
@@ -275,8 +175,6 @@ class Mill:
     def judge(self) -> Report:
         """Have the oracle judge everything there is; all should have come to rest."""
         return Oracle(self.plain, self.ledger).judge(self.folder, self.redis.contents())
-
-    # The end
 
     def heal(self) -> None:
         """Undo all that keeps anybody from working; start again what was killed."""
@@ -394,7 +292,7 @@ def running_mill(
             "EMBEDMILL_MODEL": CARD.name,
             "EMBEDMILL_LEASE_SECONDS": str(lease),
             "EMBEDMILL_STOP_GRACE": "1",
-            "EMBEDMILL_FAILPOINTS": str(folder / "failpoints"),
+            "EMBEDMILL_FAILPOINTS": str(mill.shots.folder),
             "FAULTS_LEDGER": str(mill.ledger.path),
             "FAULTS_SLOTS": str(slots),
             "FAULTS_PAUSE": str(pause),

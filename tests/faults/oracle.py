@@ -139,16 +139,16 @@ class Oracle:
             report.lost.append(f"{name}: {outcomes} outcomes for {line.count} items")
 
     def _chunks(self, job_id: str) -> Iterator[dict[str, Any]]:
-        names = ("number", "first", "size", "state", "succeeded", "failed", "token")
+        names = ["number", "first", "size", "state", "succeeded", "failed", "token"]
         columns = ", ".join(f"c.{name}" for name in names)
         query = (
-            f"SELECT {columns}, r.token, r.width, r.dtype, r.vectors, r.errors, i.ids, i.texts FROM chunks c"
+            f"SELECT {columns}, r.token, r.width, r.dtype, r.vectors, r.errors, i.ids FROM chunks c"
             " LEFT JOIN results r ON r.job_id = c.job_id AND r.number = c.number"
             " LEFT JOIN inputs i ON i.job_id = c.job_id AND i.number = c.number"
             f" WHERE c.job_id = ? AND c.state <> 'split' AND (c.first, c.number) > (?, ?)"
             f" ORDER BY c.first, c.number LIMIT {_PAGE}"
         )
-        names += ("written", "width", "dtype", "vectors", "errors", "ids", "texts")
+        names += ["written", "width", "dtype", "vectors", "errors", "ids"]
         last = (-1, -1)
         while page := self._db.rows(query, (job_id, *last)):
             for found in page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from worker.parent import PARENT_VARIABLE
@@ -69,6 +70,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def wait_until_ended(pids: list[int], timeout: float) -> None:
+    """Wait until none of these processes runs."""
+    deadline = time.monotonic() + timeout
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, f"of {pids} some do not end"
+        time.sleep(0.02)
 
 
 def memory_of(pid: int) -> int:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from storage.contract.failpoints import NAMES
+from tests.faults.forms import FULL
 from tests.faults.mill import Mill, running_mill
 
 LEASE = 1.5
@@ -34,7 +34,7 @@ ALWAYS = {("commit.written", "kill"), ("embed.end", "stop"), ("commit.committed"
 
 def cases(kind: str) -> list[tuple[str, str]]:
     every = [(name, action) for name in NAMES for action in ACTIONS]
-    if os.environ.get("FAULTS") == "full":
+    if FULL:
         return every
     turn = ["sqlite", "postgresql"].index(kind)
     chosen = {(name, ACTIONS[(i // 2 + turn) % 4]) for i, name in enumerate(NAMES) if i % 2 == turn}

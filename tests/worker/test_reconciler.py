@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 import pytest
 import redis
+from sqlalchemy import update
 
+from storage import counters
 from storage.chunks import NewChunk
 from storage.contract.broker import KEY_PREFIX
-from storage.contract.errors import QueueUnavailable
+from storage.contract.errors import QueueUnavailable, UnknownJob
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority, queue_name
 from storage.contract.options import JobOptions
+from storage.database import now_ms
 from storage.leases import LeaseStore
 from storage.stores import Stores
+from storage.tables import JobRow
 from tests.worker.engines import CARD
 from worker import keeper, reconciler
 from worker.reconciler import Reconciler
@@ -165,3 +169,84 @@ def test_one_duty_that_fails_does_not_keep_the_others_from_their_turn(
     submitted(stores, "a")
     sweeper.sweep()
     assert len(outbox.sent) == 1
+
+
+def test_a_redis_that_was_started_again_has_all_messages_sent_again_at_once(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a message that has just been sent, and as many in Redis as were sent
+    submitted(stores, "a")
+    sweeper.sweep()
+    client = redis.Redis.from_url(redis_server)
+    client.lpush(QUEUE, "somebody else's")
+    try:
+        # When it is another Redis that answers
+        sweeper._run_id = "the one before"
+        sweeper.sweep()
+        sweeper.sweep()
+    finally:
+        client.delete(QUEUE)
+        client.close()
+    # Then it is sent again, once
+    assert len(outbox.sent) == 2
+
+
+def test_a_bad_row_does_not_keep_the_others_waiting(
+    stores: Stores, sweeper: Reconciler, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a duty that meets something nobody foresaw
+    counters.take()
+    monkeypatch.setattr(LeaseStore, "release_expired", lambda self: {}["a row nobody foresaw"])
+    submitted(stores, "a")
+    # When the reconciler sweeps
+    sweeper.sweep()
+    # Then all other duties are done, and it is counted
+    assert len(outbox.sent) == 1
+    assert stores.counters.all()["sweeps_failed"] == 1
+
+
+def test_a_job_whose_time_is_over_is_ended_by_a_sweep(stores: Stores, sweeper: Reconciler) -> None:
+    job_id = submitted(stores, "a")
+    with stores.database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(expires_at=1))
+    sweeper.sweep()
+    assert stores.jobs.get(job_id).state == "expired"
+    assert stores.counters.all()["jobs_expired"] == 1
+
+
+def test_what_is_wrong_with_redis_is_told_once_and_again_when_it_changes(
+    sweeper: Reconciler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a Redis that evicts
+    found = ["Redis throws messages away"]
+    monkeypatch.setattr(reconciler, "findings", lambda client: list(found))
+    monkeypatch.setattr(reconciler, "_ADVISE_EVERY", 0.0)
+    sweeper.sweep()
+    sweeper.sweep()
+    assert caplog.text.count("throws messages away") == 1
+    # When it is mended and broken again
+    found.clear()
+    sweeper.sweep()
+    found.append("Redis throws messages away")
+    sweeper.sweep()
+    assert caplog.text.count("throws messages away") == 2
+
+
+def test_old_jobs_go_when_jobs_are_kept_for_some_days(
+    stores: Stores, redis_server: str, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an ended job of yesterday, kept for half a day
+    worker = new_id()
+    stores.workers.register(CARD, worker, "here", 1, "cpu")
+    job_id = submitted(stores, "a")
+    stores.jobs.cancel(job_id)
+    with stores.database.write() as connection:
+        yesterday = update(JobRow).where(JobRow.id == job_id).values(finished_at=now_ms() - 24 * 3600 * 1000)
+        connection.execute(yesterday)
+    # When a reconciler that keeps jobs for ever sweeps, it stays; when this one does, it goes
+    Reconciler(stores, redis_server, outbox.send).sweep()
+    assert stores.jobs.get(job_id).state == "cancelled"
+    Reconciler(stores, redis_server, outbox.send, keep_days=0.5).sweep()
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(job_id)
+    assert stores.purges.marked() == []

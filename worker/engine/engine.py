@@ -120,6 +120,7 @@ class Engine:
 
         Raises:
             ModelBroken: When no usable vectors come out.
+            EngineFailed: When the device fails, or has no memory for the longest text.
         """
         try:
             found = self.embed([HARMLESS, f"{HARMLESS} " * self.card.max_length], JobOptions(prompt=""), urgent=True)

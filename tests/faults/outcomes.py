@@ -1,0 +1,75 @@
+"""How a long run ends and what it leaves: everything judged once, one line of JSON in `tests/faults/results`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.faults.mill import Mill
+from tests.faults.oracle import Report
+
+FOLDER = Path(__file__).parent / "results"
+
+_ROOT = Path(__file__).parents[2]
+
+
+def settle(mill: Mill, timeout: float = 120.0) -> Report:
+    """Heal everything, wait until all jobs have ended, and have it judged, once; what has not ended then is stuck.
+
+    Args:
+        mill: What is to come to rest.
+        timeout: Longest wait in seconds.
+    """
+    mill.heal()
+    with suppress(AssertionError):
+        mill.wait_complete(timeout)
+    report = mill.judge()
+    # The end of `running_mill` would judge all of it again.
+    mill.finish = report.assert_clean  # type: ignore[method-assign]
+    return report
+
+
+def findings(report: Report) -> dict[str, int]:
+    """Return how much was judged, and how much was found wrong."""
+    kinds = ("lost", "twice", "differing", "stuck", "leaked")
+    return {"jobs": report.jobs, "texts": report.items} | {kind: len(getattr(report, kind)) for kind in kinds}
+
+
+def write(name: str, facts: dict[str, Any]) -> None:
+    """Add a run to `results/NAME.jsonl`."""
+    FOLDER.mkdir(exist_ok=True)
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), **facts}
+    with (FOLDER / f"{name}.jsonl").open("a") as results:
+        results.write(json.dumps(line) + "\n")
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """Return all runs of `results/NAME.jsonl`, oldest first."""
+    path = FOLDER / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def commit() -> str:
+    """Return the commit this is, with a plus when files differ from it."""
+    try:
+        described = ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
+        return subprocess.run(described, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds, to a tenth."""
+        return round(time.monotonic() - self._start, 1)

@@ -1,0 +1,235 @@
+"""Redis killed, emptied, paused, full, evicting, or behind a network that misbehaves, in the midst of a job."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.faults.forms import FULL, KINDS, full, scenario
+from tests.faults.mill import Mill, running_mill
+from tests.faults.rawqueue import RawQueue
+
+#: How long Redis is away, in seconds.
+AWAY = 30.0 if FULL else 3.0
+
+#: How long the encoder takes for a text, in seconds, so that a fault meets a job in its midst.
+PACE = "0.01"
+
+
+def at_work(mill: Mill, count: int = 700) -> str:
+    """Submit a job of some seconds; return its id once it is in its midst and messages of it wait."""
+    job, before = mill.submit(count, length=2_000), mill.commits()
+    queue = RawQueue(mill.redis)
+    mill.wait_for(lambda: mill.commits() > before + 2 and len(queue.entries()) >= 3, what="a job in its midst")
+    return job
+
+
+def dispatched(mill: Mill) -> int:
+    return int(mill.sql("SELECT count(*) FROM chunks WHERE state = 'dispatched'")[0][0])
+
+
+def info(mill: Mill, section: str) -> dict[str, str]:
+    lines = mill.redis.cli("INFO", section).decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def settle(mill: Mill) -> None:
+    mill.wait_complete()
+    mill.judge().assert_clean()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def mill(request: pytest.FixtureRequest) -> Iterator[Mill]:
+    with running_mill(request.param, redis_keeps_data=False, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
+        yield mill
+
+
+@scenario("F8")
+def test_a_redis_that_is_killed_and_comes_back_empty_costs_a_pause_alone(mill: Mill) -> None:
+    # Given a job in its midst
+    at_work(mill)
+    before, done, workers = mill.counters(), mill.commits(), mill.worker_pids()
+    # When Redis is killed, and has kept nothing
+    mill.redis.kill()
+    # Then what the worker has in hand is committed, and submitting goes on
+    mill.wait_for(lambda: mill.commits() > done, what="work in hand to be committed")
+    mill.submit(50, length=2_000)
+    time.sleep(AWAY)
+    # And when Redis is back, all is sent again and done
+    mill.redis.start(empty=True)
+    mill.record("F8", "seconds from Redis being back until work went on", mill.seconds_until_progress())
+    settle(mill)
+    mill.wait_counted("messages_resent", before.get("messages_resent", 0))
+    assert mill.worker_pids() == workers
+
+
+@scenario("F9")
+@pytest.mark.parametrize(
+    "what",
+    [
+        "everything",
+        "the messages",
+        pytest.param("what Celery has not acknowledged", marks=full),
+        pytest.param("what binds the queues", marks=full),
+    ],
+)
+def test_keys_that_vanish_from_redis_lose_nothing(mill: Mill, what: str) -> None:
+    # Given a job in its midst
+    at_work(mill, 300)
+    before = mill.counters()
+    # When keys vanish
+    patterns = {"the messages": "*.bulk", "what Celery has not acknowledged": "*unacked*"}
+    if what == "everything":
+        mill.redis.cli("FLUSHALL")
+    else:
+        pattern = patterns.get(what, "*_kombu*")
+        script = "local n = 0 for _, k in ipairs(redis.call('KEYS', ARGV[1])) do n = n + redis.call('DEL', k) end return n"
+        vanished = mill.redis.cli("EVAL", script, 0, f"embedmill:{pattern}")
+        # Nothing is kept there: the lease says who has a chunk.
+        assert (vanished == 0) == (what == "what Celery has not acknowledged")
+    began = time.monotonic()
+    # Then what was lost is sent again, and all is done
+    if what in ("everything", "the messages"):
+        mill.wait_counted("messages_resent", before.get("messages_resent", 0))
+        mill.record("F9", "seconds until lost messages were sent again", time.monotonic() - began)
+    mill.seconds_until_progress()
+    settle(mill)
+
+
+@full
+@scenario("F10")
+def test_a_redis_that_is_paused_stops_no_submission_and_ends_no_worker(mill: Mill) -> None:
+    # Given a job in its midst
+    at_work(mill)
+    workers = mill.worker_pids()
+    # When Redis answers nothing for a minute
+    mill.redis.freeze()
+    began = time.monotonic()
+    mill.submit(50, length=2_000)
+    mill.record("F10", "seconds to submit while Redis was paused", time.monotonic() - began)
+    time.sleep(60 - (time.monotonic() - began))
+    # Then work had come to rest, and goes on when it answers again
+    assert mill.open_jobs() == 2
+    mill.redis.thaw()
+    mill.record("F10", "seconds from Redis going on until work went on", mill.seconds_until_progress())
+    settle(mill)
+    assert mill.worker_pids() == workers
+
+
+@full
+@scenario("F13")
+def test_a_redis_without_memory_is_waited_for(mill: Mill) -> None:
+    # Given a job in its midst
+    at_work(mill)
+    workers = mill.worker_pids()
+    # When Redis refuses whatever needs memory
+    mill.redis.cli("CONFIG", "SET", "maxmemory", "1mb")
+    mill.submit(50, length=2_000)
+    time.sleep(15)
+    # Then it has refused messages, and work goes on after relief, with the same workers
+    assert int(info(mill, "errorstats")["errorstat_OOM"].removeprefix("count=")) > 0
+    assert mill.open_jobs() == 2
+    mill.redis.cli("CONFIG", "SET", "maxmemory", "0")
+    mill.record("F13", "seconds from relief until work went on", mill.seconds_until_progress())
+    settle(mill)
+    assert mill.worker_pids() == workers
+
+
+@full
+@scenario("F14")
+def test_a_redis_that_evicts_messages_loses_nothing(mill: Mill) -> None:
+    # Given a Redis that evicts what is oldest, and a job in its midst
+    before = mill.counters()
+    mill.redis.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    at_work(mill)
+    evicted = int(info(mill, "stats")["evicted_keys"])
+    with evicting(mill):
+        # When messages of it are evicted again and again
+        mill.wait_counted("messages_resent", before.get("messages_resent", 0), timeout=60)
+        assert int(info(mill, "stats")["evicted_keys"]) > evicted
+    # Then it is done nevertheless
+    mill.redis.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    settle(mill)
+
+
+@contextmanager
+def evicting(mill: Mill) -> Iterator[None]:
+    """Let Redis have less memory than it uses, every other moment, so that it evicts all it has."""
+    stopped = threading.Event()
+
+    def press() -> None:
+        while not stopped.wait(0.5):
+            mill.redis.cli("CONFIG", "SET", "maxmemory", "1mb")
+            mill.redis.cli("SET", "filling", b"x" * 10_000)
+            mill.redis.cli("CONFIG", "SET", "maxmemory", "0")
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        mill.redis.cli("CONFIG", "SET", "maxmemory", "0")
+
+
+@full
+@pytest.mark.timeout(240)
+@scenario("F11")
+@pytest.mark.parametrize("kind", KINDS)
+def test_connections_that_swallow_everything_are_given_up(kind: str) -> None:
+    with running_mill(kind, proxy_redis=True, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
+        assert mill.redis_proxy is not None
+        # Given a job in its midst
+        at_work(mill)
+        # When nothing that was connected hears anything any more, though every new connection would be answered
+        mill.redis_proxy.hole(existing=True, new=False)
+        began = time.monotonic()
+        mill.submit(50, length=2_000)
+        # Then messages are taken again, and all is done
+        taken = mill.sql("SELECT sum(claims) FROM chunks")[0][0]
+        time.sleep(6)
+        mill.wait_for(lambda: RawQueue(mill.redis).readers() > 0, timeout=120, what="somebody who takes messages")
+        mill.record("F11", "seconds until messages were waited for again", time.monotonic() - began)
+        mill.wait_for(lambda: mill.sql("SELECT sum(claims) FROM chunks")[0][0] > taken, timeout=120, what="a claim")
+        mill.record("F11", "seconds until a chunk was claimed again", time.monotonic() - began)
+        settle(mill)
+
+
+@full
+@pytest.mark.timeout(300)
+@scenario("F12")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_network_to_redis_costs_time_alone(kind: str) -> None:
+    with running_mill(kind, proxy_redis=True, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
+        assert mill.redis_proxy is not None
+        # Given how long a job takes
+        began = time.monotonic()
+        mill.submit(500, length=2_000)
+        mill.wait_complete()
+        plain = time.monotonic() - began
+        # When every block takes 50 ms, then work goes on about as fast
+        mill.redis_proxy.delay = 0.05
+        began = time.monotonic()
+        mill.submit(500, length=2_000)
+        mill.wait_complete()
+        mill.record("F12", "throughput at 50 ms of delay, share", plain / (time.monotonic() - began))
+        # And when it is 200 ms, and when connections are reset again and again, and when 1 KB/s passes, it is done too
+        mill.redis_proxy.delay = 0.2
+        mill.submit(300, length=2_000)
+        mill.wait_complete()
+        mill.redis_proxy.delay = 0.0
+        at_work(mill)
+        for _ in range(10):
+            mill.redis_proxy.reset()
+            time.sleep(0.5)
+        mill.record("F12", "seconds from the last reset until work went on", mill.seconds_until_progress())
+        mill.wait_complete()
+        mill.redis_proxy.rate = 1_024
+        mill.submit(200, length=2_000)
+        mill.wait_complete()
+        mill.judge().assert_clean()
