@@ -68,7 +68,7 @@ class Process:
         except ModelError as error:
             return self._give_up(error, exits.MODEL_UNUSABLE)
         except EmbedmillError as error:
-            return self._give_up(error, exits.STORAGE_AWAY)
+            return self._give_up(error, exits.DEVICE_FAILED if error.code == "engine_failed" else exits.STORAGE_AWAY)
         try:
             return self._consume()
         finally:

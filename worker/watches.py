@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from storage import counters
 
-#: An engine that has work and finishes no batch for so long hangs, in seconds.
+#: An engine whose oldest work makes no progress for so long hangs, in seconds.
 STALL = 120.0
 
 
@@ -41,7 +41,8 @@ def stall(progress: Callable[[], float], patience: float = STALL) -> Watch:
     """Return a watch over an engine.
 
     Args:
-        progress: Returns when the engine last finished a batch, on `time.monotonic`'s clock; now while it is idle.
+        progress: Returns since when the oldest work under way makes no progress, on `time.monotonic`'s clock; now while
+            there is none.
         patience: Seconds without progress.
     """
 

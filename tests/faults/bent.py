@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.faults.mill import Mill, running_mill
+from worker.reserve import BULK_THREADS
 
 
 @contextmanager
@@ -43,6 +44,16 @@ def holders(mill: Mill) -> list[int]:
 def wait_holder(mill: Mill) -> int:
     """Wait until a worker holds a chunk; return its process id."""
     return int(mill.wait_for(lambda: holders(mill), what="a worker to hold a chunk")[0])
+
+
+def wait_busy(mill: Mill, workers: int) -> int:
+    """Wait until every bulk thread of some workers holds a chunk; return the process id of one of the workers.
+
+    From then on they embed, and hardly ever are inside a transaction, which would keep everybody else from writing.
+    """
+    query = "SELECT count(*) FROM chunks WHERE state = 'leased'"
+    mill.wait_for(lambda: mill.sql(query)[0][0] >= BULK_THREADS * workers, what="all threads to hold a chunk")
+    return wait_holder(mill)
 
 
 def total(mill: Mill, column: str) -> int:

@@ -8,16 +8,14 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from subprocess import Popen
-from typing import Any
 
 from tests.faults.feeder import ENOUGH
 from tests.faults.mill import Mill, running_mill
 from tests.faults.outcomes import Stopwatch, findings, settle, write
-from tests.faults.recoveries import Held, Recovery, held_by, held_by_all, spread
+from tests.faults.recoveries import Held, Recovery, facts_of, held_by, held_by_all, spread
 from tests.faults.strokes import Stroke, strokes
 from tests.stack import children
 
@@ -42,14 +40,27 @@ class Nemesis:
     Args:
         mill: What is struck.
         feeders: How many producers submit all the time.
+        room: Texts that wait before they pause.
+        spared: How many of the first supervisors are never struck, nor their children.
+        look: Called again and again while time passes.
     """
 
-    def __init__(self, mill: Mill, feeders: int = FEEDERS) -> None:
+    def __init__(
+        self,
+        mill: Mill,
+        *,
+        feeders: int = FEEDERS,
+        room: int = ROOM,
+        spared: int = 0,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self.recoveries: list[Recovery] = []
-        self.struck: Counter[str] = Counter()
         #: Texts that were held by whoever was struck, and so may be embedded again.
         self.held = 0
         self._mill = mill
+        self._room = room
+        self._spared = spared
+        self._hook = look
         self._feeders = [self._feeder(f"p{i}") for i in range(feeders)]
         #: What lasts: when it ends, and what ends it, by what is struck.
         self._lasting: dict[str, tuple[float, Callable[[], None]]] = {}
@@ -81,7 +92,6 @@ class Nemesis:
             recovery = Recovery(stroke.kind, [])
         for before in self.recoveries:
             before.disturbed = before.disturbed or not before.is_over
-        self.struck[stroke.kind] += 1
         self.held += sum(chunk.size for chunk in held)
         recovery.held = held if stroke.struck in ("child", "worker") else []
         self.recoveries.append(recovery)
@@ -89,12 +99,13 @@ class Nemesis:
             end, undo = self._lasting[stroke.struck]
             self._lasting[stroke.struck] = (end, lambda: self._undo(undo, recovery))
         else:
-            recovery.end(self._mill.plain)
+            self._note_end(recovery)
 
     def wait(self, seconds: float) -> None:
         """Let things go on for a while; end what lasts when it is due, see what recovers."""
         deadline = time.monotonic() + seconds
         while True:
+            self._hook()
             for struck, (end, undo) in list(self._lasting.items()):
                 if time.monotonic() >= end:
                     del self._lasting[struck]
@@ -127,15 +138,23 @@ class Nemesis:
 
     def _undo(self, undo: Callable[[], None], recovery: Recovery) -> None:
         undo()
+        self._note_end(recovery)
+
+    def _note_end(self, recovery: Recovery) -> None:
         self._mill.wait_for(lambda: [recovery.end(self._mill.plain)], what="the database to answer")
 
     def _lasts(self, stroke: Stroke, undo: Callable[[], None]) -> None:
         self._lasting[stroke.struck] = (time.monotonic() + stroke.lasts, undo)
 
     def _feeder(self, name: str) -> Popen[bytes]:
-        process = self._mill.start("tests.faults.feeder", [name, str(ROOM)], FAULTS_PLAIN_URL=self._mill.database)
+        process = self._mill.start("tests.faults.feeder", [name, str(self._room)], FAULTS_PLAIN_URL=self._mill.database)
         self._mill.producers.append(process)
         return process
+
+    def _within(self, pids: list[int]) -> list[int]:
+        """Return those of some processes that may be struck, in order."""
+        struck = {pid for supervisor in self._mill.supervisors[self._spared :] for pid in children(supervisor.pid)}
+        return sorted(struck.intersection(pids))
 
     # Each strikes and returns what was held, or None when there is nobody to be struck now.
 
@@ -149,7 +168,7 @@ class Nemesis:
         return self._strike_child(stroke, pause)
 
     def _strike_child(self, stroke: Stroke, strike: Callable[[int], None]) -> list[Held] | None:
-        pids = sorted(self._mill.worker_pids())
+        pids = self._within(self._mill.worker_pids())
         if not pids:
             return None
         pid = pids[int(stroke.target * len(pids))]
@@ -160,7 +179,8 @@ class Nemesis:
         return held
 
     def _kill_worker(self, stroke: Stroke) -> list[Held] | None:
-        supervisor = self._mill.supervisors[int(stroke.target * len(self._mill.supervisors))]
+        supervisors = self._mill.supervisors[self._spared :]
+        supervisor = supervisors[int(stroke.target * len(supervisors))]
         family = [supervisor.pid]
         self._mill.freeze(supervisor.pid)
         family += children(supervisor.pid)
@@ -180,7 +200,7 @@ class Nemesis:
         return []
 
     def _kill_reconciler(self, stroke: Stroke) -> list[Held] | None:
-        pids = sorted(self._mill.reconciler_pids())
+        pids = self._within(self._mill.reconciler_pids())
         if not pids:
             return None
         self._mill.kill(pids[int(stroke.target * len(pids))])
@@ -218,24 +238,6 @@ class Nemesis:
         return found
 
 
-def facts_of(nemesis: Nemesis) -> dict[str, Any]:
-    """Return the faults by kind, and how long recovering took; all values, so that several runs can be joined."""
-    times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ("retaken", "resumed", "calm")}
-    for recovery in nemesis.recoveries:
-        if recovery.held and recovery.retaken is not None:
-            times["retaken"][recovery.kind].append(round(recovery.retaken, 2))
-        if recovery.resumed is not None:
-            times["resumed"][recovery.kind].append(round(recovery.resumed, 2))
-            if not recovery.disturbed:
-                times["calm"][recovery.kind].append(round(recovery.resumed, 2))
-    return {
-        "faults": sum(nemesis.struck.values()),
-        "by_kind": dict(nemesis.struck),
-        "unrecovered": sum(not recovery.is_over for recovery in nemesis.recoveries),
-        **times,
-    }
-
-
 def waste_of(mill: Mill) -> int:
     """Return how many texts were claimed beyond the once that each needs."""
     query = "SELECT sum(size * (claims - CASE WHEN state = 'done' THEN 1 ELSE 0 END)) FROM chunks"
@@ -254,7 +256,7 @@ def run(database: str, seed: int, faults: int, first: int) -> bool:
         nemesis.finish()
         report = settle(mill)
         wasted = waste_of(mill)
-        facts = {"database": database, "seed": seed, "first": first, **facts_of(nemesis), **findings(report)}
+        facts = {"database": database, "seed": seed, "first": first, **facts_of(nemesis.recoveries), **findings(report)}
         facts |= {"wasted": wasted, "held": nemesis.held, "counters": mill.counters(), "seconds": watch.seconds}
         write("nemesis", facts)
         print(report.summary(), f"{wasted} texts wasted, {nemesis.held} held by the struck", sep="\n")

@@ -67,6 +67,7 @@ class Proxy:
         self._guard = threading.Lock()
         self._frozen = self._hole = self._refusing = self._closed = False
         self._needle = b""
+        self._port: int | None = None
         self._deliver = True
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
@@ -95,13 +96,18 @@ class Proxy:
         for link in links:
             link.close(reset=True)
 
-    def drop_reply(self, needle: bytes) -> None:
-        """Forward the next request that contains these bytes, wait for its reply, and cut the connection instead."""
-        self._drop(needle, deliver=True)
+    def drop_reply(self, needle: bytes, port: int | None = None) -> None:
+        """Forward the next request that contains these bytes, wait for its reply, and cut the connection instead.
 
-    def drop_request(self, needle: bytes) -> None:
-        """Cut the connection instead of forwarding the next request that contains these bytes."""
-        self._drop(needle, deliver=False)
+        Args:
+            needle: The bytes, such as `COMMIT`.
+            port: Look only at the connection that the server sees coming from this port.
+        """
+        self._drop(needle, port, deliver=True)
+
+    def drop_request(self, needle: bytes, port: int | None = None) -> None:
+        """Cut the connection instead of forwarding the next request that contains these bytes; as `drop_reply`."""
+        self._drop(needle, port, deliver=False)
 
     def close(self) -> None:
         """End all connections and stop listening."""
@@ -115,9 +121,10 @@ class Proxy:
         with self._guard:
             return len(self._links)
 
-    def _drop(self, needle: bytes, deliver: bool) -> None:
-        self.dropped.clear()
-        self._deliver, self._needle = deliver, needle
+    def _drop(self, needle: bytes, port: int | None, deliver: bool) -> None:
+        with self._guard:
+            self.dropped.clear()
+            self._deliver, self._needle, self._port = deliver, needle, port
 
     def _accept(self) -> None:
         while not self._closed:
@@ -174,7 +181,7 @@ class Proxy:
                 self._links.discard(link)
 
     def _forward(self, link: _Link, source: socket.socket, sink: socket.socket, data: bytes) -> None:
-        if source is link.client and self._is_awaited(data):
+        if source is link.client and self._is_awaited(sink, data):
             self._cut(link, sink, data)
             return
         if self.delay:
@@ -188,9 +195,9 @@ class Proxy:
             sink.sendall(data)
             sink.settimeout(_LOOK)
 
-    def _is_awaited(self, data: bytes) -> bool:
+    def _is_awaited(self, sink: socket.socket, data: bytes) -> bool:
         with self._guard:
-            if not self._needle or self._needle not in data:
+            if not self._needle or self._needle not in data or self._port not in (None, sink.getsockname()[1]):
                 return False
             self._needle = b""
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,3 +104,21 @@ def spread(values: Sequence[float]) -> dict[str, float | int]:
         return round(ordered[max(0, -(-int(share * len(ordered) * 100) // 100) - 1)], 2)
 
     return {"n": len(ordered), "p50": rank(0.5), "p99": rank(0.99), "max": round(ordered[-1], 2)}
+
+
+def facts_of(recoveries: Sequence[Recovery]) -> dict[str, Any]:
+    """Return the faults by kind, and how long recovering took; all values, so that several runs can be joined."""
+    times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ("retaken", "resumed", "calm")}
+    for recovery in recoveries:
+        if recovery.held and recovery.retaken is not None:
+            times["retaken"][recovery.kind].append(round(recovery.retaken, 2))
+        if recovery.resumed is not None:
+            times["resumed"][recovery.kind].append(round(recovery.resumed, 2))
+            if not recovery.disturbed:
+                times["calm"][recovery.kind].append(round(recovery.resumed, 2))
+    return {
+        "faults": len(recoveries),
+        "by_kind": dict(Counter(recovery.kind for recovery in recoveries)),
+        "unrecovered": sum(not recovery.is_over for recovery in recoveries),
+        **times,
+    }

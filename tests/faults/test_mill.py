@@ -22,3 +22,32 @@ def test_a_mill_that_nobody_hurts_does_all_its_work(kind: str) -> None:
         assert report.is_clean, report.summary()
         assert (report.jobs, report.items) == (3, 3_140)
         assert mill.client.job(first).status().succeeded == 3_000
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_mill_behind_proxies_finds_out_what_became_of_a_commit_without_an_answer(arrives: bool) -> None:
+    # Given a worker process frozen inside the transaction that commits
+    with running_mill("postgresql", proxy_redis=True, proxy_database=True) as mill:
+        assert mill.database_proxy is not None and mill.redis_proxy is not None
+        mill.arm("commit.written", "stop")
+        mill.submit(40, length=2_000)
+        worker = mill.wait_fired("commit.written", "stop")
+        query = (
+            "SELECT client_port FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%results%'"
+        )
+        ((port,),) = mill.wait_for(lambda: mill.sql(query))
+        # When the answer to its COMMIT is lost, or the COMMIT itself
+        drop = mill.database_proxy.drop_reply if arrives else mill.database_proxy.drop_request
+        drop(b"COMMIT", port)
+        mill.thaw(worker)
+        assert mill.database_proxy.dropped.wait(60)
+        # Then the work is done once, and where the COMMIT arrived the worker has found that out
+        mill.wait_complete()
+        if arrives:
+            mill.wait_counted("commits_resolved")
+        # And cut connections to both servers are made again
+        mill.redis_proxy.reset()
+        mill.database_proxy.reset()
+        mill.submit(40, length=2_000)
+        mill.wait_complete()
+        mill.judge().assert_clean()

@@ -1,0 +1,197 @@
+"""Bugs in how jobs and their results are kept, and in what is sent next."""
+
+from __future__ import annotations
+
+from tests.faults.plants.plant import Edit, Plant
+
+_JOBS = "storage/jobs.py"
+_CHOICE = "storage/choice.py"
+_RESULTS = "storage/results.py"
+_EMBEDDING = "worker/embedding.py"
+
+KEEPING = (
+    Plant(
+        "plain-begin",
+        "writes on SQLite begin without IMMEDIATE and fail when another one comes in between",
+        "tests/faults/test_planted_gaps.py::test_a_transaction_that_reads_before_it_writes_is_never_refused",
+        (
+            Edit(
+                "storage/sqlitefile.py",
+                """\
+    write = connection.get_execution_options().get("embedmill_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+""",
+                '    connection.exec_driver_sql("BEGIN")\n',
+            ),
+        ),
+    ),
+    Plant(
+        "no-fair-share",
+        "what is sent next goes by age alone: one key's bulk keeps all others waiting",
+        "tests/storage/test_choice.py::test_keys_share_what_is_under_way_whoever_came_first",
+        (
+            Edit(
+                _CHOICE,
+                "    out = _out_by_key(connection, model_id, priority)\n    # Who has",
+                """\
+    oldest = (
+        select(ChunkRow.job_id, ChunkRow.number)
+        .join(JobRow, JobRow.id == ChunkRow.job_id)
+        .where(JobRow.model_id == model_id, JobRow.priority == priority, JOB_IS_OPEN)
+        .where(CHUNK_IS_PENDING, due(), not_expired())
+        .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
+    )
+    aged = connection.execute(oldest.limit(room).with_for_update(**SKIP_LOCKED)).all()
+    if aged:
+        return [(row.job_id, row.number) for row in aged]
+    out = _out_by_key(connection, model_id, priority)
+    # Who has""",
+            ),
+        ),
+    ),
+    Plant(
+        "small-jobs-wait",
+        "a small job waits until every older large one of its key is done",
+        "tests/storage/test_choice.py::test_a_small_job_does_not_wait_for_a_large_one_of_the_same_key",
+        (Edit(_CHOICE, "_SMALL_FIRST = 0.75", "_SMALL_FIRST = 0.0"),),
+    ),
+    Plant(
+        "unsealed-is-embedded",
+        "the texts of a submission that was never finished are embedded",
+        "tests/storage/test_claims.py::test_what_is_not_to_be_had_is_not_claimed",
+        (
+            Edit(
+                "storage/tables.py",
+                "JOB_IS_OPEN = JobRow.state.in_([literal_column(\"'queued'\"), literal_column(\"'running'\")])",
+                "JOB_IS_OPEN = JobRow.state.in_([literal_column(f\"'{word}'\") for word in (\"accepting\", \"queued\", \"running\")])",
+            ),
+        ),
+    ),
+    Plant(
+        "unsealed-is-visible",
+        "a submission that was never finished is listed as a job",
+        "tests/storage/test_jobs.py::test_jobs_are_listed_newest_first_in_pages_and_only_once_sealed",
+        (
+            Edit(
+                _JOBS,
+                "select(JobRow.id).where(JobRow.state != JobState.ACCEPTING, JobRow.deleted_at.is_(None))",
+                "select(JobRow.id).where(JobRow.deleted_at.is_(None))",
+            ),
+        ),
+    ),
+    Plant(
+        "key-accepts-two",
+        "of two submissions with one idempotency key at once, both are accepted",
+        "tests/storage/test_jobs.py::test_an_idempotency_key_belongs_to_one_job",
+        (
+            Edit(
+                _JOBS,
+                "        except IntegrityError:\n            return False\n",
+                "        except IntegrityError:\n            return self.seal(job_id, total, chunks, payload_hash)\n",
+            ),
+        ),
+    ),
+    Plant(
+        "expiry-leaves-chunks-open",
+        "a job whose time is over keeps items without an outcome",
+        "tests/storage/test_expiry.py::test_a_job_whose_time_is_over_keeps_what_is_done_and_cancels_the_rest",
+        (
+            Edit(
+                _JOBS,
+                "                    _cancel_chunks(connection, job_id)\n                    expired.append(job_id)\n",
+                "                    expired.append(job_id)\n",
+            ),
+        ),
+    ),
+    Plant(
+        "retry-embeds-everything",
+        "`retry` sends every item round again and replaces vectors",
+        "tests/worker/test_embedding.py::test_retry_embeds_the_failed_items_alone_and_keeps_the_others_bytes",
+        (
+            Edit(
+                _EMBEDDING,
+                """\
+    if chunk.kept is None:
+        return [i for i in range(len(chunk.texts)) if i not in chunk.settled]
+    return [i for i in unpack_errors(chunk.kept.errors or {}) if i not in chunk.settled]
+""",
+                "    return [i for i in range(len(chunk.texts)) if i not in chunk.settled]\n",
+            ),
+            Edit(_EMBEDDING, "import ChunkResult, unpack_errors\n", "import ChunkResult\n"),
+        ),
+    ),
+    Plant(
+        "bad-vectors-from-the-engine",
+        "the engine hands out NaN, infinite and zero vectors as good ones",
+        "tests/engine/test_bad_vectors.py::test_a_bad_vector_is_its_texts_error",
+        (
+            Edit(
+                "worker/engine/runner.py",
+                """\
+    sizes = np.abs(found.matrix)
+    return np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))
+""",
+                "    return np.ones(len(found.matrix), dtype=np.bool_)\n",
+            ),
+        ),
+    ),
+    Plant(
+        "bad-vectors-are-stored",
+        "a vector that is not finite is stored, if the engine lets one pass",
+        "tests/worker/test_embedding.py::test_a_vector_too_large_for_float16_is_that_items_error",
+        (
+            Edit(
+                _RESULTS,
+                """\
+        finite = np.isfinite(vectors.cast(self.matrix, self.dtype)).all(axis=1)
+        failed = np.zeros(size, dtype=bool)
+        failed[list(self.errors)] = True
+        if not (len(self.tokens) == len(self.lengths) == size and np.array_equal(finite, ~failed)):
+""",
+                "        if not len(self.tokens) == len(self.lengths) == size:\n",
+            ),
+            Edit(
+                _EMBEDDING,
+                """\
+    overflowing = np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist()
+    for place in set(overflowing) - set(errors):
+        errors[place] = ItemError("bad_vector", f"The vector does not fit into {dtype}.")
+""",
+                "",
+            ),
+        ),
+    ),
+    Plant(
+        "submit-needs-redis",
+        "a job that is already safe is told as refused because Redis is away",
+        "tests/worker/test_broker_submit.py::test_redis_is_down",
+        (
+            Edit(
+                "producer/client.py",
+                """\
+        try:
+            dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+        except QueueUnavailable as error:
+            reason = error.message.rstrip(".")
+            return f"{reason}: the job is safe and starts when Redis takes messages again."
+        return None
+""",
+                """\
+        dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+        return None
+""",
+            ),
+            Edit(
+                "producer/client.py",
+                """\
+        try:
+            job.notice = self._dispatch(job.record())
+        except ServerError as error:
+            # The job is accepted: whatever fails from here on, its id must not be lost.
+            job.notice = f"The job is safe; it starts by itself. {error.message}"
+""",
+                "        job.notice = self._dispatch(job.record())\n",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,189 @@
+"""Bugs in how chunks are claimed, held, committed and given back."""
+
+from __future__ import annotations
+
+from tests.faults.plants.plant import Edit, Plant
+
+_LEASES = "storage/leases.py"
+_COMMITS = "tests/storage/test_commits.py"
+_GAPS = "tests/faults/test_planted_gaps.py"
+
+LEASING = (
+    Plant(
+        "no-token-guard",
+        "a commit, release or give-up is accepted from whoever held the chunk before",
+        f"{_COMMITS}::test_a_late_commit_changes_nothing",
+        (Edit(_LEASES, "        CHUNK_IS_LEASED,\n        ChunkRow.token == claim.token,\n", "        CHUNK_IS_LEASED,\n"),),
+    ),
+    Plant(
+        "token-checked-apart",
+        "the token is checked in a transaction of its own, the write after it is not guarded",
+        f"{_GAPS}::test_a_commit_that_waited_while_its_chunk_was_taken_over_changes_nothing",
+        (
+            Edit(
+                _LEASES,
+                """\
+        with self._db.write() as connection:
+            for claim, result in results:
+""",
+                """\
+        with self._db.read() as connection:
+            checks = {claim.key: select(ChunkRow.number).where(*_held(claim)) for claim, _ in results}
+            current = {key for key, check in checks.items() if connection.execute(check).first()}
+        with self._db.write() as connection:
+            for claim, result in results:
+                same = (ChunkRow.job_id == claim.job_id, ChunkRow.number == claim.number)
+""",
+            ),
+            Edit(
+                _LEASES,
+                "if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:",
+                "if claim.key in current and connection.execute(update(ChunkRow).where(*same).values(values)).rowcount:",
+            ),
+        ),
+    ),
+    Plant(
+        "clock-of-the-worker",
+        "leases run on each machine's own clock instead of the database's",
+        f"{_GAPS}::test_a_lease_runs_on_the_databases_clock_whatever_the_workers_says",
+        (
+            Edit(_LEASES, "from collections.abc import Collection", "import time\nfrom collections.abc import Collection"),
+            Edit(_LEASES, '"lease_expires": now_ms() + lease,', '"lease_expires": int(time.time() * 1000) + lease,'),
+        ),
+    ),
+    Plant(
+        "done-before-vectors",
+        "`done` is committed in one transaction and the vectors in the next",
+        f"{_COMMITS}::test_a_commit_that_breaks_in_the_middle_writes_nothing",
+        (
+            Edit(
+                _LEASES,
+                """\
+                    write_result(connection, claim.job_id, claim.number, claim.token, result)
+                    written.add(claim.key)
+""",
+                "                    written.add(claim.key)\n",
+            ),
+            Edit(
+                _LEASES,
+                '            failpoints.reach("commit.written")\n',
+                """\
+        with self._db.write() as connection:
+            for claim, result in results:
+                if claim.key in written:
+                    write_result(connection, claim.job_id, claim.number, claim.token, result)
+            failpoints.reach("commit.written")
+""",
+            ),
+        ),
+    ),
+    Plant(
+        "late-result-overwrites",
+        "the guard counts for the chunk's state, not for its vectors",
+        f"{_COMMITS}::test_a_second_attempt_never_changes_what_the_first_committed",
+        (
+            Edit(
+                _LEASES,
+                """\
+                    write_result(connection, claim.job_id, claim.number, claim.token, result)
+                    written.add(claim.key)
+""",
+                "                    written.add(claim.key)\n",
+            ),
+            Edit(
+                _LEASES,
+                """\
+            for claim, result in results:
+                values = {
+""",
+                """\
+            for claim, result in results:
+                write_result(connection, claim.job_id, claim.number, claim.token, result)
+                values = {
+""",
+            ),
+        ),
+    ),
+    Plant(
+        "lost-answer-is-late",
+        "a commit that is asked about again, because its answer was lost, is told as late",
+        f"{_COMMITS}::test_a_second_attempt_never_changes_what_the_first_committed",
+        (
+            Edit(
+                _LEASES,
+                "resolved = {claim.key for claim in unheld if _committed_before(connection, claim)}",
+                "resolved: set[AttemptKey] = set()",
+            ),
+        ),
+    ),
+    Plant(
+        "token-stands-still",
+        "a claim raises no token, so that two attempts cannot be told apart",
+        "tests/storage/test_claims.py::test_a_token_only_grows",
+        (Edit(_LEASES, '        "token": ChunkRow.token + 1,\n', ""),),
+    ),
+    Plant(
+        "expiry-by-select-then-update",
+        "expired leases are looked up first and taken back by their ids, so that a commit in between is undone",
+        f"{_GAPS}::test_a_commit_while_expired_leases_are_taken_back_is_not_undone",
+        (
+            Edit(
+                _LEASES,
+                """\
+            if not connection.execute(select(ChunkRow.number).where(*expired).limit(1)).first():
+                return 0
+        with self._db.write() as connection:
+            count = connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+""",
+                """\
+            found = [tuple(row) for row in connection.execute(select(ChunkRow.job_id, ChunkRow.number).where(*expired))]
+            if not found:
+                return 0
+        same = tuple_(ChunkRow.job_id, ChunkRow.number).in_(found)
+        with self._db.write() as connection:
+            count = connection.execute(update(ChunkRow).where(same).values(_pending_values())).rowcount
+""",
+            ),
+        ),
+    ),
+    Plant(
+        "heartbeat-extends-everything",
+        "a beat extends every lease of the worker, also those it does not know of: they never end",
+        "tests/worker/test_heartbeat.py::test_a_beat_extends_the_leases_of_what_is_worked_on_and_of_nothing_else",
+        (
+            Edit(
+                _LEASES,
+                "        attempts = tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(list(held))\n",
+                "",
+            ),
+            Edit(_LEASES, ".where(attempts, CHUNK_IS_LEASED)", ".where(ChunkRow.lease_owner == worker_id, CHUNK_IS_LEASED)"),
+            Edit(_LEASES, "import ColumnElement, Connection, func, or_, select, tuple_, update", "import ColumnElement, Connection, func, or_, select, update"),
+        ),
+    ),
+    Plant(
+        "deaths-are-not-charged",
+        "a process death leaves no trace in the chunks it held: a text that kills is never found",
+        "tests/storage/test_claims.py::test_a_stopped_workers_chunks_come_back_and_a_death_is_counted",
+        (
+            Edit(
+                _LEASES,
+                'values = _pending_values() | ({"crashes": ChunkRow.crashes + 1} if died else {})',
+                "values = _pending_values()",
+            ),
+        ),
+    ),
+    Plant(
+        "suspects-share-their-claim",
+        "a suspected chunk is claimed together with others, which are then charged with its deaths",
+        "tests/storage/test_isolation.py::test_a_first_death_proves_nothing_but_makes_a_suspect_that_runs_alone",
+        (
+            Edit(
+                _LEASES,
+                "room = 0 if leased[0].crashes else token_room - leased[0].token_estimate",
+                "room = token_room - leased[0].token_estimate",
+            ),
+            Edit(_LEASES, "unsuspected = pending.where(ChunkRow.crashes == 0)\n    for row", "for row"),
+            Edit(_LEASES, "connection.execute(unsuspected.limit(256)", "connection.execute(pending.limit(256)"),
+        ),
+    ),
+)

@@ -1,0 +1,95 @@
+"""Processes that live and do nothing: an engine that hangs, an interpreter that hangs, a consumer that takes nothing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.bent import bent_mill, total
+from tests.faults.forms import FULL, KINDS, KINDS_POSTGRES_FIRST, full, scenario
+from tests.faults.mill import Mill
+
+#: Seconds instead of the 120 and the 30 of production.
+STALL, SILENCE = 3.0, 5.0
+
+#: Seconds for which messages may wait beside an idle process; in production 30.
+PATIENCE = 30.0 if FULL else 2.0
+
+
+@scenario("F33")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_process_whose_engine_hangs_ends_itself_and_its_chunks_are_done(kind: str) -> None:
+    # Given a worker process that waits three seconds for its engine
+    with bent_mill(kind, FAULTS_STALL=str(STALL)) as mill:
+        # When a batch never ends, while Python goes on
+        mill.arm("encode", "hang")
+        mill.submit(100, length=2_000)
+        victim = mill.wait_fired("encode", "hang")
+        # Then the process ends itself, and the next one does all
+        mill.record("F33", "seconds beyond the stall watch's patience", mill.seconds_until_progress() - STALL)
+        mill.wait_complete()
+        mill.wait_counted("workers_stalled")
+        assert victim not in mill.worker_pids()
+        assert "exit code 75" in mill.tails(100_000)
+
+
+@scenario("F33")
+@full
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_process_that_cannot_run_python_is_killed_and_its_chunks_are_done(kind: str) -> None:
+    # Given a supervisor that waits five seconds for a sign of life
+    with bent_mill(kind, FAULTS_SILENCE=str(SILENCE)) as mill:
+        # When a batch hangs and holds the interpreter's lock, so that no thread of the process runs
+        mill.arm("encode", "hold")
+        mill.submit(100, length=2_000)
+        victim = mill.wait_fired("encode", "hold")
+        # Then the supervisor kills it, and the next one does all
+        mill.record("F33", "seconds beyond the supervisor's patience", mill.seconds_until_progress() - SILENCE)
+        mill.wait_complete()
+        mill.wait_counted("workers_silenced")
+        assert victim not in mill.worker_pids()
+
+
+@scenario("F51")
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", KINDS_POSTGRES_FIRST)
+def test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_does(kind: str) -> None:
+    # Given a worker process that has done a job
+    with bent_mill(kind, FAULTS_PATIENCE=str(PATIENCE)) as mill:
+        mill.submit(10)
+        mill.wait_complete()
+        # When it becomes deaf, alive
+        (worker,) = mill.worker_pids()
+        _deafen(mill, worker)
+        mill.submit(100, length=2_000)
+        # Then it ends itself, and the next one does all
+        mill.record("F51", "seconds until the wedged consumer's work went on", mill.seconds_until_progress(120))
+        mill.wait_complete()
+        mill.wait_counted("workers_starved")
+        assert worker not in mill.worker_pids()
+        assert total(mill, "crashes") == 0
+
+
+@scenario("F51")
+@full
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_process_without_work_and_one_with_too_much_are_never_held_to_be_deaf(kind: str) -> None:
+    # Given a worker process that would end after a second of starving
+    with bent_mill(kind, FAULTS_PATIENCE="1", pause=2.0) as mill:
+        before = mill.worker_pids()
+        # When there is nothing to do for a while
+        time.sleep(5)
+        # And then more than its threads can hold, so that messages wait for seconds
+        mill.submit(250, length=2_000)
+        mill.wait_complete()
+        # Then it is the same process all the time
+        assert mill.worker_pids() == before
+        assert mill.counters().get("workers_starved", 0) == 0
+
+
+def _deafen(mill: Mill, pid: int) -> None:
+    Path(mill.environment["EMBEDMILL_FAILPOINTS"], f"deaf.{pid}").touch()
+    # A wait for a message that has begun goes on for a fraction of a second.
+    time.sleep(1)
