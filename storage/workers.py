@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from storage.contract.models import ModelCard
 from storage.contract.states import OPEN_JOB_STATES, JobState
 from storage.database import Database, now_ms
 from storage.tables import JobRow, ModelRow, WorkerRow
+
+logger = logging.getLogger(__name__)
 
 #: A worker not seen for so long counts as gone, in milliseconds; it is seen about every 5 s.
 LIVE_WITHIN = 30_000
@@ -94,15 +98,31 @@ class WorkerStore:
             wanted = wanted.where(ModelRow.revision.startswith(revision, autoescape=True))
         with self._db.read() as connection:
             live = live_workers(connection)
-            found = [Served(ModelCard.from_dict(card), live[id_]) for id_, card in connection.execute(wanted)]
+            found = _readable(connection.execute(wanted), live)
         return sorted(found, key=lambda served: served.workers == 0)
 
     def cards(self) -> list[Served]:
         """Return every model identity ever registered, by name."""
         with self._db.read() as connection:
             live = live_workers(connection)
-            rows = connection.execute(select(ModelRow.id, ModelRow.card).order_by(ModelRow.name))
-            return [Served(ModelCard.from_dict(card), live[id_]) for id_, card in rows]
+            return _readable(connection.execute(select(ModelRow.id, ModelRow.card).order_by(ModelRow.name)), live)
+
+
+#: Models whose row cannot be read and that were told of: those who look do so every second.
+_told: set[str] = set()
+
+
+def _readable(rows: Iterable[Any], live: Counter[str]) -> list[Served]:
+    """Return the models of these rows; one that cannot be read hides no other."""
+    found = []
+    for model_id, card in rows:
+        try:
+            found.append(Served(ModelCard.from_dict(card), live[model_id]))
+        except (TypeError, AttributeError):
+            if model_id not in _told:
+                _told.add(model_id)
+                logger.error("the row of model %s cannot be read: nothing is sent to it", model_id)
+    return found
 
 
 def touch_worker(connection: Connection, worker_id: str) -> None:

@@ -40,6 +40,9 @@ _RETRY_DELAY, _RETRY_CAP = 1_000, 60_000
 #: A chunk claimed so often whose attempt fails for a reason nobody foresaw is given up: its items get that error.
 _ATTEMPTS = 10
 
+#: A text that every engine can embed.
+_PROBE = "word"
+
 
 class EmbeddedLike(Protocol):
     """What an engine returns for n texts."""
@@ -152,6 +155,8 @@ class Embedding:
     def _attempt(self, claims: Sequence[Claim]) -> None:
         try:
             with self._solitude.held(alone=claims[0].alone):
+                if claims[0].alone:
+                    self._prove(claims)
                 self._work(claims)
         except ServerError as error:
             if error.code == "engine_failed":
@@ -165,6 +170,14 @@ class Embedding:
             logger.exception("an unexpected error in %d chunks", len(claims))
             self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
             self._release(claims, self._delay(claims))
+
+    def _prove(self, claims: Sequence[Claim]) -> None:
+        """Have the engine show that it works before a suspect is alone with it; a sick one charges nothing to it."""
+        try:
+            self._engine.embed([_PROBE], JobOptions())
+        except ServerError:
+            self._release(claims, 0)
+            raise
 
     @contextmanager
     def _holding(self, claims: Sequence[Claim]) -> Iterator[None]:

@@ -229,3 +229,21 @@ def test_an_urgent_job_is_embedded_as_urgent(mill: Mill) -> None:
     mill.stores.jobs.seal(job_id, 1, 1)
     mill.run(job_id)
     assert seen == [True]
+
+
+def test_an_engine_that_fails_on_everything_charges_no_suspect(mill: Mill) -> None:
+    # Given a chunk that a process held when it died
+    job_id, dead = mill.submit(["plum"]), new_id()
+    mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
+    assert mill.stores.leases.release_worker(dead, died=True) == 1
+    # When the engine of the next process fails for good before it has read the text
+    charged: list[int] = []
+
+    def end() -> None:
+        charged.append(mill.stores.leases.release_worker(mill.id, died=True))
+
+    mill.engine.trouble = Trouble("engine_failed")
+    Embedding(mill.stores, mill.engine, mill.id, mill.finished.extend, mill._send_next, end).run(Pointer(job_id, 0))
+    # Then the process ends holding nothing that could be charged, and the text was not shown to that engine
+    assert charged == [0]
+    assert all("plum" not in call for call in mill.engine.calls)
