@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check bench bench-submit bench-sts lock clean wheel
+.PHONY: help demo up test check chaos bench bench-submit bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -53,6 +53,10 @@ check: .venv/.dev ## Run ruff, mypy --strict and import-linter
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
+
+chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=300 SEED=1 MINUTES=30 TEXTS=10000000
+	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS))
 
 bench: .venv/.dev ## Measure throughput through the whole path on this machine
 	@$(PY) benchmarks/throughput.py

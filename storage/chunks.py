@@ -128,7 +128,6 @@ class ChunkStore:
         with self._db.read() as connection:
             return connection.execute(sent.where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id)).scalar_one()
 
-
     def open_by_state(self) -> dict[str, int]:
         """Return how many chunks are pending, dispatched and leased."""
         found = {}

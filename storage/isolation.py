@@ -5,6 +5,7 @@ Runs inside the transaction that gives back what a dead process held, so that a 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from storage.contract.states import ChunkState
 from storage.database import now_ms
 from storage.jobs import finish_settled
 from storage.outcomes import ItemError
-from storage.results import pack_errors, refused, unpack_errors, without, write_result
+from storage.results import ChunkResult, pack_errors, refused, unpack_errors, without, write_result
 from storage.tables import ChunkRow, InputRow, JobRow, ModelRow, ResultRow
+
+logger = logging.getLogger(__name__)
 
 #: Deaths after which a chunk is split: one among others, which proves nothing, and one alone.
 SPLIT_AFTER = 2
@@ -79,8 +82,8 @@ def _split(connection: Connection, chunk: Any) -> None:
     counters.count("chunks_split")
 
 
-def give_up(connection: Connection, job_id: str, number: int, error: ItemError) -> None:
-    """Give every item of a chunk that has no vector an error, inside a running transaction; the job may end with that.
+def give_up(connection: Connection, job_id: str, number: int, error: ItemError) -> list[str]:
+    """Give every item of a chunk that has no vector an error, inside a running transaction; return the job if it ended.
 
     Args:
         connection: A write transaction in which nobody else holds the chunk.
@@ -89,27 +92,35 @@ def give_up(connection: Connection, job_id: str, number: int, error: ItemError) 
         error: Why; items refused at the door keep theirs.
     """
     chunk = connection.execute(select(ChunkRow.__table__).where(ChunkRow.job_id == job_id, ChunkRow.number == number))
-    _settle(connection, chunk.one(), error)
+    return _settle(connection, chunk.one(), error)
 
 
-def _settle(connection: Connection, chunk: Any, error: ItemError) -> None:
+def _settle(connection: Connection, chunk: Any, error: ItemError) -> list[str]:
     wanted = select(JobRow.options, ModelRow.card).join(ModelRow, ModelRow.id == JobRow.model_id)
     job = connection.execute(wanted.where(JobRow.id == chunk.job_id)).one()
     options = JobOptions.from_dict(job.options)
     width = options.width(ModelCard.from_dict(job.card))
     inputs = connection.execute(select(InputRow.invalid).where(*_of(InputRow, chunk))).one()
     kept = connection.execute(select(ResultRow.__table__).where(*_of(ResultRow, chunk))).first()
-    if kept is None:
+    result = None if kept is None else _readable(kept, error)
+    if result is None:
         result = refused(chunk.size, width, error, options.store_dtype)
         result.errors.update(unpack_errors(inputs.invalid or {}))
-    else:
-        result = without(kept, error)
     write_result(connection, chunk.job_id, chunk.number, chunk.token, result)
     values: dict[str, Any] = {"state": ChunkState.DONE, "done_at": now_ms(), "lease_owner": None, "lease_expires": None}
     values |= {"succeeded": result.succeeded, "failed": len(result.errors)}
     values |= {"truncated": result.truncated, "tokens": int(result.tokens.sum())}
     connection.execute(update(ChunkRow).where(*_of(ChunkRow, chunk)).values(values))
-    finish_settled(connection, [chunk.job_id])
+    return finish_settled(connection, [chunk.job_id])
+
+
+def _readable(kept: Any, error: ItemError) -> ChunkResult | None:
+    """Return what is kept of an earlier round, or None where the row can't be read: its vectors are lost already."""
+    try:
+        return without(kept, error)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        logger.exception("chunk %d of job %s has vectors that cannot be read", kept.number, kept.job_id)
+        return None
 
 
 def _of(row: Any, chunk: Any) -> tuple[Any, Any]:

@@ -209,7 +209,7 @@ class JobStore:
         """
         again = (ChunkRow.job_id == job_id, ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid)
         with self._db.write() as connection:
-            locked = select(JobRow.state).where(JobRow.id == job_id).with_for_update()
+            locked = select(JobRow.state).where(JobRow.id == job_id, JobRow.deleted_at.is_(None)).with_for_update()
             state = connection.execute(locked).scalar()
             if state == JobState.COMPLETED:
                 count = select(func.sum(ChunkRow.failed - ChunkRow.invalid)).where(*again)

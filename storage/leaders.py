@@ -9,6 +9,9 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.tables import LeaderRow
 
+#: The duty of making queue and storage agree.
+RECONCILE = "reconcile"
+
 #: How long a leader leads without saying so again, in milliseconds.
 _TERM = 10_000
 
@@ -27,7 +30,7 @@ class LeaderStore:
         """Take or keep the lead; return whether `owner` has it.
 
         Args:
-            duty: What is led, such as `reconcile`.
+            duty: What is led, such as `RECONCILE`.
             owner: The id of this start of the process.
         """
         with self._db.read() as connection:

@@ -179,9 +179,8 @@ class LeaseStore:
         with self._db.write() as connection:
             for claim in claims:
                 if connection.execute(select(ChunkRow.number).where(*_held(claim)).with_for_update()).first():
-                    give_up(connection, claim.job_id, claim.number, error)
+                    finished += give_up(connection, claim.job_id, claim.number, error)
                     counters.count("chunks_given_up")
-                    finished.append(claim.job_id)
         return finished
 
     @retried

@@ -135,6 +135,23 @@ class Embedding:
 
     def _answer(self, pointer: Pointer) -> None:
         failpoints.reach("message.taken")
+        # Nobody holds a lease while waiting for his turn: a death is charged to what was embedded, and to nothing else.
+        with self._solitude.held(alone=False):
+            claims = self._claim(pointer)
+            suspect = bool(claims) and claims[0].alone
+            if suspect:
+                self._release(claims, 0)
+            elif claims:
+                self._attempt(claims)
+        if suspect:
+            with self._solitude.held(alone=True):
+                if claims := self._claim(pointer):
+                    self._attempt(claims)
+        if claims:
+            self._send_next()
+            failpoints.reach("ack")
+
+    def _claim(self, pointer: Pointer) -> list[Claim]:
         card = self._engine.card
         try:
             claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
@@ -142,34 +159,30 @@ class Embedding:
             # The message is spent, its chunk not: the reconciler sends it again when the database is back.
             logger.warning("could not claim: %s", error)
             time.sleep(random.random())
-            return
+            return []
         if not claims:
             counters.count("messages_dropped")
             logger.debug("dropped a message: job %s chunk %d is not to be had", pointer.job_id, pointer.chunk)
-            return
-        with self._holding(claims):
-            self._attempt(claims)
-        self._send_next()
-        failpoints.reach("ack")
+        return claims
 
     def _attempt(self, claims: Sequence[Claim]) -> None:
-        try:
-            with self._solitude.held(alone=claims[0].alone):
+        with self._holding(claims):
+            try:
                 if claims[0].alone:
                     self._prove(claims)
                 self._work(claims)
-        except ServerError as error:
-            if error.code == "engine_failed":
-                # The end of this process charges what it holds; a release would let the culprit go unseen.
-                logger.error("%s", error)
-                self._broken()
-            stopped = error.code == "engine_stopped"
-            logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
-            self._release(claims, 0 if stopped else self._delay(claims))
-        except Exception:
-            logger.exception("an unexpected error in %d chunks", len(claims))
-            self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
-            self._release(claims, self._delay(claims))
+            except ServerError as error:
+                if error.code == "engine_failed":
+                    # The end of this process charges what it holds; a release would let the culprit go unseen.
+                    logger.error("%s", error)
+                    self._broken()
+                stopped = error.code == "engine_stopped"
+                logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
+                self._release(claims, 0 if stopped else self._delay(claims))
+            except Exception:
+                logger.exception("an unexpected error in %d chunks", len(claims))
+                self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
+                self._release(claims, self._delay(claims))
 
     def _prove(self, claims: Sequence[Claim]) -> None:
         """Have the engine show that it works before a suspect is alone with it; a sick one charges nothing to it."""

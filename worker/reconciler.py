@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from storage.contract.models import ModelCard, Priority, queue_name
 from storage.contract.settings import Settings
 from storage.dispatch import Send, dispatch_next
 from storage.hints import Hints
-from storage.leaders import LeaderStore
+from storage.leaders import RECONCILE, LeaderStore
 from storage.redisclient import redis_client
 from storage.stores import Stores
 from worker import logs
@@ -70,15 +71,18 @@ class Reconciler:
         redis_url: The hint.
         send: Sends pointers to Redis.
         keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
+        leader_id: The id of this start, by which the supervisor gives up the lead when it has died.
     """
 
-    def __init__(self, stores: Stores, redis_url: str, send: Send, keep_days: float | None = None) -> None:
+    def __init__(
+        self, stores: Stores, redis_url: str, send: Send, keep_days: float | None = None, leader_id: str | None = None
+    ) -> None:
         self._stores = stores
         self._send = send
         self._hints = Hints(redis_url)
         self._redis = redis_client(redis_url)
         self._leaders = LeaderStore(stores.database)
-        self._id = new_id()
+        self._id = leader_id or new_id()
         self._run_id: str | None = None
         self._findings: list[str] = []
         self._advised = -_ADVISE_EVERY
@@ -88,14 +92,14 @@ class Reconciler:
         """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever."""
         while not stopped.wait(TICK):
             try:
-                if self._leaders.lead("reconcile", self._id):
+                if self._leaders.lead(RECONCILE, self._id):
                     self.sweep()
             except ServerError as error:
                 logger.warning("sweep cut short: %s", error)
             except Exception:
                 counters.count("sweeps_failed")
                 logger.exception("sweep cut short by an unexpected error")
-        self._leaders.resign("reconcile", self._id)
+        self._leaders.resign(RECONCILE, self._id)
 
     def sweep(self) -> None:
         """Do every duty once; one that fails does not keep the next from its turn."""
@@ -182,8 +186,12 @@ class Reconciler:
         return [served.card for served in self._stores.workers.cards() if served.workers]
 
 
-def run_until_stopped(settings: Settings) -> None:
+def run_until_stopped(settings: Settings, leader_id: str | None = None) -> None:
     """Reconcile until SIGTERM or SIGINT.
+
+    Args:
+        settings: Where storage and Redis are.
+        leader_id: As for `Reconciler`.
 
     Raises:
         StorageUnavailable: When the database cannot be reached at the start.
@@ -197,11 +205,11 @@ def run_until_stopped(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    Reconciler(Stores.open(settings), settings.redis, send, settings.keep_days).run(stopped)
+    Reconciler(Stores.open(settings), settings.redis, send, settings.keep_days, leader_id).run(stopped)
 
 
 def main() -> None:
-    """Run as a child of the supervisor."""
+    """Run as a child of the supervisor, which gives the id of this start as an argument."""
     die_with_parent()
     settings = WorkerSettings.load()
     logs.configure(settings.log_level)
@@ -209,7 +217,7 @@ def main() -> None:
     supervisor.beat_for_ever()
     # From here on silence means that it hangs, and it is killed.
     supervisor.tell(ready=True)
-    run_until_stopped(settings)
+    run_until_stopped(settings, *sys.argv[1:2])
 
 
 if __name__ == "__main__":

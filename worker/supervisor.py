@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from storage.contract.errors import EmbedmillError, ServerError
 from storage.contract.models import model_name
+from storage.leaders import RECONCILE, LeaderStore
 from storage.stores import Stores
 from worker.child import Child
 from worker.devices import Slot
@@ -60,7 +61,7 @@ class Supervisor:
             for slot in slots
         ]
         self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
-        self._reconciler = Child("reconciler", lambda _: ["-m", "worker.reconciler"], shared, lambda *_: 0)
+        self._reconciler = Child("reconciler", lambda id_: ["-m", "worker.reconciler", id_], shared, self._resign)
         #: Dead processes whose chunks could not be given back yet: their ids, and whether they died of them.
         self._unreleased: dict[str, bool] = {}
         self._due = 0.0
@@ -136,6 +137,14 @@ class Supervisor:
         if released:
             logger.warning("gave back %d chunks of a worker process that died", released)
         return released
+
+    def _resign(self, leader_id: str, died: bool) -> int:
+        """Give up the lead of a dead reconciler, so that the next one need not wait for the end of its term."""
+        try:
+            LeaderStore(self._stores.database).resign(RECONCILE, leader_id)
+        except ServerError as error:
+            logger.warning("could not give up a dead reconciler's lead, its term runs out: %s", error)
+        return 0
 
 
 def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:

@@ -23,7 +23,7 @@ from tests.faults.texts import texts_of
 from worker.parent import die_with_parent
 
 #: Seconds between two calls of `Job.status()`.
-_POLL = 0.1
+_POLL = 0.25
 
 #: Jobs whose vectors are fetched too; larger ones would measure NumPy.
 _FETCHED = 10_000

@@ -114,8 +114,13 @@ class Mill(Family):
         return int(pid)
 
     def wait_fired(self, name: str, action: str, timeout: float = PATIENCE) -> int:
-        """Wait until somebody took the shot; return its process id."""
-        return int(self.wait_for(lambda: self.fired(name, action), timeout, f"{name}.{action} to be fired"))
+        """Wait until somebody took the shot, and is dead or frozen where that was asked for; return its process id."""
+        pid = int(self.wait_for(lambda: self.fired(name, action), timeout, f"{name}.{action} to be fired"))
+        if action == "stop":
+            self.wait_for(lambda: processes.state_of(pid) in ("", *"TtZX"), timeout, f"{pid} to stop")
+        elif action == "kill":
+            self.wait_for(lambda: not processes.alive(pid), timeout, f"{pid} to die")
+        return pid
 
     def cut_connections(self) -> None:
         """Have PostgreSQL end every connection but this object's own, in the midst of whatever they do."""

@@ -1,9 +1,9 @@
-"""`python -m tests.faults.process_bent SLOT DEVICE ID`: the worker process with less patience, or with a fault built in.
+"""`python -m tests.faults.process_bent SLOT DEVICE ID`: the worker process, less patient or with a fault built in.
 
 `FAULTS_STALL` and `FAULTS_PATIENCE` are the seconds of the stall watch and of the starvation watch; with
 `FAULTS_VISIBILITY` Redis keeps copies of messages under way and sends them again after so many seconds. `FAULTS_SICK`
 names a slot whose device fails on every call, `FAULTS_NO_MODEL` says why the model cannot be loaded. A file `deaf.PID`
-beside the failpoints keeps a process from taking messages, a file `encode.hog` has the next one eat all memory there is.
+beside the failpoints keeps a process from taking messages, a file `encode.hog` has the next one eat all the memory.
 """
 
 from __future__ import annotations

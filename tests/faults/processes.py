@@ -64,12 +64,17 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def state_of(pid: int) -> str:
+    """Return the letter by which the kernel tells what a process does (`T`: stopped), empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and was not yet waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
+    return state_of(pid) not in ("", "Z", "X")
 
 
 def wait_until_ended(pids: list[int], timeout: float) -> None:

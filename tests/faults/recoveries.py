@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -58,11 +59,12 @@ class Recovery:
     _mark: int = 0
     _in_hand: set[tuple[str, int, int]] = field(default_factory=set)
 
-    def end(self, database: PlainDatabase) -> None:
-        """Note that the fault is over."""
+    def end(self, database: PlainDatabase) -> bool:
+        """Note that the fault is over; return true, so that a database that is away can be waited for."""
         self._in_hand = {(str(held.job), held.number, held.token) for held in held_by_all(database)}
         self._mark = int(database.value("SELECT max(id) FROM commit_log") or 0)
         self.ended = time.monotonic()
+        return True
 
     @property
     def is_over(self) -> bool:
@@ -101,21 +103,22 @@ def spread(values: Sequence[float]) -> dict[str, float | int]:
     ordered = sorted(values)
 
     def rank(share: float) -> float:
-        return round(ordered[max(0, -(-int(share * len(ordered) * 100) // 100) - 1)], 2)
+        return round(ordered[math.ceil(share * len(ordered)) - 1], 2)
 
     return {"n": len(ordered), "p50": rank(0.5), "p99": rank(0.99), "max": round(ordered[-1], 2)}
 
 
 def facts_of(recoveries: Sequence[Recovery]) -> dict[str, Any]:
     """Return the faults by kind, and how long recovering took; all values, so that several runs can be joined."""
-    times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ("retaken", "resumed", "calm")}
+    names = ("retaken", "resumed", "calm_retaken", "calm_resumed")
+    times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     for recovery in recoveries:
-        if recovery.held and recovery.retaken is not None:
-            times["retaken"][recovery.kind].append(round(recovery.retaken, 2))
-        if recovery.resumed is not None:
-            times["resumed"][recovery.kind].append(round(recovery.resumed, 2))
-            if not recovery.disturbed:
-                times["calm"][recovery.kind].append(round(recovery.resumed, 2))
+        taken = {"retaken": recovery.retaken if recovery.held else None, "resumed": recovery.resumed}
+        for name, seconds in taken.items():
+            if seconds is not None:
+                times[name][recovery.kind].append(round(seconds, 2))
+                if not recovery.disturbed:
+                    times[f"calm_{name}"][recovery.kind].append(round(seconds, 2))
     return {
         "faults": len(recoveries),
         "by_kind": dict(Counter(recovery.kind for recovery in recoveries)),

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from tests.faults.gauges import Gauges
 from tests.faults.ledger import Line
 from tests.faults.mill import running_mill
-from tests.faults.nemesis import LEASE, PAUSE_PER_TEXT, Nemesis
+from tests.faults.nemesis import DURABLE, LEASE, PAUSE, PAUSE_PER_TEXT, Nemesis
 from tests.faults.outcomes import Stopwatch, findings, settle, write
 from tests.faults.recoveries import facts_of
 from tests.faults.strokes import stroke
@@ -29,8 +29,14 @@ _ROOM, _ASKED = 4_000, 300
 def run(database: str, minutes: float, seed: int, gap: float) -> bool:
     """Soak; return whether all was well."""
     watch = Stopwatch()
-    pauses = {"FAULTS_PAUSE_PER_TEXT": str(PAUSE_PER_TEXT)}
-    with running_mill(database, workers=2, lease=LEASE, pause=0.05, **pauses) as mill:
+    with running_mill(
+        database,
+        workers=2,
+        lease=LEASE,
+        pause=PAUSE,
+        postgres_settings=DURABLE,
+        FAULTS_PAUSE_PER_TEXT=str(PAUSE_PER_TEXT),
+    ) as mill:
         asker = mill.start("tests.faults.asker", [json.dumps(asdict(Line("asked", _ASKED))), "again"])
         mill.producers.append(asker)
         gauges = Gauges(_EVERY)

@@ -1,4 +1,4 @@
-"""Processes that live and do nothing: an engine that hangs, an interpreter that hangs, a consumer that takes nothing."""
+"""Processes that live and do nothing: an engine that hangs, an interpreter that hangs, a consumer that takes none."""
 
 from __future__ import annotations
 

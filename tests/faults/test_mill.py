@@ -32,10 +32,10 @@ def test_a_mill_behind_proxies_finds_out_what_became_of_a_commit_without_an_answ
         mill.arm("commit.written", "stop")
         mill.submit(40, length=2_000)
         worker = mill.wait_fired("commit.written", "stop")
-        query = (
-            "SELECT client_port FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%results%'"
-        )
-        ((port,),) = mill.wait_for(lambda: mill.sql(query))
+        # (a transaction that lasts is that of the frozen process)
+        lasting = "state = 'idle in transaction' AND xact_start < clock_timestamp() - interval '1 second'"
+        query = f"SELECT client_port FROM pg_stat_activity WHERE {lasting} ORDER BY xact_start"
+        port = mill.wait_for(lambda: mill.sql(query))[0][0]
         # When the answer to its COMMIT is lost, or the COMMIT itself
         drop = mill.database_proxy.drop_reply if arrives else mill.database_proxy.drop_request
         drop(b"COMMIT", port)

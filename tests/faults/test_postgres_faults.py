@@ -23,7 +23,11 @@ TRIES = 10
 
 @pytest.fixture(scope="module")
 def mill() -> Iterator[Mill]:
-    with running_mill("postgresql", lease=LEASE, proxy_database=True, FAULTS_PAUSE_PER_TEXT="0.01") as mill:
+    # The servers of tests may forget the last moments when they are killed; this one keeps its word.
+    kept = ("synchronous_commit=on",)
+    with running_mill(
+        "postgresql", lease=LEASE, proxy_database=True, postgres_settings=kept, FAULTS_PAUSE_PER_TEXT="0.01"
+    ) as mill:
         yield mill
 
 

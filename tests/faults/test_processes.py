@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bent import bent_mill, start_bent, total, wait_holder
-from tests.faults.forms import KINDS, KINDS_POSTGRES_FIRST, full, scenario
+from tests.faults.bent import bent_mill, total, wait_holder
+from tests.faults.forms import KINDS, full, scenario
 from tests.faults.mill import Mill, running_mill
 from tests.faults.processes import alive
 
 LEASE = 2.0
+
+#: Texts of a job that three workers take a while for.
+_LOAD = 10_000
 
 
 @scenario("F1")
@@ -37,7 +40,8 @@ def test_a_worker_process_killed_in_the_midst_of_a_batch_is_replaced_and_its_chu
 
 
 @scenario("F2")
-@pytest.mark.parametrize("kind", KINDS_POSTGRES_FIRST)
+@full
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_chunks_of_a_machine_that_is_lost_come_back_when_their_leases_end(kind: str) -> None:
     # Given two machines at work on a job
     with running_mill(kind, workers=2, lease=LEASE, pause=0.2) as mill:
@@ -55,6 +59,7 @@ def test_the_chunks_of_a_machine_that_is_lost_come_back_when_their_leases_end(ki
 
 
 @scenario("F5")
+@full
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_that_the_kernel_ends_for_its_memory_is_replaced(kind: str) -> None:
     # Given a supervisor, and a worker process whose memory is limited
@@ -95,19 +100,20 @@ def test_a_process_that_gets_no_more_memory_gives_its_chunks_back_and_lives(kind
 
 
 @scenario("F41")
-@pytest.mark.parametrize("kind", KINDS_POSTGRES_FIRST)
-def test_workers_restarted_in_turn_under_load_waste_nearly_nothing(kind: str, rounds: int) -> None:
+@full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_restarted_in_turn_under_load_waste_nearly_nothing(kind: str) -> None:
     # Given three supervisors under load
     with running_mill(kind, workers=3, lease=30.0, pause=0.05) as mill:
-        load = 500 if rounds == 1 else 20_000
-        mill.submit(load, length=2_000)
+        mill.submit(_LOAD, length=2_000)
         before = mill.commits()
         # When each is stopped in order and replaced, again and again
-        for _ in range(rounds):
+        for _ in range(10):
             for process in list(mill.supervisors):
                 mill.wait_for(lambda: mill.ready_workers() == 3, what="the next worker to be ready")
                 if mill.open_jobs() == 0:
-                    mill.submit(load, length=2_000)
+                    mill.submit(_LOAD, length=2_000)
                     mill.seconds_until_progress()
                 mill.stop_supervisor(process)
                 mill.start_supervisor()
@@ -120,11 +126,6 @@ def test_workers_restarted_in_turn_under_load_waste_nearly_nothing(kind: str, ro
         assert total(mill, "crashes") == 0
         counters = mill.counters()
         assert (counters.get("leases_expired", 0), counters.get("workers_died", 0)) == (0, 0)
-
-
-@pytest.fixture
-def rounds() -> int:
-    return 10 if os.environ.get("FAULTS") == "full" else 1
 
 
 def _is_child(pid: int, parent: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -247,3 +248,24 @@ def test_an_engine_that_fails_on_everything_charges_no_suspect(mill: Mill) -> No
     # Then the process ends holding nothing that could be charged, and the text was not shown to that engine
     assert charged == [0]
     assert all("plum" not in call for call in mill.engine.calls)
+
+
+def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed(mill: Mill) -> None:
+    # Given a suspect alone in the engine
+    job_id, dead = mill.submit(["plum"], ["pear"]), new_id()
+    mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
+    mill.stores.leases.release_worker(dead, died=True)
+    mill.engine.gate.clear()
+    threads = [threading.Thread(target=mill.run, args=(job_id, chunk)) for chunk in (0, 1)]
+    threads[0].start()
+    assert mill.engine.entered.wait(30)
+    # When a message of another chunk is taken, and the process dies
+    threads[1].start()
+    time.sleep(0.5)
+    held = mill.stores.leases.release_worker(mill.id, died=True)
+    mill.engine.gate.set()
+    for thread in threads:
+        thread.join(30)
+    # Then the suspect alone is charged, and the other chunk was done
+    assert held == 1
+    assert np.array_equal(mill.matrix(job_id), [vector_of("pear")])

@@ -62,8 +62,11 @@ KEEPING = (
         (
             Edit(
                 "storage/tables.py",
-                "JOB_IS_OPEN = JobRow.state.in_([literal_column(\"'queued'\"), literal_column(\"'running'\")])",
-                "JOB_IS_OPEN = JobRow.state.in_([literal_column(f\"'{word}'\") for word in (\"accepting\", \"queued\", \"running\")])",
+                "JOB_IS_OPEN = JobRow.state.in_([literal_column(\"'queued'\"), literal_column(\"'running'\")])\n",
+                """\
+_OPEN_WORDS = ("accepting", "queued", "running")
+JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WORDS])
+""",
             ),
         ),
     ),
@@ -193,5 +196,11 @@ KEEPING = (
                 "        job.notice = self._dispatch(job.record())\n",
             ),
         ),
+    ),
+    Plant(
+        "no-window",
+        "everything that is pending is sent at once, however large the job: Redis grows with it",
+        "tests/storage/test_chunks.py::test_each_live_worker_opens_a_window_of_four",
+        (Edit("storage/chunks.py", "WINDOW_PER_WORKER = 4", "WINDOW_PER_WORKER = 4_000_000"),),
     ),
 )

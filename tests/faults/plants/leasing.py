@@ -13,7 +13,13 @@ LEASING = (
         "no-token-guard",
         "a commit, release or give-up is accepted from whoever held the chunk before",
         f"{_COMMITS}::test_a_late_commit_changes_nothing",
-        (Edit(_LEASES, "        CHUNK_IS_LEASED,\n        ChunkRow.token == claim.token,\n", "        CHUNK_IS_LEASED,\n"),),
+        (
+            Edit(
+                _LEASES,
+                "        CHUNK_IS_LEASED,\n        ChunkRow.token == claim.token,\n",
+                "        CHUNK_IS_LEASED,\n",
+            ),
+        ),
     ),
     Plant(
         "token-checked-apart",
@@ -29,7 +35,7 @@ LEASING = (
                 """\
         with self._db.read() as connection:
             checks = {claim.key: select(ChunkRow.number).where(*_held(claim)) for claim, _ in results}
-            current = {key for key, check in checks.items() if connection.execute(check).first()}
+            valid = {key for key, check in checks.items() if connection.execute(check).first()}
         with self._db.write() as connection:
             for claim, result in results:
                 same = (ChunkRow.job_id == claim.job_id, ChunkRow.number == claim.number)
@@ -38,7 +44,7 @@ LEASING = (
             Edit(
                 _LEASES,
                 "if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:",
-                "if claim.key in current and connection.execute(update(ChunkRow).where(*same).values(values)).rowcount:",
+                "if claim.key in valid and connection.execute(update(ChunkRow).where(*same).values(values)).rowcount:",
             ),
         ),
     ),
@@ -47,7 +53,9 @@ LEASING = (
         "leases run on each machine's own clock instead of the database's",
         f"{_GAPS}::test_a_lease_runs_on_the_databases_clock_whatever_the_workers_says",
         (
-            Edit(_LEASES, "from collections.abc import Collection", "import time\nfrom collections.abc import Collection"),
+            Edit(
+                _LEASES, "from collections.abc import Collection", "import time\nfrom collections.abc import Collection"
+            ),
             Edit(_LEASES, '"lease_expires": now_ms() + lease,', '"lease_expires": int(time.time() * 1000) + lease,'),
         ),
     ),
@@ -156,8 +164,16 @@ LEASING = (
                 "        attempts = tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(list(held))\n",
                 "",
             ),
-            Edit(_LEASES, ".where(attempts, CHUNK_IS_LEASED)", ".where(ChunkRow.lease_owner == worker_id, CHUNK_IS_LEASED)"),
-            Edit(_LEASES, "import ColumnElement, Connection, func, or_, select, tuple_, update", "import ColumnElement, Connection, func, or_, select, update"),
+            Edit(
+                _LEASES,
+                ".where(attempts, CHUNK_IS_LEASED)",
+                ".where(ChunkRow.lease_owner == worker_id, CHUNK_IS_LEASED)",
+            ),
+            Edit(
+                _LEASES,
+                "import ColumnElement, Connection, func, or_, select, tuple_, update",
+                "import ColumnElement, Connection, func, or_, select, update",
+            ),
         ),
     ),
     Plant(
@@ -185,5 +201,28 @@ LEASING = (
             Edit(_LEASES, "unsuspected = pending.where(ChunkRow.crashes == 0)\n    for row", "for row"),
             Edit(_LEASES, "connection.execute(unsuspected.limit(256)", "connection.execute(pending.limit(256)"),
         ),
+    ),
+    Plant(
+        "lost-machines-are-charged",
+        "a lease that runs out is charged as a death: the loss of a machine condemns innocent texts",
+        "tests/storage/test_claims.py::test_expired_leases_come_back_without_anybodys_fault_and_running_ones_do_not",
+        (
+            Edit(
+                _LEASES,
+                """\
+            count = connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+""",
+                """\
+            values = _pending_values() | {"crashes": ChunkRow.crashes + 1}
+            count = connection.execute(update(ChunkRow).where(*expired).values(values)).rowcount
+""",
+            ),
+        ),
+    ),
+    Plant(
+        "condemned-too-soon",
+        "a text is called poison after it killed two processes alone, not three",
+        "tests/storage/test_isolation.py::test_one_text_is_given_up_only_after_it_killed_three_processes_alone",
+        (Edit("storage/isolation.py", "POISON_AFTER = 4", "POISON_AFTER = 3"),),
     ),
 )

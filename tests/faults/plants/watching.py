@@ -9,6 +9,7 @@ _PROCESS = "worker/process.py"
 _RECONCILER = "worker/reconciler.py"
 _SUPERVISOR = "worker/supervisor.py"
 _GAPS = "tests/faults/test_planted_gaps.py"
+_HANGS = "tests/faults/test_hangs.py"
 
 WATCHING = (
     Plant(
@@ -27,36 +28,61 @@ WATCHING = (
         "unsent-stays-marked",
         "what could not be sent stays marked as sent",
         "tests/worker/test_reconciler.py::test_what_could_not_be_sent_is_sent_later",
-        (Edit("storage/dispatch.py", "            chunks.undispatch(pointers)\n            raise\n", "            raise\n"),),
+        (
+            Edit(
+                "storage/dispatch.py",
+                "            chunks.undispatch(pointers)\n            raise\n",
+                "            raise\n",
+            ),
+        ),
     ),
     Plant(
         "no-starvation-watchdog",
         "a process whose consumer has come to rest stays as it is",
-        f"{_GAPS}::test_a_worker_that_takes_no_messages_any_more_is_replaced",
+        f"{_HANGS}::test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_does",
         (
             Edit(_PROCESS, "            Starvation(self._settings.redis, queues, embedding.idle_for),\n", ""),
             Edit(_PROCESS, "from worker.starvation import Starvation\n", ""),
         ),
     ),
     Plant(
+        "no-stall-watchdog",
+        "a process whose engine hangs keeps its chunks for ever, its leases extended",
+        f"{_HANGS}::test_a_process_whose_engine_hangs_ends_itself_and_its_chunks_are_done",
+        (
+            Edit(_PROCESS, "            stall(lambda: self._engine.progress),\n", ""),
+            Edit(_PROCESS, "from worker.watches import Watch, stall\n", "from worker.watches import Watch\n"),
+        ),
+    ),
+    Plant(
+        "sweep-ends-at-a-bad-row",
+        "a row that cannot be read hides all others from the reconciler",
+        f"{_GAPS}::test_a_row_that_cannot_be_read_keeps_the_sweep_from_nothing_else",
+        (Edit("storage/workers.py", "        except (TypeError, AttributeError):\n", "        except KeyError:\n"),),
+    ),
+    Plant(
+        "sweep-ends-at-an-error",
+        "a duty of the reconciler that fails keeps the next ones from their turn",
+        "tests/worker/test_reconciler.py::test_one_duty_that_fails_does_not_keep_the_others_from_their_turn",
+        (Edit(_RECONCILER, "            self._attempt(duty)\n", "            duty()\n"),),
+    ),
+    Plant(
         "drops-are-not-counted",
         "doubled and forged messages are dropped without a trace",
         f"{_GAPS}::test_a_message_that_comes_twice_is_counted_as_dropped",
-        (
-            Edit(_EMBEDDING, '            counters.count("messages_dropped")\n', ""),
-            Edit(_EMBEDDING, "from storage import counters, vectors\n", "from storage import vectors\n"),
-        ),
+        (Edit(_EMBEDDING, 'counters.count("messages_dropped")', 'counters.count("messages_dropped", 0)'),),
     ),
     Plant(
         "suspects-in-company",
         "a suspected chunk runs beside others, which are then charged with its deaths",
         f"{_GAPS}::test_a_suspect_is_embedded_while_nothing_else_is",
-        (Edit(_EMBEDDING, "self._solitude.held(alone=claims[0].alone)", "self._solitude.held(alone=False)"),),
+        (Edit(_EMBEDDING, "self._solitude.held(alone=True)", "self._solitude.held(alone=False)"),),
     ),
     Plant(
         "dead-processes-keep-their-leases",
         "the supervisor gives nothing back when a process dies: its chunks wait for their leases to run out",
-        f"{_GAPS}::test_what_a_killed_process_held_is_done_long_before_its_leases_end",
+        "tests/faults/test_processes.py"
+        "::test_a_worker_process_killed_in_the_midst_of_a_batch_is_replaced_and_its_chunks_are_done",
         (
             Edit(
                 _SUPERVISOR,
@@ -72,8 +98,8 @@ WATCHING = (
         (
             Edit(
                 _EMBEDDING,
-                "            self._release(claims, 0 if stopped else self._delay(claims))\n",
-                "            if not stopped:\n                self._release(claims, self._delay(claims))\n",
+                "self._release(claims, 0 if stopped else self._delay(claims))",
+                "self._release([] if stopped else claims, self._delay(claims))",
             ),
             Edit(_PROCESS, "            self._stores.leases.release_worker(self._id)\n", ""),
             Edit(

@@ -102,6 +102,21 @@ def test_a_sick_slot_that_is_the_only_one_condemns_no_text(kind: str) -> None:
         assert mill.counters().get("texts_poisoned", 0) == 0
 
 
+@scenario("F31")
+@full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_breaks_every_device_is_found_where_the_device_proves_sound_before_it(kind: str) -> None:
+    # Given a text on which a device fails for good
+    with running_mill(kind) as mill:
+        job = mill.client.job(mill.submit(4, markers={1: "!fail"}))
+        # When the job is done
+        mill.wait_complete(200)
+        # Then it is the only one that has no vector
+        assert [(error.position, error.error.code) for error in job.errors()] == [(1, "poison")]
+        assert mill.wait_counted("texts_poisoned") == 1
+
+
 def _submit_until_counted(mill: Mill, counter: str) -> None:
     def submitted_and_counted() -> bool:
         mill.submit(1)

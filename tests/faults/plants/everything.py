@@ -1,0 +1,9 @@
+"""Every planted bug."""
+
+from __future__ import annotations
+
+from tests.faults.plants.keeping import KEEPING
+from tests.faults.plants.leasing import LEASING
+from tests.faults.plants.watching import WATCHING
+
+PLANTS = (*LEASING, *KEEPING, *WATCHING)
