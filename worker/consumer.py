@@ -1,9 +1,14 @@
-"""Celery's consumer, less one weakness: a message that cannot be read ends the worker, goes back, and ends the next."""
+"""Celery's consumer, less two weaknesses.
+
+A message that cannot be read ends the worker, goes back, and ends the next; and the longer Redis was away, the longer
+it waits before it looks again.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.worker import state
@@ -13,9 +18,23 @@ from storage import counters
 
 logger = logging.getLogger(__name__)
 
+#: Longest pause between two attempts to connect, in seconds.
+_RETRY_CAP = 3.0
+
 
 class Consumer(CelerysConsumer):  # type: ignore[misc] # Celery has no annotations
     """Drops what it cannot read; if it was a pointer, its chunk is sent again."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long Redis is away; kombu's own pauses grow to half a minute.
+
+        Args:
+            conn: A connection that is not yet made.
+        """
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=1.0, interval_step=1.0, interval_max=_RETRY_CAP
+        )
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return what is called with each message."""

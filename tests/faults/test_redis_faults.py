@@ -53,6 +53,7 @@ def mill(request: pytest.FixtureRequest) -> Iterator[Mill]:
         yield mill
 
 
+@pytest.mark.timeout(240)
 @scenario("F8")
 def test_a_redis_that_is_killed_and_comes_back_empty_costs_a_pause_alone(mill: Mill) -> None:
     # Given a job in its midst
@@ -97,7 +98,7 @@ def test_keys_that_vanish_from_redis_lose_nothing(mill: Mill, what: str) -> None
         )
         vanished = mill.redis.cli("EVAL", script, 0, f"embedmill:{pattern}")
         # Nothing is kept there: the lease says who has a chunk.
-        assert (vanished == 0) == (what == "what Celery has not acknowledged")
+        assert what != "what Celery has not acknowledged" or vanished == 0
     began = time.monotonic()
     # Then what was lost is sent again, and all is done
     if what in ("everything", "the messages"):
@@ -108,6 +109,7 @@ def test_keys_that_vanish_from_redis_lose_nothing(mill: Mill, what: str) -> None
 
 
 @full
+@pytest.mark.timeout(300)
 @scenario("F10")
 def test_a_redis_that_is_paused_stops_no_submission_and_ends_no_worker(mill: Mill) -> None:
     # Given a job in its midst
@@ -119,11 +121,12 @@ def test_a_redis_that_is_paused_stops_no_submission_and_ends_no_worker(mill: Mil
     mill.submit(50, length=2_000)
     mill.record("F10", "seconds to submit while Redis was paused", time.monotonic() - began)
     time.sleep(60 - (time.monotonic() - began))
-    # Then work had come to rest, and goes on when it answers again
-    assert mill.open_jobs() == 2
+    waiting = mill.open_jobs()
     mill.redis.thaw()
+    # Then work had come to rest, and goes on when it answers again
     mill.record("F10", "seconds from Redis going on until work went on", mill.seconds_until_progress())
     settle(mill)
+    assert waiting == 2
     assert mill.worker_pids() == workers
 
 
@@ -147,6 +150,7 @@ def test_a_redis_without_memory_is_waited_for(mill: Mill) -> None:
 
 
 @full
+@pytest.mark.timeout(300)
 @scenario("F14")
 def test_a_redis_that_evicts_messages_loses_nothing(mill: Mill) -> None:
     # Given a Redis that evicts what it likes, and a job in its midst

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from hypothesis.stateful import RuleBasedStateMachine, invariant
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import text
 
 from storage.attempts import Claim
@@ -20,6 +21,28 @@ from storage.stores import Stores
 from tests.storage.builders import serve
 from tests.storage.protocol_model import Chunk, Model, Outcome, Refused
 from tests.storage.protocol_rows import rows_in, rows_of
+
+
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def step(weight: int = 1, need: Callable[[Any], object] | None = None, **given: Any) -> Callable[[Method], Method]:
+    """Make a method a step; hypothesis' own rules are all equally likely, and most of them would find nothing to do.
+
+    Args:
+        weight: How likely it is beside the others.
+        need: Whether there is anything for it to do.
+        **given: What its arguments are drawn from.
+    """
+
+    def mark(method: Method) -> Method:
+        _STEPS[method.__name__] = (weight, need, given)
+        return method
+
+    return mark
+
+
+_STEPS: dict[str, tuple[int, Callable[[Any], object] | None, dict[str, Any]]] = {}
 
 
 class ProtocolMill(RuleBasedStateMachine):
@@ -37,6 +60,14 @@ class ProtocolMill(RuleBasedStateMachine):
         self.attempts: list[Claim] = []
         self.values = itertools.count(1)
 
+    @rule(data=st.data())
+    def act(self, data: Any) -> None:
+        """Do one step."""
+        able = [name for name, (weight, need, _) in _STEPS.items() if need is None or need(self) for _ in range(weight)]
+        name = data.draw(st.sampled_from(able), label="step")
+        given = {key: data.draw(strategy, label=key) for key, strategy in _STEPS[name][2].items()}
+        getattr(self, name)(**given)
+
     def teardown(self) -> None:
         for database in self.databases:
             database.close()
@@ -47,8 +78,8 @@ class ProtocolMill(RuleBasedStateMachine):
     def pointer(self, place: int) -> Pointer:
         """Return what a message may say: most often a chunk that waits or is held, seldom one that never was."""
         known = self.model.chunks("pending", "dispatched", "leased") or self.model.chunks("done", "cancelled", "split")
-        if place % 8 == 0 or not known:
-            return Pointer(self.job(place), place // 8)
+        if place % 16 == 15 or not known:
+            return Pointer(self.job(place), place // 16)
         chosen = known[place % len(known)]
         return Pointer(chosen.job, chosen.number)
 

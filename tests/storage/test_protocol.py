@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from storage.attempts import Claim
 from storage.contract.errors import InvalidOption
@@ -22,7 +22,7 @@ from storage.contract.options import JobOptions
 from storage.database import Database
 from storage.outcomes import ItemError
 from tests.storage.builders import CARD, OTHER, PLENTY, chunk
-from tests.storage.protocol_mill import ProtocolMill
+from tests.storage.protocol_mill import ProtocolMill, step
 from tests.storage.protocol_model import Attempt, Chunk, Job
 from tests.storage.protocol_rows import result_of
 
@@ -36,10 +36,20 @@ INVALID = ItemError("invalid_item", "It is empty.")
 class Protocol(ProtocolMill):
     """All that two workers, two reconcilers, producers and callers may do."""
 
+    @initialize()
+    def begin(self) -> None:
+        self.submit([3], False, True)
+        self.submit([1, 4], True, True)
+
     # Submitting
 
-    @precondition(lambda self: len(self.ids) < 5)
-    @rule(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3), invalid=st.booleans(), seal=st.booleans())
+    @step(
+        weight=2,
+        need=lambda self: len(self.ids) < 5,
+        sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+        invalid=st.booleans(),
+        seal=st.booleans(),
+    )
     def submit(self, sizes: list[int], invalid: bool, seal: bool) -> None:
         job_id, first = new_id(), 0
         job, written = Job(sum(sizes)), []
@@ -56,7 +66,7 @@ class Protocol(ProtocolMill):
         if seal:
             self.seal(len(self.ids) - 1, None)
 
-    @rule(place=PLACE, key=KEYS)
+    @step(weight=2, place=PLACE, key=KEYS)
     def seal(self, place: int, key: str | None) -> None:
         job_id = self.job(place)
         job = self.model.jobs.get(job_id)
@@ -67,7 +77,7 @@ class Protocol(ProtocolMill):
 
     # Messages
 
-    @rule(side=SIDE, trip=st.sampled_from([None, None, "dispatch.marking"]))
+    @step(weight=2, side=SIDE, trip=st.sampled_from([None, None, "dispatch.marking"]))
     def dispatch(self, side: int, trip: str | None) -> None:
         able, room = self.model.sendable(), self.model.room()
         sent: list[tuple[str, int]] | None = None
@@ -79,20 +89,21 @@ class Protocol(ProtocolMill):
             self.model.send(sent)
         assert self.sides[side].chunks.out(CARD.id) == len(self.model.chunks("dispatched"))
 
-    @rule(side=SIDE, place=PLACE)
+    @step(side=SIDE, place=PLACE)
     def undispatch(self, side: int, place: int) -> None:
         keys = {(self.job(place), number) for number in range(4)}
         self.sides[side].chunks.undispatch([Pointer(*key) for key in keys])
         self.model.take_back(keys)
 
-    @rule(side=SIDE, lost=st.booleans())
+    @step(side=SIDE, lost=st.booleans())
     def redispatch(self, side: int, lost: bool) -> None:
         found = self.sides[side].chunks.redispatch(older_than=-1 if lost else 600_000)
         assert found == (self.model.take_back() if lost else 0)
 
     # Leases
 
-    @rule(
+    @step(
+        weight=8,
         place=PLACE,
         side=SIDE,
         greedy=st.booleans(),
@@ -116,8 +127,9 @@ class Protocol(ProtocolMill):
         assert found[:1] == [c for c in found if (c.job_id, c.number) == (pointer.job_id, pointer.chunk)]
         self.attempts += found
 
-    @precondition(lambda self: self.attempts)
-    @rule(
+    @step(
+        weight=8,
+        need=lambda self: self.attempts,
         place=PLACE,
         many=st.integers(1, 3),
         side=SIDE,
@@ -143,27 +155,27 @@ class Protocol(ProtocolMill):
         elif trip is not None:
             self.model.commit(attempts)
 
-    @precondition(lambda self: self.attempts)
-    @rule(place=PLACE, many=st.integers(1, 3), side=SIDE, resting=st.booleans())
+    @step(
+        weight=2, need=lambda self: self.attempts, place=PLACE, many=st.integers(1, 3), side=SIDE, resting=st.booleans()
+    )
     def release(self, place: int, many: int, side: int, resting: bool) -> None:
         claims = self.some(place, many)
         self.sides[side].leases.release(claims, 60_000 if resting else 0)
         self.model.release([claim.key for claim in claims], resting)
 
-    @precondition(lambda self: self.attempts)
-    @rule(place=PLACE, many=st.integers(1, 3), side=SIDE)
+    @step(weight=2, need=lambda self: self.attempts, place=PLACE, many=st.integers(1, 3), side=SIDE)
     def give_up(self, place: int, many: int, side: int) -> None:
         claims = self.some(place, many)
         keys = [claim.key for claim in claims]
         finished = self.sides[side].leases.give_up(claims, ItemError("unexpected", "Nobody knows why."))
         assert set(finished) == self.model.give_up(keys, "unexpected")
 
-    @rule(place=PLACE, many=st.integers(0, 4), side=SIDE)
+    @step(place=PLACE, many=st.integers(0, 4), side=SIDE)
     def heartbeat(self, place: int, many: int, side: int) -> None:
         held = [claim.key for claim in self.some(place, many)] if self.attempts else []
         assert self.sides[side].leases.heartbeat(self.workers[side], held) == self.model.beat(held)
 
-    @rule(worker=SIDE, died=st.booleans(), trip=st.sampled_from([None, None, "release.writing"]))
+    @step(weight=3, worker=SIDE, died=st.booleans(), trip=st.sampled_from([None, None, "release.writing"]))
     def lose_worker(self, worker: int, died: bool, trip: str | None) -> None:
         found = None
         with self.broken(trip):
@@ -171,27 +183,26 @@ class Protocol(ProtocolMill):
         if found is not None:
             assert found == self.model.lose_worker(self.workers[worker], died)
 
-    @rule(side=SIDE)
+    @step(side=SIDE)
     def release_silent(self, side: int) -> None:
         assert self.sides[side].leases.release_expired() == self.model.release_silent()
 
     # Time
 
-    @precondition(lambda self: self.model.chunks("leased"))
-    @rule(place=PLACE)
+    @step(weight=2, need=lambda self: self.model.chunks("leased"), place=PLACE)
     def fall_silent(self, place: int) -> None:
         leased = self.model.chunks("leased")
         silent = leased[place % len(leased)]
         silent.silent = True
         self.sql("UPDATE chunks SET lease_expires = 1 WHERE job_id = :job AND number = :number", silent)
 
-    @rule()
+    @step()
     def rest_is_over(self) -> None:
         for resting in self.model.chunks("pending"):
             resting.resting = False
         self.sql("UPDATE chunks SET not_before = 1 WHERE not_before IS NOT NULL")
 
-    @rule(place=PLACE)
+    @step(place=PLACE)
     def deadline_passes(self, place: int) -> None:
         job = self.model.jobs.get(self.job(place))
         if job is not None and job.state in ("queued", "running"):
@@ -200,30 +211,30 @@ class Protocol(ProtocolMill):
 
     # Ends
 
-    @rule(place=PLACE, side=SIDE)
+    @step(place=PLACE, side=SIDE)
     def cancel(self, place: int, side: int) -> None:
         self.same(lambda: self.sides[side].jobs.cancel(self.job(place)), lambda: self.model.cancel(self.job(place)))
 
-    @rule(place=PLACE, seldom=st.integers(0, 3))
+    @step(place=PLACE, seldom=st.integers(0, 3))
     def fail(self, place: int, seldom: int) -> None:
         if not seldom:
             self.sides[0].jobs.fail(self.job(place), InvalidOption("dimensions is 9."))
             self.model.fail(self.job(place))
 
-    @rule(side=SIDE)
+    @step(side=SIDE)
     def expire(self, side: int) -> None:
         assert set(self.sides[side].jobs.expire()) == self.model.expire()
 
-    @rule(place=PLACE, side=SIDE)
+    @step(weight=4, place=PLACE, side=SIDE)
     def retry(self, place: int, side: int) -> None:
         stores, job_id = self.sides[side], self.job(place)
         self.same(lambda: stores.jobs.retry_failed(job_id), lambda: self.model.retry(job_id))
 
-    @rule(side=SIDE)
+    @step(side=SIDE)
     def finish_all(self, side: int) -> None:
         assert self.sides[side].jobs.finish_all() == []
 
-    @rule(place=PLACE, seldom=st.integers(0, 2))
+    @step(place=PLACE, seldom=st.integers(0, 2))
     def delete(self, place: int, seldom: int) -> None:
         job_id = self.job(place)
         if not seldom:
@@ -232,19 +243,19 @@ class Protocol(ProtocolMill):
                 self.sides[1].purges.purge(job_id)
                 del self.model.jobs[job_id]
 
-    @rule(seldom=st.integers(0, 5))
+    @step(seldom=st.integers(0, 5))
     def retain(self, seldom: int) -> None:
         if not seldom:
             assert self.sides[0].purges.mark(abandoned_after=-1_000, keep=-1_000) == self.model.mark_all()
             assert set(self.sides[1].purges.marked()) == {j for j, job in self.model.jobs.items() if job.deleted}
 
-    @rule(place=PLACE, side=SIDE)
+    @step(place=PLACE, side=SIDE)
     def purge(self, place: int, side: int) -> None:
         assert self.sides[side].purges.step(self.job(place)) == self.model.step(self.job(place))
 
     # Looking
 
-    @rule(place=PLACE, side=SIDE)
+    @step(place=PLACE, side=SIDE)
     def look(self, place: int, side: int) -> None:
         stores, job_id = self.sides[side], self.job(place)
 
