@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,12 @@ from storage.attempts import AttemptKey, ChunkInput, Claim
 from storage.contract import failpoints
 from storage.contract.errors import InvalidOption, ServerError
 from storage.contract.messages import Pointer
-from storage.contract.models import ModelCard, Priority
+from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, unpack_errors
 from storage.stores import Stores
+from worker.enginelike import EmbeddedLike, EngineLike
 from worker.pace import Pace
 from worker.solitude import Solitude
 
@@ -42,37 +42,6 @@ _ATTEMPTS = 10
 
 #: A text that every engine can embed.
 _PROBE = "word"
-
-
-class EmbeddedLike(Protocol):
-    """What an engine returns for n texts."""
-
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """Shape (n, width), NaN rows where there is an error."""
-
-    @property
-    def tokens(self) -> NDArray[np.int32]:
-        """Tokens the encoder read, shape (n,)."""
-
-    @property
-    def lengths(self) -> NDArray[np.int32]:
-        """Tokens before the cut, shape (n,)."""
-
-    @property
-    def errors(self) -> dict[int, ItemError]:
-        """By place: why a text has no vector."""
-
-
-class EngineLike(Protocol):
-    """Texts in, vectors out."""
-
-    @property
-    def card(self) -> ModelCard:
-        """The model identity it serves."""
-
-    def embed(self, texts: Sequence[str], options: JobOptions, urgent: bool = False) -> EmbeddedLike:
-        """Embed texts; one outcome each."""
 
 
 class Embedding:

@@ -36,6 +36,9 @@ PATIENCE = 90.0
 
 _LOOK = 0.03
 
+#: What is committed must outlive an immediate restart of the server, as in production; the other tests do without.
+_POSTGRES = ("max_connections=100", "synchronous_commit=on")
+
 
 class Mill(Family):
     """Servers, supervisors and producers that belong together; made by `running_mill`.
@@ -272,7 +275,7 @@ def running_mill(
         redis.start()
         postgres, database = None, f"sqlite:///{folder / 'mill.sqlite3'}"
         if kind == "postgresql":
-            postgres = stack.enter_context(running_postgres(free_port(), "max_connections=100", *postgres_settings))
+            postgres = stack.enter_context(running_postgres(free_port(), *_POSTGRES, *postgres_settings))
             postgres.execute("CREATE DATABASE mill")
             database = postgres.url("mill")
         opened = Database(database)

@@ -12,7 +12,7 @@ from storage import counters
 from storage.contract.errors import IdempotencyConflict
 from storage.database import Database
 from storage.stores import Stores
-from tests.faults.forms import FULL, KINDS, scenario
+from tests.faults.forms import FULL, KINDS, full, scenario
 from tests.faults.mill import Mill, running_mill
 from tests.faults.rivals import CONFLICT, Threads, client_of, rival_processes, submit_in_process
 from tests.storage.builders import MODEL, serve
@@ -25,7 +25,7 @@ PLACES = [("submit.appended", 0), ("submit.appended", 2), ("submit.sealing", 0)]
 
 ROUNDS = 50 if FULL else 3
 THREADS = 100
-PROCESSES = 8 if FULL else 3
+PROCESSES = 8
 
 
 @pytest.fixture(params=KINDS, scope="module")
@@ -142,6 +142,7 @@ def test_a_hundred_threads_with_one_key_make_one_job(stores: Stores, database_ur
     client.close()
 
 
+@full
 @scenario("F38")
 @pytest.mark.timeout(1_200)
 def test_processes_with_one_key_make_one_job(stores: Stores, database_url: str, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from tests.storage.builders import serve
 from tests.storage.protocol_model import Chunk, Model, Outcome, Refused
 from tests.storage.protocol_rows import rows_in, rows_of
 
-
 Method = TypeVar("Method", bound=Callable[..., None])
 
 

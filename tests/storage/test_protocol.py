@@ -295,7 +295,7 @@ def test_every_call_returns_what_the_model_says(
     full = os.environ.get("FAULTS") == "full"
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     form = settings(
-        max_examples=300 if full else 20,
+        max_examples=300 if full else 30,
         stateful_step_count=60 if full else 40,
         deadline=None,
         suppress_health_check=checks,
