@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,18 @@ class Claim:
     claims: int = 1
     alone: bool = False
 
+    @classmethod
+    def of(cls, row: Any, options: str, priority: Priority) -> Claim:
+        """Return the claim of a chunk's row.
+
+        Args:
+            row: The chunk, just leased.
+            options: The job's options, as the database keeps them.
+            priority: The job's priority.
+        """
+        alone = row.crashes > 0
+        return cls(row.job_id, row.number, row.token, row.size, _read(options), priority, row.claims, alone)
+
     @property
     def key(self) -> AttemptKey:
         """Job, chunk and token: names this attempt."""
@@ -55,3 +68,11 @@ class ChunkInput:
     texts: list[str]
     settled: dict[int, ItemError]
     kept: Any | None
+
+
+def _read(options: str) -> dict[str, Any]:
+    """Return a job's options; where they cannot be read, some that end the job as soon as they are looked at."""
+    try:
+        return dict(json.loads(options))
+    except (TypeError, ValueError):
+        return {"(the options of this job cannot be read)": None}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from storage import counters, texts, vectors
 from storage.contract.models import ModelCard
@@ -20,6 +21,8 @@ from storage.jobs import finish_settled
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, pack_errors, refused, unpack_errors, without, write_result
 from storage.tables import ChunkRow, InputRow, JobRow, ModelRow, ResultRow
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,16 @@ def isolate(connection: Connection, job_id: str, number: int) -> None:
     chunk = connection.execute(select(ChunkRow.__table__).where(*same)).first()
     if chunk is None:
         return
+    try:
+        _advance(connection, chunk)
+    except SQLAlchemyError:
+        raise
+    except Exception:
+        # One that cannot be read cannot be split; it must not keep the others from being given back.
+        logger.exception("chunk %d of job %s cannot be isolated", number, job_id)
+
+
+def _advance(connection: Connection, chunk: Any) -> None:
     if chunk.size > 1 and chunk.crashes >= SPLIT_AFTER:
         _split(connection, chunk)
     elif chunk.size == 1 and chunk.crashes >= POISON_AFTER:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, func, or_, select, tuple_, update
 
 from storage import counters, texts
 from storage.attempts import AttemptKey, ChunkInput, Claim
@@ -76,11 +76,11 @@ class LeaseStore:
             jobs = {row.job_id for row in leased}
             start = {"state": JobState.RUNNING, "started_at": func.coalesce(JobRow.started_at, now_ms())}
             connection.execute(update(JobRow).where(JobRow.id.in_(jobs), JobRow.state == JobState.QUEUED).values(start))
-            options = select(JobRow.id, JobRow.options).where(JobRow.id.in_(jobs))
+            options = select(JobRow.id, cast(JobRow.options, Text).label("options")).where(JobRow.id.in_(jobs))
             options_of = {row.id: row.options for row in connection.execute(options)}
             failpoints.reach("claim.writing")
         failpoints.reach("claim.committed")
-        return [_claim(row, options_of[row.job_id], priority) for row in leased]
+        return [Claim.of(row, options_of[row.job_id], priority) for row in leased]
 
     def input(self, claim: Claim) -> ChunkInput | None:
         """Return the texts of a claimed chunk, or None when they have been deleted meanwhile."""
@@ -224,10 +224,6 @@ _CLAIM_COLUMNS = (
     ChunkRow.claims,
     ChunkRow.crashes,
 )
-
-
-def _claim(row: Any, options: dict[str, Any], priority: Priority) -> Claim:
-    return Claim(row.job_id, row.number, row.token, row.size, options, priority, row.claims, row.crashes > 0)
 
 
 def _committed_before(connection: Connection, claim: Claim) -> bool:

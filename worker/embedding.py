@@ -150,8 +150,13 @@ class Embedding:
                 self._release(claims, 0 if stopped else self._delay(claims))
             except Exception:
                 logger.exception("an unexpected error in %d chunks", len(claims))
-                self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
-                self._release(claims, self._delay(claims))
+                if len(claims) == 1:
+                    self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
+                    self._release(claims, self._delay(claims))
+                else:
+                    # One of them is to blame: each has a try of its own, and waits for itself alone.
+                    for claim in claims:
+                        self._attempt([claim])
 
     def _prove(self, claims: Sequence[Claim]) -> None:
         """Have the engine show that it works before a suspect is alone with it; a sick one charges nothing to it."""

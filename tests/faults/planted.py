@@ -100,8 +100,10 @@ def _look_for(plant: Plant, copy: Copy) -> tuple[bool, str]:
 
 def _keep(row: Row) -> None:
     """Print a row, and put it into the table in its place."""
-    told = "caught" if row.caught else f"NOT CAUGHT: {row.how}\n"
-    print(f"{told:<8}{row.patch:<34}{row.seconds:6.1f} s  {row.test}", flush=True)
+    told = "caught" if row.caught else "NOT CAUGHT"
+    print(f"{told:<12}{row.patch:<34}{row.seconds:6.1f} s  {row.test}", flush=True)
+    if not row.caught:
+        print(row.how, flush=True)
     known = [json.loads(line) for line in _TABLE.read_text().splitlines()] if _TABLE.exists() else []
     by_name = {one["patch"]: one for one in known} | {row.patch: asdict(row)}
     _TABLE.parent.mkdir(exist_ok=True)

@@ -3,8 +3,10 @@
 import pytest
 from sqlalchemy import select
 
+from storage.contract.errors import InvalidOption
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
+from storage.contract.options import JobOptions
 from storage.database import Database, now_ms
 from storage.outcomes import ItemError
 from storage.stores import Stores
@@ -207,3 +209,19 @@ def test_expired_leases_come_back_without_anybodys_fault_and_running_ones_do_not
     assert stores.leases.release_expired() == 1
     assert chunk_states(database, job_id) == ["pending", "leased"]
     assert chunk_row(database, job_id, 0).crashes == 0
+
+
+def test_a_job_whose_options_cannot_be_read_keeps_nobody_else_waiting(stores: Stores, database: Database) -> None:
+    # Given an older job whose options are no JSON, and a good one
+    worker = serve(stores)
+    bad, good = submit(stores), submit(stores)
+    with database.write() as connection:
+        nonsense = "'{no JSON'" if database.is_sqlite else "'[7]'"
+        connection.exec_driver_sql(f"UPDATE jobs SET options = {nonsense} WHERE id = '{bad}'")
+    # When both are claimed by one message
+    claims = {one.job_id: one for one in claim(stores, good, 0, worker, PLENTY)}
+    # Then the good one is as ever, and the bad one's are none that a job can have
+    assert set(claims) == {bad, good}
+    assert claims[good].options == stores.jobs.get(good).options
+    with pytest.raises(InvalidOption):
+        JobOptions.from_dict(claims[bad].options)

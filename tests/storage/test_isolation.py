@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storage.attempts import Claim
 from storage.contract.ids import new_id
@@ -12,7 +12,7 @@ from storage.isolation import POISON_AFTER
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
-from storage.tables import ChunkRow
+from storage.tables import ChunkRow, InputRow
 from tests.storage.builders import CARD, PLENTY, chunk, serve, submit
 
 FRUITS = ("plum", "pear", "fig", "lime", "date")
@@ -152,3 +152,20 @@ def test_splitting_a_chunk_on_its_way_round_again_keeps_its_vectors(stores: Stor
     pages = list(stores.results.pages(job_id))
     kept = np.concatenate([page.matrix() for page in pages if page.matrix() is not None])  # type: ignore[misc]
     assert kept.tobytes() == matrix.tobytes()
+
+
+def test_a_chunk_that_cannot_be_read_does_not_keep_the_others_of_a_dead_process(stores: Stores) -> None:
+    # Given two suspects, held by one process, of which one cannot be decoded
+    serve(stores)
+    job_id = submit(stores, [chunk(0, FRUITS), chunk(1, FRUITS, first=5)])
+    killed(stores, job_id, 0)
+    with stores.database.write() as connection:
+        spoiled = update(InputRow).where(InputRow.job_id == job_id, InputRow.number == 0)
+        connection.execute(spoiled.values(texts=b"nonsense"))
+    worker = new_id()
+    for number in (0, 1):
+        claimed(stores, job_id, number, worker)
+    # When that process dies too
+    assert stores.leases.release_worker(worker, died=True) == 2
+    # Then the other one is split, and the one that cannot be read waits to be given up
+    assert pending(stores, job_id) == [(0, 0, 5), (2, 5, 2), (3, 7, 3)]

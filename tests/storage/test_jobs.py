@@ -55,7 +55,13 @@ def test_states_are_stored_as_their_own_words(stores: Stores, database: Database
 
 def test_a_job_that_does_not_exist_is_unknown(stores: Stores) -> None:
     missing = new_id()
-    for ask in (stores.jobs.get, stores.jobs.cancel, stores.purges.delete, stores.jobs.retry_failed, stores.statuses.get):
+    for ask in (
+        stores.jobs.get,
+        stores.jobs.cancel,
+        stores.purges.delete,
+        stores.jobs.retry_failed,
+        stores.statuses.get,
+    ):
         with pytest.raises(UnknownJob, match=missing):
             ask(missing)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from storage.chunks import NewChunk
 from storage.contract.ids import new_id
@@ -16,6 +18,7 @@ from storage.contract.options import JobOptions
 from storage.contract.states import JobState
 from storage.outcomes import ItemError
 from storage.stores import Stores
+from storage.tables import ChunkRow, InputRow
 from tests.worker.engines import CARD, HashEngine, Trouble, vector_of
 from worker.embedding import Embedding
 
@@ -147,13 +150,48 @@ def test_a_failed_device_gives_the_chunk_back_and_ends_the_process(mill: Mill) -
     assert mill.stores.statuses.get(job_id).pending == 1
 
 
-def test_an_unexpected_error_gives_the_chunk_back_for_later(mill: Mill) -> None:
+def test_an_unexpected_error_gives_the_chunk_back_for_later(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.9)
     job_id = mill.submit(["plum"])
     mill.engine.trouble = RuntimeError("a bug")
     mill.run(job_id)
     # Then it is pending, but not at once: a bug that repeats must not spin
     assert mill.stores.statuses.get(job_id).pending == 1
     assert mill.stores.leases.claim(Pointer(job_id, 0), new_id(), CARD.id, 0) == []
+
+
+def test_an_unexpected_error_in_one_chunk_costs_those_claimed_with_it_nothing(mill: Mill) -> None:
+    # Given a worker that takes several chunks on one message, one of which cannot be decoded
+    mill.run(mill.submit(["warm up " * 400]))
+    jobs = [mill.submit([word]) for word in ("plum", "pear", "fig")]
+    with mill.stores.database.write() as connection:
+        spoiled = update(InputRow).where(InputRow.job_id == jobs[1])
+        connection.execute(spoiled.values(texts=b"nonsense"))
+    # When it takes them
+    mill.run(jobs[0])
+    # Then the others are done, and the one to blame waits for another try
+    states = [mill.stores.statuses.get(job_id).state for job_id in jobs]
+    assert states == [JobState.COMPLETED, JobState.RUNNING, JobState.COMPLETED]
+
+
+def test_a_chunk_that_fails_for_unknown_reasons_is_given_up_after_ten_claims_and_can_be_retried(mill: Mill) -> None:
+    # Given a chunk that was claimed nine times in vain
+    job_id = mill.submit(["plum", " "], invalid={1: ItemError("invalid_item", "Refused at the door.")})
+    with mill.stores.database.write() as connection:
+        connection.execute(update(ChunkRow).where(ChunkRow.job_id == job_id).values(claims=9))
+    # When its tenth attempt fails as well
+    mill.engine.trouble = RuntimeError("nobody foresaw this")
+    mill.run(job_id)
+    # Then its items have an error, the invalid one its own, and the job has ended
+    status = mill.stores.statuses.get(job_id)
+    assert (status.state, status.failed, status.pending) == (JobState.COMPLETED, 2, 0)
+    errors = next(iter(mill.stores.results.pages(job_id))).errors
+    assert [errors[i].code for i in (0, 1)] == ["unexpected", "invalid_item"]
+    assert mill.finished == [job_id]
+    # And a retry does it
+    assert mill.stores.jobs.retry_failed(job_id) == 1
+    mill.run(job_id)
+    assert mill.stores.statuses.get(job_id).succeeded == 1
 
 
 def test_a_result_that_comes_after_a_cancel_changes_nothing(mill: Mill) -> None:

@@ -195,6 +195,7 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
 """,
                 "        job.notice = self._dispatch(job.record())\n",
             ),
+            Edit("producer/client.py", "Problem, QueueUnavailable, ServerError, UnknownModel", "Problem, UnknownModel"),
         ),
     ),
     Plant(
