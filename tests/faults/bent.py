@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 from worker.reserve import BULK_THREADS
 
 

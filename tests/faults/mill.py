@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from embedmill import Client
 from storage.contract.settings import Settings
-from storage.database import Database
-from storage.migrations import migrate
 from tests.faults import processes, producer
 from tests.faults.encoder import CARD
 from tests.faults.family import Family
@@ -28,16 +24,12 @@ from tests.faults.plain import PlainDatabase
 from tests.faults.proxy import Proxy
 from tests.faults.servers import RedisMachine
 from tests.faults.shots import Shots
-from tests.servers import PostgresServer, running_postgres, short_folder
-from tests.stack import free_port
+from tests.servers import PostgresServer
 
 #: Longest wait for anything that must come, in seconds.
 PATIENCE = 90.0
 
 _LOOK = 0.03
-
-#: What is committed must outlive an immediate restart of the server, as in production; the other tests do without.
-_POSTGRES = ("max_connections=100", "synchronous_commit=on")
 
 
 class Mill(Family):
@@ -234,94 +226,3 @@ class Mill(Family):
         for pid in left:
             self.kill(pid)
         assert not left, f"processes were left: {left}\n{self.tails()}"
-
-
-@contextmanager
-def running_mill(
-    kind: str = "sqlite",
-    *,
-    workers: int = 1,
-    slots: int = 1,
-    lease: float = 2.0,
-    pause: float = 0.0,
-    good_life: float | None = None,
-    proxy_redis: bool = False,
-    proxy_database: bool = False,
-    redis_options: dict[str, str] | None = None,
-    redis_keeps_data: bool = True,
-    postgres_settings: tuple[str, ...] = (),
-    **environment: str,
-) -> Iterator[Mill]:
-    """Start a mill; in the end heal it, wait until all is done, have the oracle judge, and stop everything.
-
-    Args:
-        kind: `sqlite` or `postgresql`.
-        workers: Number of supervisors.
-        slots: Worker processes of each.
-        lease: How long a silent worker keeps its chunks, in seconds.
-        pause: How long each call of the encoder takes, in seconds.
-        good_life: After how many seconds a death counts as the first one again; None: as in production.
-        proxy_redis: Whether a proxy stands between the processes and Redis.
-        proxy_database: Whether one stands between them and PostgreSQL.
-        redis_options: More of Redis' settings.
-        redis_keeps_data: Whether Redis knows after a restart what it knew before.
-        postgres_settings: More of PostgreSQL's settings.
-        **environment: Variables of every process.
-    """
-    with ExitStack() as stack:
-        folder = stack.enter_context(short_folder())
-        redis = RedisMachine(folder, redis_keeps_data, redis_options)
-        stack.callback(redis.kill)
-        redis.start()
-        postgres, database = None, f"sqlite:///{folder / 'mill.sqlite3'}"
-        if kind == "postgresql":
-            postgres = stack.enter_context(running_postgres(free_port(), *_POSTGRES, *postgres_settings))
-            postgres.execute("CREATE DATABASE mill")
-            database = postgres.url("mill")
-        opened = Database(database)
-        migrate(opened)
-        opened.close()
-        mill = Mill(folder, redis, postgres, database)
-        mill.plain.install_log()
-        redis_url, reached = redis.url, postgres.url("mill", postgres.port) if postgres else database
-        if proxy_redis:
-            mill.redis_proxy = Proxy(redis.port)
-            stack.callback(mill.redis_proxy.close)
-            redis_url = f"redis://127.0.0.1:{mill.redis_proxy.port}/0"
-        if proxy_database:
-            assert postgres is not None and postgres.port is not None, "SQLite is not reached through a network"
-            mill.database_proxy = Proxy(postgres.port)
-            stack.callback(mill.database_proxy.close)
-            reached = postgres.url("mill", mill.database_proxy.port)
-        mill.environment = {
-            "EMBEDMILL_DATABASE_URL": reached,
-            "EMBEDMILL_REDIS_URL": redis_url,
-            "EMBEDMILL_DATA_DIR": str(folder / "data"),
-            "EMBEDMILL_MODEL": CARD.name,
-            "EMBEDMILL_LEASE_SECONDS": str(lease),
-            "EMBEDMILL_STOP_GRACE": "1",
-            "EMBEDMILL_FAILPOINTS": str(mill.shots.folder),
-            "FAULTS_LEDGER": str(mill.ledger.path),
-            "FAULTS_SLOTS": str(slots),
-            "FAULTS_PAUSE": str(pause),
-            **({} if good_life is None else {"FAULTS_GOOD_LIFE": str(good_life)}),
-            **environment,
-        }
-        try:
-            for _ in range(workers):
-                mill.start_supervisor()
-            mill.wait_for(lambda: mill.ready_workers() == workers * slots, what="all workers to be ready")
-            yield mill
-            mill.finish()
-        except BaseException:
-            _keep(mill)
-            raise
-        finally:
-            mill.close()
-
-
-def _keep(mill: Mill) -> None:
-    """Show the logs of what failed, and keep everything where `FAULTS_KEEP` names a folder."""
-    print(mill.tails(4000))
-    if kept := os.environ.get("FAULTS_KEEP"):
-        shutil.copytree(mill.folder, Path(kept) / mill.folder.name, ignore=shutil.ignore_patterns("*.sock"))

@@ -13,9 +13,10 @@ from contextlib import suppress
 from subprocess import Popen
 
 from tests.faults.feeder import ENOUGH
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.outcomes import Stopwatch, findings, settle, write
 from tests.faults.recoveries import Held, Recovery, facts_of, held_by, held_by_all, spread
+from tests.faults.running import running_mill
 from tests.faults.strokes import Stroke, strokes
 from tests.stack import children
 

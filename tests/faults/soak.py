@@ -12,10 +12,10 @@ from dataclasses import asdict, replace
 
 from tests.faults.gauges import Gauges
 from tests.faults.ledger import Line
-from tests.faults.mill import running_mill
 from tests.faults.nemesis import DURABLE, LEASE, PAUSE, PAUSE_PER_TEXT, Nemesis
 from tests.faults.outcomes import Stopwatch, findings, settle, write
 from tests.faults.recoveries import facts_of
+from tests.faults.running import running_mill
 from tests.faults.strokes import stroke
 from tests.stack import children
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from tests.faults.gauges import Gauges
 from tests.faults.ledger import Line
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.outcomes import Stopwatch, findings, settle, write
+from tests.faults.running import running_mill
 from tests.stack import children
 
 #: Longest wait for one job, in seconds.

@@ -8,7 +8,8 @@ import pytest
 
 from producer.job import Job
 from tests.faults.forms import KINDS_POSTGRES_FIRST, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 
 LENGTH = 2_000
 

@@ -13,7 +13,8 @@ import pytest
 
 from storage.contract.failpoints import NAMES
 from tests.faults.forms import FULL
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 
 LEASE = 1.5
 

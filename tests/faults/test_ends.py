@@ -11,8 +11,9 @@ import pytest
 
 from storage.contract.errors import UnknownJob
 from tests.faults.forms import FULL, KINDS, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.oracle import expected_vector
+from tests.faults.running import running_mill
 
 #: How long the encoder takes for one text, in seconds: a chunk of the jobs here takes about a third of a second.
 PAUSE_PER_TEXT = 0.02

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.faults.forms import FULL, KINDS, scenario
-from tests.faults.mill import running_mill
+from tests.faults.running import running_mill
 
 #: Texts of the large job, and how long the encoder takes for each: a minute and a half's work in the long form.
 LARGE, PAUSE_PER_TEXT = (300_000, 0.000_3) if FULL else (20_000, 0.000_5)

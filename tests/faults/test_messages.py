@@ -14,8 +14,9 @@ import pytest
 
 from storage.contract.ids import new_id
 from tests.faults.forms import KINDS, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.rawqueue import RawQueue
+from tests.faults.running import running_mill
 
 #: How often a message is there in the end.
 COPIES = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.mill import running_mill
+from tests.faults.running import running_mill
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

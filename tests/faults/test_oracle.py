@@ -12,9 +12,9 @@ import pytest
 
 from tests.faults.encoder import vectors_of
 from tests.faults.ledger import Ledger
-from tests.faults.mill import running_mill
 from tests.faults.oracle import Oracle, Report, expected_vector
 from tests.faults.plain import PlainDatabase
+from tests.faults.running import running_mill
 from tests.faults.texts import CANARY, text_of
 
 #: Statements on a copy of a right database, and in which of the report's lists they are to show.

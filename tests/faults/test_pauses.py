@@ -10,7 +10,8 @@ import pytest
 
 from tests.faults.bent import bent_mill, holders, start_bent, total, wait_busy
 from tests.faults.forms import KINDS, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 from tests.stack import children
 
 LEASE = 2.0

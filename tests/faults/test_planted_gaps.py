@@ -19,7 +19,7 @@ from storage.dispatch import Send
 from storage.leases import LEASE
 from storage.stores import Stores
 from storage.tables import ChunkRow, ModelRow, WorkerRow
-from tests.faults.mill import running_mill
+from tests.faults.running import running_mill
 from tests.storage.builders import CARD, OTHER, chunk_row, chunk_states, claim, result, serve, set_chunk, submit
 from tests.worker import engines
 from worker.embedding import Embedding

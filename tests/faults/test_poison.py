@@ -9,7 +9,8 @@ import pytest
 
 from tests.faults.bent import total
 from tests.faults.forms import KINDS, KINDS_POSTGRES_FIRST, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 
 #: A death among others, one for each halving, and three alone.
 _AT_THE_ENDS = 4

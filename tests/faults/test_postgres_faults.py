@@ -12,7 +12,8 @@ import pytest
 
 from tests.faults import processes
 from tests.faults.forms import full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 
 #: How long a silent worker keeps its chunks, in seconds.
 LEASE = 10.0

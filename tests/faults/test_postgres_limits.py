@@ -17,7 +17,8 @@ import pytest
 
 from storage.contract.errors import StorageFull
 from tests.faults.forms import full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 from tests.faults.smalldisk import small_disk
 from tests.servers import PostgresServer
 

@@ -13,8 +13,9 @@ import pytest
 
 from tests.faults.bent import bent_mill, total, wait_holder
 from tests.faults.forms import KINDS, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.processes import alive
+from tests.faults.running import running_mill
 
 LEASE = 2.0
 

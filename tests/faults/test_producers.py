@@ -13,8 +13,9 @@ from storage.contract.errors import IdempotencyConflict
 from storage.database import Database
 from storage.stores import Stores
 from tests.faults.forms import FULL, KINDS, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.rivals import CONFLICT, Threads, client_of, rival_processes, submit_in_process
+from tests.faults.running import running_mill
 from tests.storage.builders import MODEL, serve
 
 #: Texts of a job that is written in four transactions.

@@ -12,7 +12,7 @@ from storage import counters
 from storage.contract.models import Priority
 from storage.stores import Stores
 from tests.faults.forms import FULL, KINDS, full, scenario
-from tests.faults.mill import running_mill
+from tests.faults.running import running_mill
 from tests.faults.stress import Messages, StressedWorker, repeating
 from tests.storage.builders import CARD, submit
 from worker import reconciler as reconciling

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.forms import FULL, KINDS, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
 from tests.faults.rawqueue import RawQueue
+from tests.faults.running import running_mill
 
 #: How long Redis is away, in seconds.
 AWAY = 30.0 if FULL else 3.0

@@ -12,7 +12,8 @@ import pytest
 
 from tests.faults.bent import bent_mill, start_bent, total
 from tests.faults.forms import KINDS, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 from tests.stack import free_port
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from storage.contract.errors import StorageFull
 from tests.faults.forms import FULL, full, scenario
-from tests.faults.mill import Mill, running_mill
+from tests.faults.mill import Mill
+from tests.faults.running import running_mill
 from tests.faults.smalldisk import SmallDisk, small_disk
 
 #: How long somebody else keeps the file, in seconds; in the long form longer than a writer waits.

@@ -161,18 +161,8 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                "        attempts = tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(list(held))\n",
-                "",
-            ),
-            Edit(
-                _LEASES,
                 ".where(attempts, CHUNK_IS_LEASED)",
-                ".where(ChunkRow.lease_owner == worker_id, CHUNK_IS_LEASED)",
-            ),
-            Edit(
-                _LEASES,
-                "import ColumnElement, Connection, func, or_, select, tuple_, update",
-                "import ColumnElement, Connection, func, or_, select, update",
+                ".where(or_(attempts, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED)",
             ),
         ),
     ),
