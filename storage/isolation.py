@@ -24,8 +24,6 @@ from storage.tables import ChunkRow, InputRow, JobRow, ModelRow, ResultRow
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 #: Deaths after which a chunk is split: one among others, which proves nothing, and one alone.
 SPLIT_AFTER = 2
 

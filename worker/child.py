@@ -33,6 +33,9 @@ SICK_AFTER = 12
 #: A ready process that shows no sign of life for so long hangs where Python cannot run, in seconds.
 SILENCE = 30.0
 
+#: A process that is not ready after so long never will be, in seconds; a large model may come over a slow line.
+START = 3600.0
+
 
 class Child:
     """One kept-alive process.
@@ -89,10 +92,15 @@ class Child:
         code = self._process.poll()
         if code is not None:
             self._bury(code, stopping)
-        elif self.ready and time.monotonic() - self._seen > SILENCE:
-            logger.error("%s has shown no sign of life for %.0f s: killing it", self.name, SILENCE)
+        elif self._hangs():
+            logger.error("%s shows no sign of life, or does not become ready: killing it", self.name)
             counters.count("workers_silenced")
             self.signal(signal.SIGKILL)
+
+    def _hangs(self) -> bool:
+        if self.ready:
+            return time.monotonic() - self._seen > SILENCE
+        return time.monotonic() - self._started > START
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""
@@ -141,7 +149,9 @@ class Child:
         crashed = code != 0 and not stopping
         counters.count("workers_died", int(crashed))
         lived = time.monotonic() - self._started
-        self.deaths = 1 if self._worked or lived > _GOOD_LIFE else self.deaths + 1
+        # One that ended itself because it hung may have lived long, and was good for nothing.
+        good = self._worked or (lived > _GOOD_LIFE and code != exits.STALLED)
+        self.deaths = 1 if good else self.deaths + 1
         charged = self._died(self._id, crashed and self.deaths < SICK_AFTER)
         searching = charged > 0 and code not in exits.OF_DEVICES
         # A death that is charged to chunks brings the search for the culprit forward: the next start comes soon.

@@ -114,7 +114,9 @@ class Embedding:
                 self._attempt(claims)
         if suspect:
             with self._solitude.held(alone=True):
-                if claims := self._claim(pointer):
+                # Before anything is leased: a sick engine shows itself here, and charges nothing to the suspect.
+                claims = self._claim(pointer) if self._engine_works() else []
+                if claims:
                     self._attempt(claims)
         if claims:
             self._send_next()
@@ -137,8 +139,6 @@ class Embedding:
     def _attempt(self, claims: Sequence[Claim]) -> None:
         with self._holding(claims):
             try:
-                if claims[0].alone:
-                    self._prove(claims)
                 self._work(claims)
             except ServerError as error:
                 if error.code == "engine_failed":
@@ -158,13 +158,15 @@ class Embedding:
                     for claim in claims:
                         self._attempt([claim])
 
-    def _prove(self, claims: Sequence[Claim]) -> None:
-        """Have the engine show that it works before a suspect is alone with it; a sick one charges nothing to it."""
+    def _engine_works(self) -> bool:
         try:
             self._engine.embed([_PROBE], JobOptions())
-        except ServerError:
-            self._release(claims, 0)
-            raise
+        except ServerError as error:
+            logger.error("the engine fails on any text: %s", error)
+            if error.code == "engine_failed":
+                self._broken()
+            return False
+        return True
 
     @contextmanager
     def _holding(self, claims: Sequence[Claim]) -> Iterator[None]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 from storage import counters
+from storage.contract.errors import ServerError
 from storage.invariants import START
 from storage.stores import Stores
 
@@ -47,9 +48,16 @@ class Keeper:
             self._stores.purges.mark(ABANDONED_AFTER, self._keep)
         deadline = time.monotonic() + _TURN
         for job_id in self._stores.purges.marked():
-            while not self._stores.purges.step(job_id):
-                if time.monotonic() > deadline:
-                    return
+            try:
+                while not self._stores.purges.step(job_id):
+                    if time.monotonic() > deadline:
+                        return
+            except ServerError:
+                raise
+            except Exception:
+                # One that cannot be removed must not keep the others.
+                counters.count("sweeps_failed")
+                logger.exception("job %s cannot be removed", job_id)
             if time.monotonic() > deadline:
                 return
 

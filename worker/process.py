@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from storage import counters
@@ -119,7 +120,7 @@ class Process:
         queues = [queue_name(card.name, card.id, priority) for priority in sorted(Priority, reverse=True)]
         watches: list[Watch] = [
             stall(lambda: self._engine.progress),
-            Starvation(self._settings.redis, queues, embedding.idle_for),
+            Starvation(self._settings.redis, queues, embedding.idle_for, partial(self._stores.chunks.out, card.id)),
             MemoryWatch(self._settings.max_memory_growth),
             self._count_engine,
         ]

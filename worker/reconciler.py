@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import NamedTuple
 
@@ -109,15 +110,15 @@ class Reconciler:
             self._attempt(duty)
         self._attempt(self._stores.counters.flush)
 
-    def _attempt(self, duty: Callable[[], None]) -> None:
+    def _attempt(self, duty: Callable[[], object]) -> None:
         try:
             duty()
         except ServerError as error:
-            logger.warning("%s: %s", duty.__name__.strip("_"), error)
+            logger.warning("%s", error)
         except Exception:
             # One row that nobody foresaw must not keep all others waiting.
             counters.count("sweeps_failed")
-            logger.exception("%s was cut short by an unexpected error", duty.__name__.strip("_"))
+            logger.exception("a duty of the reconciler was cut short by an unexpected error")
 
     def _expire(self) -> None:
         expired = self._stores.leases.release_expired()
@@ -128,13 +129,11 @@ class Reconciler:
 
     def _recover(self) -> None:
         """Take back chunks whose message is lost, so that they are sent again."""
-        served = self._served()
-        seen = self._look(served)
+        seen = self._look(self._served())
         lost = self._stores.chunks.redispatch(0 if seen is not None and seen.is_new else LOST_AFTER)
-        for card in served if seen is not None else ():
-            out = self._stores.chunks.out(card.id)
-            if out and seen is not None and seen.waiting[card.id] < out:
-                lost += self._stores.chunks.redispatch(MISSED_AFTER, card.id)
+        for model_id, waiting in seen.waiting.items() if seen is not None else ():
+            if waiting < self._stores.chunks.out(model_id):
+                lost += self._stores.chunks.redispatch(MISSED_AFTER, model_id)
         if lost:
             logger.warning("took back %d messages that nobody answered", lost)
         failpoints.reach("reconcile.recovered")
@@ -157,9 +156,12 @@ class Reconciler:
 
     def _dispatch(self) -> None:
         for card in self._served():
-            self._stores.workers.adopt(card)
-            dispatch_next(self._stores.chunks, self._send, card.name, card.id)
+            self._attempt(partial(self._dispatch_for, card))
         failpoints.reach("reconcile.dispatched")
+
+    def _dispatch_for(self, card: ModelCard) -> None:
+        self._stores.workers.adopt(card)
+        dispatch_next(self._stores.chunks, self._send, card.name, card.id)
 
     def _finish(self) -> None:
         self._hints.publish(self._stores.jobs.finish_all())

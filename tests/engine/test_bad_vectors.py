@@ -26,6 +26,7 @@ from worker.engine.failures import EngineFailed
 TOO_LARGE = {"float16": 1e5, "bfloat16": 3.4e38}
 
 
+@pytest.mark.scenario("F32")
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_bad_vector_is_its_texts_error(engine: Engine, watched: MakeWatched, value: float, normalize: bool) -> None:
@@ -42,6 +43,7 @@ def test_a_bad_vector_is_its_texts_error(engine: Engine, watched: MakeWatched, v
     assert [len(batch) for batch in encoder.batches] == [3, 1, 1]
 
 
+@pytest.mark.scenario("F32")
 def test_a_vector_that_is_bad_only_in_company_is_saved_by_a_second_try(engine: Engine, watched: MakeWatched) -> None:
     def spoil_first_of_many(ids: Tensor) -> Callable[[Tensor], Tensor] | None:
         return (lambda states: states.index_fill(0, torch.tensor([0]), math.nan)) if len(ids) > 1 else None
@@ -80,6 +82,7 @@ def half(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> tuple[Ch
     return resolve(str(folder)), request.param
 
 
+@pytest.mark.scenario("F32")
 def test_a_vector_that_half_precision_cannot_hold_is_computed_in_float32(half: tuple[Checkpoint, str]) -> None:
     # Given an engine in half precision, and the same model in float32
     checkpoint, dtype = half
@@ -102,6 +105,7 @@ def test_a_vector_that_half_precision_cannot_hold_is_computed_in_float32(half: t
         each.stop(wait=10)
 
 
+@pytest.mark.scenario("F32")
 def test_without_the_float32_weights_the_text_has_its_error(half: tuple[Checkpoint, str]) -> None:
     # Given an engine whose model was removed after it was loaded
     checkpoint, dtype = half
@@ -114,6 +118,7 @@ def test_without_the_float32_weights_the_text_has_its_error(half: tuple[Checkpoi
     engine.stop(wait=10)
 
 
+@pytest.mark.scenario("F32")
 @pytest.mark.parametrize("full", ["while it is loaded", "while it computes"])
 def test_without_memory_for_float32_the_text_has_its_error(
     half: tuple[Checkpoint, str], monkeypatch: pytest.MonkeyPatch, full: str
@@ -179,6 +184,7 @@ class Widening(Encoder):
         return torch.cat([projected, projected[:, :4]], dim=1) if self.wide else projected
 
 
+@pytest.mark.scenario("F32")
 @pytest.mark.parametrize("options", [JobOptions(), JobOptions(dimensions=8)])
 def test_a_vector_of_a_wrong_width_is_its_texts_error_even_where_it_is_cut(
     engine: Engine, checkpoint: Checkpoint, options: JobOptions

@@ -17,12 +17,14 @@ from worker.engine.engine import Engine
 from worker.engine.failures import EngineFailed
 
 
+@pytest.mark.scenario("F27")
 def test_a_text_that_breaks_the_tokenizer_leaves_the_others_their_vectors(engine: Engine) -> None:
     found = engine.embed(["river", "\ud800", "mill"], JobOptions())
     assert {place: error.code for place, error in found.errors.items()} == {1: "tokenizer_failed"}
     np.testing.assert_allclose(found.vectors[[0, 2]], engine.embed(["river", "mill"], JobOptions()).vectors, atol=1e-6)
 
 
+@pytest.mark.scenario("F27")
 def test_one_text_that_fails_in_the_encoder_is_found_and_the_others_have_vectors(
     engine: Engine, watched: MakeWatched
 ) -> None:
@@ -57,6 +59,7 @@ def test_an_encoder_that_fails_on_everything_charges_no_text(watched: MakeWatche
         engine.embed(["river"], JobOptions())
 
 
+@pytest.mark.scenario("F30")
 def test_out_of_memory_halves_the_batches_and_charges_no_text(engine: Engine, watched: MakeWatched) -> None:
     def small_device(ids: Tensor) -> None:
         if ids.numel() > 200:
@@ -71,6 +74,7 @@ def test_out_of_memory_halves_the_batches_and_charges_no_text(engine: Engine, wa
     assert max(len(batch) * len(batch[0]) for batch in encoder.batches) <= 256
 
 
+@pytest.mark.scenario("F30")
 def test_one_text_too_large_for_the_device_ends_the_engine_not_the_text(
     watched: MakeWatched,
 ) -> None:
@@ -83,6 +87,7 @@ def test_one_text_too_large_for_the_device_ends_the_engine_not_the_text(
         engine.embed(["river stone mill wheel grain"], JobOptions())
 
 
+@pytest.mark.scenario("F27")
 @pytest.mark.parametrize("count", [1, 2, 7, 64, 100])
 @pytest.mark.parametrize("place", [0, -1])
 def test_one_text_is_found_in_few_more_forward_passes(watched: MakeWatched, count: int, place: int) -> None:
@@ -105,6 +110,7 @@ def test_one_text_is_found_in_few_more_forward_passes(watched: MakeWatched, coun
     assert math.floor(math.log2(count)) <= engine.counts["batches_bisected"] <= math.ceil(math.log2(count))
 
 
+@pytest.mark.scenario("F30")
 def test_memory_runs_out_at_most_once_a_halving_and_never_again(engine: Engine, watched: MakeWatched) -> None:
     # Given a device with room for 100 tokens, and many batches of 1,024 planned at once
     failures: list[int] = []
@@ -129,6 +135,7 @@ def test_memory_runs_out_at_most_once_a_halving_and_never_again(engine: Engine, 
     assert failures == []
 
 
+@pytest.mark.scenario("F30")
 def test_a_failed_attempt_has_freed_its_tensors_before_the_next_begins(watched: MakeWatched) -> None:
     # Given a device that runs out of memory with a tensor in its hands
     held: list[weakref.ref[Tensor]] = []
@@ -155,6 +162,7 @@ def _garbage(ids: Tensor) -> Tensor:
     return torch.tensor(math.nan)
 
 
+@pytest.mark.scenario("F31")
 @pytest.mark.parametrize("broken", [_raise, _garbage])
 def test_a_device_that_stays_broken_ends_every_call_and_delivers_nothing_wrong(
     engine: Engine, watched: MakeWatched, broken: object

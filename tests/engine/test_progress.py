@@ -22,6 +22,7 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.mark.scenario("F33")
 def test_progress_stands_still_while_a_batch_hangs_and_never_while_idle(
     watched: MakeWatched, gate: threading.Event
 ) -> None:
@@ -43,6 +44,7 @@ def test_progress_stands_still_while_a_batch_hangs_and_never_while_idle(
     until(lambda: engine.progress > stuck + 0.05)
 
 
+@pytest.mark.scenario("F33")
 def test_one_hanging_thread_of_two_shows_while_the_other_works_on(watched: MakeWatched, gate: threading.Event) -> None:
     # Given an engine on two cores, one of which hangs on a text
     def hang(ids: Tensor) -> None:
@@ -84,6 +86,7 @@ class Endless(list[str]):
         return super().__iter__()
 
 
+@pytest.mark.scenario("F33")
 def test_a_hang_in_the_tokenizer_shows_while_other_calls_are_worked_off(engine: Engine, gate: threading.Event) -> None:
     # Given a call that hangs before its encodings are put into the room
     texts = Endless(["river"], gate)

@@ -19,17 +19,26 @@ _ROOT = Path(__file__).parents[2]
 
 _DATABASES = ("sqlite", "postgresql")
 
+#: What of the matrix is shown elsewhere: the protocol against its models, and the engine's own defences.
+_BESIDE = (
+    "tests/storage/test_protocol.py",
+    "tests/storage/test_states.py",
+    "tests/engine/test_failures.py",
+    "tests/engine/test_bad_vectors.py",
+    "tests/engine/test_progress.py",
+)
+
 PARTS = ("scenarios", "nemesis", "soak", "ten_million", "planted", "table")
 
 
 def scenarios() -> bool:
-    """Run every test of the suite in its long form; what it measured replaces what was measured before."""
+    """Run every test of the matrix in its long form; what it measured replaces what was measured before."""
     FOLDER.mkdir(exist_ok=True)
     files = {"FAULTS_VERDICTS": FOLDER / "scenarios.jsonl", "FAULTS_RESULTS": FOLDER / "figures.jsonl"}
     for path in files.values():
         path.unlink(missing_ok=True)
     variables = {"FAULTS": "full", **{name: str(path) for name, path in files.items()}}
-    return _run(["pytest", "-p", "tests.faults.verdicts", "tests/faults"], **variables)
+    return _run(["pytest", "-p", "tests.faults.verdicts", "tests/faults", *_BESIDE], **variables)
 
 
 def nemesis(seed: int, faults: int) -> bool:

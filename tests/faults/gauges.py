@@ -51,6 +51,7 @@ class Gauge:
             "grown_mib": round(float(rows[-half:, 1].max() - rows[:half, 1].max()), 1),
             "mib_per_hour": slopes[0],
             "max_descriptors": int(rows[:, 2].max()),
+            "grown_descriptors": int(rows[-half:, 2].max() - rows[:half, 2].max()),
             "descriptors_per_hour": slopes[1],
         }
 

@@ -55,4 +55,6 @@ ROWS = {
     "F50": ("retry beside a late original", "vectors stay"),
     "F51": ("a consumer that has come to rest, alive", "consuming again within 90 s"),
     "F53": ("half an hour with a fault a minute", "memory and descriptors flat"),
+    "states": ("any order of calls of the stores", "only the moves that the table of states allows"),
+    "protocol": ("any order of claims, commits, deaths and sweeps", "every call returns what a model says"),
 }

@@ -1,7 +1,7 @@
 """`python -m tests.faults.soak`: a fault a minute under steady load; memory and descriptors of those who live on.
 
 One of two supervisors, its children and one client are spared; all random faults strike the others, Redis and the
-database. Ends with 1 if anything was lost, done twice, differs or is stuck.
+database. Ends with 1 if anything was lost, done twice, differs or is stuck, or if one of the spared grew or ended.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import json
 from dataclasses import asdict, replace
 
 from tests.faults.gauges import Gauges
+from tests.faults.goals import missed_by_soak
 from tests.faults.ledger import Line
-from tests.faults.nemesis import DURABLE, LEASE, PAUSE, PAUSE_PER_TEXT, Nemesis
+from tests.faults.nemesis import Nemesis
 from tests.faults.outcomes import Stopwatch, findings, settle, write
 from tests.faults.recoveries import facts_of
-from tests.faults.running import running_mill
 from tests.faults.strokes import stroke
+from tests.faults.struck import struck_mill
 from tests.stack import children
 
 #: Seconds between two samples, at the beginning that do not count, and between two faults.
@@ -29,14 +30,7 @@ _ROOM, _ASKED = 4_000, 300
 def run(database: str, minutes: float, seed: int, gap: float) -> bool:
     """Soak; return whether all was well."""
     watch = Stopwatch()
-    with running_mill(
-        database,
-        workers=2,
-        lease=LEASE,
-        pause=PAUSE,
-        postgres_settings=DURABLE,
-        FAULTS_PAUSE_PER_TEXT=str(PAUSE_PER_TEXT),
-    ) as mill:
+    with struck_mill(database) as mill:
         asker = mill.start("tests.faults.asker", [json.dumps(asdict(Line("asked", _ASKED))), "again"])
         mill.producers.append(asker)
         gauges = Gauges(_EVERY)
@@ -61,11 +55,14 @@ def run(database: str, minutes: float, seed: int, gap: float) -> bool:
             **facts_of(nemesis.recoveries),
             **findings(report),
         }
-        write("soak", facts | {"processes": memory, "counters": mill.counters(), "seconds": watch.seconds})
+        facts |= {"processes": memory, "counters": mill.counters(), "seconds": watch.seconds}
+        write("soak", facts)
         print(report.summary())
         for name, figures in memory.items():
             print(name, figures)
-    return report.is_clean
+    missed = missed_by_soak(facts)
+    print(*missed, sep="\n")
+    return report.is_clean and not missed
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from tests.faults.goals import missed_by_nemesis, missed_by_soak
 from tests.faults.outcomes import commit, read
 from tests.faults.recoveries import spread
 from tests.faults.rows import ROWS
@@ -91,8 +92,13 @@ def _scenarios() -> str:
 
 
 def _verdict(counted: Counter[str]) -> str:
-    names = {"passed": "passed", "failed": "**failed**", "skipped": "skipped"}
-    return ", ".join(f"{counted[outcome]} {name}" for outcome, name in names.items() if counted[outcome])
+    told = [f"{counted['passed']} of {counted.total()} passed"]
+    names = {"failed": "**failed**", "skipped": "skipped"}
+    return ", ".join(told + [f"{counted[outcome]} {name}" for outcome, name in names.items() if counted[outcome]])
+
+
+def _missed(missed: list[str]) -> str:
+    return f"**{'; '.join(missed)}**" if missed else "nothing"
 
 
 def _nemesis() -> str:
@@ -108,10 +114,12 @@ def _nemesis() -> str:
             *(run[found] for found in _FOUND),
             f"{run['wasted']:,} of {run['held']:,}",
             f"{run['seconds']:.0f}",
+            _missed(missed_by_nemesis(run)),
         )
         for run in runs
     ]
-    heads = ("database", "seed: faults", "texts", "jobs", *_FOUND, "texts embedded again, of those held", "took")
+    again = "texts embedded again, of those held"
+    heads = ("database", "seed: faults", "texts", "jobs", *_FOUND, again, "took", "missed of what is asked")
     return f"### The nemesis\n\n{_table(heads, totals)}\n\n{_nemesis_times(runs)}"
 
 
@@ -153,7 +161,8 @@ def _soak() -> str:
         heads = ("process", "first MiB", "last", "most", "MiB an hour", "most descriptors", "descriptors an hour")
         found = ", ".join(f"{run[name]} {name}" for name in _FOUND)
         told = (
-            f"{run['database']}, {run['minutes']:g} minutes, {run['faults']} faults, {run['texts']:,} texts: {found}."
+            f"{run['database']}, {run['minutes']:g} minutes, {run['faults']} faults, {run['texts']:,} texts: {found}. "
+            f"Missed of what is asked: {_missed(missed_by_soak(run))}."
         )
         parts.append(f"{told}\n\n{_table(heads, rows)}")
     return "### The soak\n\n" + "\n\n".join(parts)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from storage.contract.failpoints import NAMES
-from tests.faults.forms import FULL
+from tests.faults.forms import FULL, scenario
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
 
@@ -69,6 +69,7 @@ def mills() -> Iterator[Mills]:
     running.close()
 
 
+@scenario("F4")
 @pytest.mark.parametrize(
     ("kind", "name", "action"),
     [(kind, name, action) for kind in ("sqlite", "postgresql") for name, action in cases(kind)],

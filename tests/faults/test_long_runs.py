@@ -3,12 +3,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults import outcomes, table
+from tests.faults.forms import scenario
+from tests.faults.goals import missed_by_nemesis, missed_by_soak
+from tests.faults.nemesis import Nemesis, waste_of
 from tests.faults.recoveries import spread
 from tests.faults.strokes import WEIGHTS, stroke, strokes
+from tests.faults.struck import struck_mill
+
+#: What each defence has counted in a run in which none slept.
+AWAKE = dict.fromkeys(
+    ("leases_expired", "leases_released", "messages_resent", "commits_late", "messages_dropped", "workers_died"), 3
+)
+
+FLAT = {"samples": 100, "grown_mib": 1.5, "grown_descriptors": 1}
 
 
 def test_a_fault_of_a_seed_is_the_same_in_any_run_and_another_in_another_seed() -> None:
@@ -66,5 +78,63 @@ def test_the_table_tells_of_failed_tests_and_leaves_what_was_written_by_hand(
     text = page.read_text()
     assert text.startswith("before\n<!-- results: begin -->\n") and text.endswith("<!-- results: end -->\nafter\n")
     (row,) = [line for line in text.splitlines() if line.startswith("| F9 |")]
-    assert "1 passed, 1 **failed**" in row and "seconds until work: 1.25" in row
+    assert "1 of 2 passed, 1 **failed**" in row and "seconds until work: 1.25" in row
     assert "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({}, []),
+        ({"unrecovered": 2}, ["2 faults were not recovered from"]),
+        ({"wasted": 11}, ["11 texts were embedded again, and only 10 were held"]),
+        ({"counters": AWAKE | {"commits_late": 0}}, ["commits_late is 0"]),
+        ({"counters": {"workers_died": 1}, "faults": 99}, []),
+    ],
+)
+def test_a_nemesis_misses_what_was_not_recovered_wasted_or_never_defended(
+    change: dict[str, Any], missed: list[str]
+) -> None:
+    # Given a run of many faults in which all was well, but for one thing
+    well = {"faults": 100, "unrecovered": 0, "wasted": 10, "held": 10, "counters": AWAKE}
+    # Then that is told
+    assert missed_by_nemesis(well | change) == missed
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({}, []),
+        ({"reconciler": FLAT | {"grown_mib": 8.1}}, ["reconciler grew by 8.1 MiB"]),
+        ({"client": FLAT | {"grown_descriptors": 3}}, ["client has 3 descriptors more"]),
+        ({"worker process": FLAT | {"samples": 70}}, ["worker process did not live through it"]),
+        ({"supervisor": None}, ["supervisor did not live through it"]),
+    ],
+)
+def test_a_soak_misses_whoever_grew_or_ended(change: dict[str, Any], missed: list[str]) -> None:
+    # Given a soak in which nobody grew, but for one
+    processes = {name: FLAT for name in ("supervisor", "client", "worker process", "reconciler")} | change
+    # Then that one is told
+    run = {"unrecovered": 0, "processes": {name: figures for name, figures in processes.items() if figures}}
+    assert missed_by_soak(run) == missed
+
+
+@scenario("F3")
+@pytest.mark.timeout(300)
+def test_a_few_random_faults_lose_double_and_waste_nothing() -> None:
+    # Given a mill under steady load, and faults of a seed in which nearly every kind is met
+    with struck_mill("sqlite") as mill:
+        nemesis = Nemesis(mill, room=3_000)
+        # When they strike, one after another
+        nemesis.strike_all(strokes(2841, 0, 8))
+        # Then all is recovered from, and only what was held is embedded again
+        mill.wait_complete()
+        wasted = waste_of(mill)
+        assert all(recovery.is_over for recovery in nemesis.recoveries)
+        assert {recovery.kind.split()[0] for recovery in nemesis.recoveries} == {
+            "child", "worker", "producer", "redis", "database"
+        }  # fmt: skip
+        assert wasted <= nemesis.held
+        # And the defences were at work
+        mill.wait_counted("workers_died")
+        mill.wait_counted("messages_resent")

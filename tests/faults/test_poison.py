@@ -7,28 +7,12 @@ import time
 
 import pytest
 
-from tests.faults.bent import total
 from tests.faults.forms import KINDS, KINDS_POSTGRES_FIRST, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
 
 #: A death among others, one for each halving, and three alone.
 _AT_THE_ENDS = 4
-
-
-@scenario("F27")
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_text_of_ten_thousand_on_which_the_encoder_fails_is_the_only_error(kind: str) -> None:
-    # Given a text on which the encoder fails
-    with running_mill(kind) as mill:
-        # When it comes among ten thousand
-        job = mill.client.job(mill.submit(10_000, markers={5_000: "!raise"}))
-        mill.wait_complete()
-        # Then it has an error, all others have vectors, and no process ended
-        status = job.status()
-        assert (status.succeeded, status.failed) == (9_999, 1)
-        assert [(error.position, error.error.code) for error in job.errors()] == [(5_000, "encoder_failed")]
-        assert (mill.counters().get("workers_died", 0), total(mill, "crashes")) == (0, 0)
 
 
 @scenario("F28")

@@ -271,6 +271,7 @@ class Protocol(ProtocolMill):
         assert stores.jobs.list_ids() == sorted(seen, reverse=True)
 
 
+@pytest.mark.scenario("protocol")
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_call_returns_what_the_model_says(

@@ -203,6 +203,7 @@ class Mill(RuleBasedStateMachine):
         self.vectors = written
 
 
+@pytest.mark.scenario("states")
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_only_allowed_moves_are_made(
     kind: str, tmp_path: Path, migrated_sqlite: Path, request: pytest.FixtureRequest

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from worker import child as child_module
+from worker import exits
 from worker.child import Child
 from worker.parent import PARENT_VARIABLE
 
@@ -155,3 +156,22 @@ def test_a_child_that_has_done_work_is_not_held_to_be_sick(nursery: Nursery) -> 
     busy = nursery.start(READY + "s.tell(worked=True); raise SystemExit(1)")
     nursery.tend_until(lambda: len(nursery.deaths) == 3)
     assert busy.deaths == 1
+
+
+def test_a_process_that_never_becomes_ready_is_killed(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "START", 0.3)
+    child = nursery.start("import time; time.sleep(60)")
+    nursery.tend_until(lambda: bool(nursery.deaths))
+    assert child.last_end == "signal SIGKILL"
+
+
+def test_a_process_that_ended_itself_since_it_hung_had_no_good_life(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a life that counts as long
+    monkeypatch.setattr(child_module, "_GOOD_LIFE", 0.0)
+    monkeypatch.setattr(child_module, "_BACKOFF", 0.01)
+    hanging, crashing = nursery.start(f"raise SystemExit({exits.STALLED})"), nursery.start("raise SystemExit(1)")
+    nursery.tend_until(lambda: len(nursery.deaths) >= 6)
+    assert crashing.deaths == 1
+    assert hanging.deaths >= 2

@@ -293,6 +293,7 @@ def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed
     job_id, dead = mill.submit(["plum"], ["pear"]), new_id()
     mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
     mill.stores.leases.release_worker(dead, died=True)
+    mill.engine.gated = {"plum"}
     mill.engine.gate.clear()
     threads = [threading.Thread(target=mill.run, args=(job_id, chunk)) for chunk in (0, 1)]
     threads[0].start()

@@ -67,7 +67,9 @@ def test_a_starving_process_ends_and_is_counted(stores: Stores, redis_server: st
     client.lpush(f"{KEY_PREFIX}hungry", "a message that nobody takes")
     try:
         with pytest.raises(Ended, match=str(exits.STALLED)):
-            pulse(stores, new_id(), watches=[Starvation(redis_server, ["hungry"], lambda: 60.0, patience=-1)]).watch()
+            pulse(
+                stores, new_id(), watches=[Starvation(redis_server, ["hungry"], lambda: 60.0, lambda: 0, patience=-1)]
+            ).watch()
     finally:
         client.delete(f"{KEY_PREFIX}hungry")
         client.close()

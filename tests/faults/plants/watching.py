@@ -19,7 +19,7 @@ WATCHING = (
         (
             Edit(
                 _RECONCILER,
-                "                lost += self._stores.chunks.redispatch(MISSED_AFTER, card.id)\n",
+                "                lost += self._stores.chunks.redispatch(MISSED_AFTER, model_id)\n",
                 "                lost += 0\n",
             ),
         ),
@@ -41,7 +41,12 @@ WATCHING = (
         "a process whose consumer has come to rest stays as it is",
         f"{_HANGS}::test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_does",
         (
-            Edit(_PROCESS, "            Starvation(self._settings.redis, queues, embedding.idle_for),\n", ""),
+            Edit(
+                _PROCESS,
+                "            Starvation(self._settings.redis, queues, embedding.idle_for,"
+                " partial(self._stores.chunks.out, card.id)),\n",
+                "",
+            ),
             Edit(_PROCESS, "from worker.starvation import Starvation\n", ""),
         ),
     ),
