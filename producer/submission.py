@@ -17,7 +17,15 @@ from producer.idset import IdSet
 from producer.judging import estimate_tokens, judge_id, judge_text
 from producer.records import Record
 from storage.chunks import NewChunk
-from storage.contract.errors import IdempotencyConflict, InvalidItems, InvalidOption, Problem, ServerError
+from storage.contract.errors import (
+    IdempotencyConflict,
+    InvalidItems,
+    InvalidOption,
+    Problem,
+    ServerError,
+    StorageUnavailable,
+    UnknownJob,
+)
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
@@ -209,15 +217,32 @@ class Submission:
         """Seal the job; where the answer is lost, ask whether it was done: what is accepted must not be called lost."""
         try:
             return self._stores.jobs.seal(self._job_id, self._chunker.items, self._chunker.chunks, payload, self._key)
-        except ServerError:
-            deadline = time.monotonic() + _DOUBT
-            while time.monotonic() < deadline:
-                with contextlib.suppress(ServerError):
-                    if self._stores.jobs.get(self._job_id).state != JobState.ACCEPTING:
-                        return True
-                    break
-                time.sleep(0.5)
+        except ServerError as error:
+            if self._was_accepted(error):
+                return True
             raise
+
+    def _was_accepted(self, error: ServerError) -> bool:
+        """Find out by a guarded write, which waits for a COMMIT that is still under way: a look might come too early.
+
+        Raises:
+            StorageUnavailable: When the database cannot be reached for long, so that nobody knows.
+        """
+        deadline = time.monotonic() + _DOUBT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ServerError):
+                if self._stores.purges.discard(self._job_id):
+                    self._created = False
+                    return False
+                with contextlib.suppress(UnknownJob):
+                    return self._stores.jobs.get(self._job_id).state != JobState.ACCEPTING
+                return False
+            time.sleep(0.5)
+        raise StorageUnavailable(
+            f"Whether job {self._job_id} was accepted is not known: {error.message}",
+            f"Look when the database is back: embedmill status {self._job_id}. With an idempotency key, submitting"
+            " again is safe.",
+        ) from error
 
     def _discard(self) -> None:
         if self._created:

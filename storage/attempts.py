@@ -24,7 +24,7 @@ class Claim:
         size: Number of items.
         options: The job's options as a JSON object.
         priority: The job's priority.
-        claims: How often it has been claimed, this time included.
+        failures: How many attempts at it failed for reasons nobody foresaw.
         alone: Whether it is suspected of killing processes, so that nothing else may run beside it.
     """
 
@@ -34,7 +34,7 @@ class Claim:
     size: int
     options: dict[str, Any]
     priority: Priority
-    claims: int = 1
+    failures: int = 0
     alone: bool = False
 
     @classmethod
@@ -47,7 +47,7 @@ class Claim:
             priority: The job's priority.
         """
         alone = row.crashes > 0
-        return cls(row.job_id, row.number, row.token, row.size, _read(options), priority, row.claims, alone)
+        return cls(row.job_id, row.number, row.token, row.size, _read(options), priority, row.failures, alone)
 
     @property
     def key(self) -> AttemptKey:

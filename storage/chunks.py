@@ -94,6 +94,7 @@ class ChunkStore:
             failpoints.reach("dispatch.marking")
         return [Pointer(job_id, number) for job_id, number in keys]
 
+    @retried
     def undispatch(self, pointers: Sequence[Pointer]) -> None:
         """Take back what could not be sent."""
         keys = [(pointer.job_id, pointer.chunk) for pointer in pointers]
@@ -169,7 +170,10 @@ def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
 
 def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
     """Return the update of the chunks of these keys that are still in `state`."""
-    return update(ChunkRow).where(tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
+    # The jobs and the numbers by themselves too: SQLite would else walk all chunks of that state.
+    jobs, numbers = {job_id for job_id, _ in keys}, {number for _, number in keys}
+    near = ChunkRow.job_id.in_(jobs) & ChunkRow.number.in_(numbers)
+    return update(ChunkRow).where(near, tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
 
 
 def _room(connection: Connection, model_id: str, priority: Priority) -> int:

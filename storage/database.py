@@ -82,8 +82,13 @@ class Database:
             pool_timeout=30,
             connect_args={
                 "connect_timeout": 5,
+                "cursor_factory": _binary_cursor(),
                 "application_name": "embedmill",
                 "tcp_user_timeout": 30_000,
+                # A host that vanishes after it has taken a query is noticed after half a minute, not after two hours.
+                "keepalives_idle": 15,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
                 # A database made as SQL_ASCII would otherwise hand out bytes for text.
                 "client_encoding": "utf8",
             },
@@ -92,14 +97,20 @@ class Database:
         return engine
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, one_moment: bool = False) -> Iterator[Connection]:
         """Open a read transaction; keep it short, a long one makes SQLite's log grow.
+
+        Args:
+            one_moment: Whether all its statements must see the same moment, as they always do on SQLite.
 
         Raises:
             StorageUnavailable: When the database cannot be reached.
         """
-        with translated(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with translated(), self.engine.connect() as connection:
+            if one_moment and not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -187,9 +198,29 @@ def _checked_url(url: str) -> URL:
     return parsed
 
 
+def _binary_cursor() -> type[Any]:
+    """Return psycopg's cursor, but for results in binary: as text a vector's bytes come as twice as many letters."""
+    import psycopg
+
+    class BinaryCursor(psycopg.Cursor[Any]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.format = psycopg.pq.Format.BINARY
+
+    return BinaryCursor
+
+
+def limit(connection: Connection, **limits: str) -> None:
+    """Set limits of PostgreSQL for the running transaction alone, which works behind PgBouncer too.
+
+    Args:
+        connection: In a transaction.
+        **limits: Such as `lock_timeout="5s"`; 0 is none.
+    """
+    # One statement: a result in binary is always one statement's.
+    settings = ", ".join(f"set_config('{name}', '{most}', true)" for name, most in limits.items())
+    connection.exec_driver_sql(f"SELECT {settings}")
+
+
 def _begin_postgresql(connection: Connection) -> None:
-    # SET LOCAL works behind PgBouncer in transaction mode, a connection parameter does not.
-    connection.exec_driver_sql(
-        "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '10s';"
-        " SET LOCAL idle_in_transaction_session_timeout = '60s'"
-    )
+    limit(connection, statement_timeout="60s", lock_timeout="10s", idle_in_transaction_session_timeout="60s")

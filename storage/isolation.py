@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from storage import counters, texts, vectors
 from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 from storage.contract.states import ChunkState
 from storage.database import now_ms
-from storage.jobs import finish_settled
+from storage.finishing import finish_settled
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, pack_errors, refused, unpack_errors, without, write_result
 from storage.tables import ChunkRow, InputRow, JobRow, ModelRow, ResultRow
@@ -49,8 +49,9 @@ def isolate(connection: Connection, job_id: str, number: int) -> None:
     if chunk is None:
         return
     try:
-        _advance(connection, chunk)
-    except SQLAlchemyError:
+        with connection.begin_nested():
+            _advance(connection, chunk)
+    except DBAPIError:
         raise
     except Exception:
         # One that cannot be read cannot be split; it must not keep the others from being given back.

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
 from storage.contract import failpoints
-from storage.contract.errors import EmbedmillError, UnknownJob, WrongState
+from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
+from storage.finishing import finish_settled, has_open_chunks
+from storage.tables import JOB_IS_OPEN, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
+
+logger = logging.getLogger(__name__)
 
 #: Jobs whose time is over that are ended in one go.
 _EXPIRED_AT_ONCE = 256
@@ -215,7 +218,8 @@ class JobStore:
                 count = select(func.sum(ChunkRow.failed - ChunkRow.invalid)).where(*again)
                 items = int(connection.execute(count).scalar() or 0)
                 if items:
-                    values = {"state": ChunkState.PENDING, "failed": ChunkRow.invalid, "crashes": 0, "not_before": None}
+                    values: dict[str, Any] = {"state": ChunkState.PENDING, "failed": ChunkRow.invalid}
+                    values |= {"crashes": 0, "failures": 0, "not_before": None}
                     connection.execute(update(ChunkRow).where(*again).values(values))
                     round_again: dict[str, Any] = {"state": JobState.QUEUED, "finished_at": None, "expires_at": None}
                     round_again["generation"] = JobRow.generation + 1
@@ -238,11 +242,15 @@ class JobStore:
             overdue = list(connection.execute(select(JobRow.id).where(*over).limit(_EXPIRED_AT_ONCE)).scalars())
         expired = []
         for job_id in overdue:
-            with self._db.write() as connection:
-                values = {"state": JobState.EXPIRED, "finished_at": now_ms()}
-                if connection.execute(update(JobRow).where(JobRow.id == job_id, *over).values(values)).rowcount:
-                    _cancel_chunks(connection, job_id)
-                    expired.append(job_id)
+            try:
+                with self._db.write() as connection:
+                    values = {"state": JobState.EXPIRED, "finished_at": now_ms()}
+                    if connection.execute(update(JobRow).where(JobRow.id == job_id, *over).values(values)).rowcount:
+                        _cancel_chunks(connection, job_id)
+                        expired.append(job_id)
+            except ServerError as error:
+                # A job so large that its end takes too long must not keep the others from theirs.
+                logger.warning("job %s could not be ended: %s", job_id, error)
         counters.count("jobs_expired", len(expired))
         return expired
 
@@ -251,27 +259,11 @@ class JobStore:
         """Finish running jobs none of whose chunks is open; a backstop for the commit that should have done so."""
         running = select(JobRow.id).where(JobRow.state == JobState.RUNNING, JOB_IS_OPEN)
         with self._db.read() as connection:
-            settled = list(connection.execute(running.where(~_has_open_chunks())).scalars())
+            settled = list(connection.execute(running.where(~has_open_chunks())).scalars())
         if not settled:
             return []
         with self._db.write() as connection:
             return finish_settled(connection, settled)
-
-
-def finish_settled(connection: Connection, job_ids: Iterable[str]) -> list[str]:
-    """Complete, inside a running transaction, those of the jobs none of whose chunks is open; return their ids."""
-    finished = []
-    for job_id in sorted(job_ids):
-        waiting = select(ChunkRow.number).where(ChunkRow.job_id == job_id, CHUNK_IS_PENDING).limit(1)
-        if connection.execute(waiting).first():
-            continue
-        # Two workers may commit a job's last two chunks at once: whoever locks the job second sees both.
-        connection.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update()).first()
-        done = update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN, ~_has_open_chunks())
-        values = {"state": JobState.COMPLETED, "finished_at": now_ms()}
-        if connection.execute(done.values(values)).rowcount:
-            finished.append(job_id)
-    return finished
 
 
 _RECORD = select(
@@ -293,11 +285,6 @@ def _record(row: Any) -> JobRecord:
     fields = dict(row._mapping)
     fields |= {"state": JobState(row.state), "priority": Priority(row.priority)}
     return JobRecord(**fields)
-
-
-def _has_open_chunks() -> ColumnElement[bool]:
-    out = ChunkRow.state.in_([ChunkState.DISPATCHED, ChunkState.LEASED])
-    return select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id, or_(CHUNK_IS_PENDING, out)).exists()
 
 
 def _cancel_chunks(connection: Connection, job_id: str) -> None:

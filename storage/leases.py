@@ -20,9 +20,9 @@ from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
-from storage.faults import retried
+from storage.faults import StorageConflict, retried
+from storage.finishing import finish_settled
 from storage.isolation import give_up, isolate
-from storage.jobs import finish_settled
 from storage.outcomes import ItemError
 from storage.results import ChunkResult, unpack_errors, write_result
 from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
@@ -77,7 +77,10 @@ class LeaseStore:
             start = {"state": JobState.RUNNING, "started_at": func.coalesce(JobRow.started_at, now_ms())}
             connection.execute(update(JobRow).where(JobRow.id.in_(jobs), JobRow.state == JobState.QUEUED).values(start))
             options = select(JobRow.id, cast(JobRow.options, Text).label("options")).where(JobRow.id.in_(jobs))
-            options_of = {row.id: row.options for row in connection.execute(options)}
+            options_of = {row.id: row.options for row in connection.execute(options.where(JobRow.model_id == model_id))}
+            if jobs - set(options_of):
+                # Bound to another identity in between, which a worker that stood still for long may meet.
+                raise StorageConflict("A job was bound to another model meanwhile.", "Try again.")
             failpoints.reach("claim.writing")
         failpoints.reach("claim.committed")
         return [Claim.of(row, options_of[row.job_id], priority) for row in leased]
@@ -157,16 +160,18 @@ class LeaseStore:
         return written | resolved, finished
 
     @retried
-    def release(self, claims: Sequence[Claim], delay: int = 0) -> None:
+    def release(self, claims: Sequence[Claim], delay: int = 0, failed: bool = False) -> None:
         """Give leases back.
 
         Args:
             claims: What is given back; those no longer held are left alone.
             delay: Milliseconds before the chunk may be claimed again.
+            failed: Whether the attempt failed for a reason nobody foresaw, which is counted.
         """
         with self._db.write() as connection:
             for claim in claims:
-                connection.execute(update(ChunkRow).where(*_held(claim)).values(_pending_values(delay)))
+                values = _pending_values(delay) | {"failures": ChunkRow.failures + int(failed)}
+                connection.execute(update(ChunkRow).where(*_held(claim)).values(values))
 
     @retried
     def give_up(self, claims: Sequence[Claim], error: ItemError) -> list[str]:
@@ -221,7 +226,7 @@ _CLAIM_COLUMNS = (
     ChunkRow.token,
     ChunkRow.size,
     ChunkRow.token_estimate,
-    ChunkRow.claims,
+    ChunkRow.failures,
     ChunkRow.crashes,
 )
 

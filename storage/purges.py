@@ -15,7 +15,7 @@ from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
 _STEP = 64
 
 #: Jobs marked in one transaction.
-_MARKED_AT_ONCE = 256
+MARKED_AT_ONCE = 256
 
 
 class PurgeStore:
@@ -43,12 +43,14 @@ class PurgeStore:
             raise WrongState(f"Job {job_id} is {found.state}.", f"Cancel it first: embedmill cancel {job_id}")
         self.purge(job_id)
 
-    def discard(self, job_id: str) -> None:
-        """Delete a job that was never sealed."""
+    def discard(self, job_id: str) -> bool:
+        """Delete a job that was never sealed; return whether it was one: a sealed one is left alone."""
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
-            connection.execute(update(JobRow).where(*accepting).values(deleted_at=now_ms()))
-        self.purge(job_id)
+            unsealed = connection.execute(update(JobRow).where(*accepting).values(deleted_at=now_ms())).rowcount == 1
+        if unsealed:
+            self.purge(job_id)
+        return unsealed
 
     @retried
     def mark(self, abandoned_after: int, keep: int | None) -> int:
@@ -64,7 +66,7 @@ class PurgeStore:
         marked = 0
         for conditions in doomed:
             with self._db.read() as connection:
-                some = select(JobRow.id).where(*conditions, JobRow.deleted_at.is_(None)).limit(_MARKED_AT_ONCE)
+                some = select(JobRow.id).where(*conditions, JobRow.deleted_at.is_(None)).limit(MARKED_AT_ONCE)
                 ids = list(connection.execute(some).scalars())
             if ids:
                 with self._db.write() as connection:
@@ -76,7 +78,8 @@ class PurgeStore:
     def marked(self) -> list[str]:
         """Return jobs that are marked and not removed yet."""
         with self._db.read() as connection:
-            some = select(JobRow.id).where(JobRow.deleted_at.is_not(None)).limit(_MARKED_AT_ONCE)
+            gone = select(JobRow.id).where(JobRow.deleted_at.is_not(None))
+            some = gone.order_by(JobRow.deleted_at).limit(MARKED_AT_ONCE)
             return list(connection.execute(some).scalars())
 
     def purge(self, job_id: str) -> None:

@@ -73,7 +73,8 @@ class StatusStore:
         Raises:
             UnknownJob: When there is none of that id.
         """
-        with self._db.read() as connection:
+        # A retry between two statements would show a completed job with items that are pending.
+        with self._db.read(one_moment=True) as connection:
             return _status(connection, job_id)
 
     def many(self, job_ids: Sequence[str]) -> list[JobStatus]:

@@ -120,6 +120,18 @@ class JobRow(Row):
             postgresql_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
         ),
         Index(
+            "ix_jobs_unfinished",
+            "model",
+            sqlite_where=text("state IN ('accepting', 'queued', 'running')"),
+            postgresql_where=text("state IN ('accepting', 'queued', 'running')"),
+        ),
+        Index(
+            "ix_jobs_deleted_at",
+            "deleted_at",
+            sqlite_where=text("deleted_at IS NOT NULL"),
+            postgresql_where=text("deleted_at IS NOT NULL"),
+        ),
+        Index(
             "ix_jobs_finished_at",
             "finished_at",
             sqlite_where=text("finished_at IS NOT NULL"),
@@ -143,6 +155,7 @@ class ChunkRow(Row):
     lease_expires: Mapped[int | None]
     claims: Mapped[int] = mapped_column(default=0)
     crashes: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
     not_before: Mapped[int | None]
     dispatched_at: Mapped[int | None]
     done_at: Mapped[int | None]
@@ -217,6 +230,7 @@ class CounterRow(Row):
 
 
 # Conditions of the partial indexes, with literals: a planner cannot match a bound parameter with an index's condition.
+JOB_IS_UNFINISHED = JobRow.state.in_([literal_column(f"'{state}'") for state in ("accepting", "queued", "running")])
 JOB_IS_OPEN = JobRow.state.in_([literal_column("'queued'"), literal_column("'running'")])
 CHUNK_IS_PENDING = ChunkRow.state == literal_column("'pending'")
 CHUNK_IS_DISPATCHED = ChunkRow.state == literal_column("'dispatched'")

@@ -12,9 +12,8 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 from sqlalchemy.exc import IntegrityError
 
 from storage.contract.models import ModelCard
-from storage.contract.states import OPEN_JOB_STATES, JobState
 from storage.database import Database, now_ms
-from storage.tables import JobRow, ModelRow, WorkerRow
+from storage.tables import JOB_IS_UNFINISHED, JobRow, ModelRow, WorkerRow
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +145,10 @@ def _adopt_waiting_jobs(connection: Connection, card: ModelCard) -> None:
 
 def _unbound(card: ModelCard) -> tuple[ColumnElement[bool], ...]:
     asked = func.substr(card.revision, 1, func.length(JobRow.revision)) == JobRow.revision
-    open_states = JobRow.state.in_([*OPEN_JOB_STATES, JobState.ACCEPTING])
     live = select(WorkerRow.model_id).where(WorkerRow.last_seen > now_ms() - LIVE_WITHIN)
     forsaken = JobRow.started_at.is_(None) & (JobRow.model_id != card.id) & JobRow.model_id.not_in(live)
     bindable = JobRow.model_id.is_(None) | forsaken
-    return (bindable, JobRow.model == card.name, open_states, JobRow.revision.is_(None) | asked)
+    return (JOB_IS_UNFINISHED, JobRow.model == card.name, bindable, JobRow.revision.is_(None) | asked)
 
 
 def bind_to_known_model(connection: Connection, job_id: str) -> None:

@@ -44,8 +44,8 @@ class Child:
         name: How logs call it.
         command: Arguments after the interpreter, without the id, given the id of each new start.
         environment: Variables on top of this process's own.
-        died: Called with the id of the start and whether its death is to be charged to the chunks it held, before it is
-            started again; returns how many chunks were given back.
+        died: Called with the id of a start that had been ready, and whether its death is to be charged to the chunks it
+            held, before it is started again; returns how many chunks were given back.
     """
 
     def __init__(
@@ -69,7 +69,10 @@ class Child:
         self._pipe = -1
         self._rest = b""
         self._id = ""
-        self._worked = False
+        #: The model identity it serves, once one start has been ready.
+        self.model_id: str | None = None
+        self._worked = self._silenced = False
+        self._ready_at: float | None = None
         self._started = self._seen = self._next_start = 0.0
 
     @property
@@ -95,7 +98,14 @@ class Child:
         elif self._hangs():
             logger.error("%s shows no sign of life, or does not become ready: killing it", self.name)
             counters.count("workers_silenced")
+            self._silenced = True
             self.signal(signal.SIGKILL)
+
+    def _count_death(self, code: int) -> None:
+        lived = 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
+        # One that hung may have lived long, and was good for nothing all the same.
+        hung = self._silenced or code in exits.OF_DEVICES
+        self.deaths = 1 if self._worked or (lived > _GOOD_LIFE and not hung) else self.deaths + 1
 
     def _hangs(self) -> bool:
         if self.ready:
@@ -109,7 +119,10 @@ class Child:
 
     def _start(self) -> None:
         self._id = new_id()
-        self._worked = False
+        self._worked = self._silenced = False
+        self._ready_at = None
+        # If even this fails, the next try is not at once.
+        self._next_start = time.monotonic() + _BACKOFF_CAP
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         environment = {**os.environ, **self._environment}
@@ -117,10 +130,17 @@ class Child:
         # -P: the folder we were started in may hold somebody else's `storage` or `worker`.
         command = [sys.executable, "-P", *self._command(self._id)]
         # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, who then stops in order.
-        self._process = subprocess.Popen(
-            command, env=environment, pass_fds=(write_end,), stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        os.close(write_end)
+        try:
+            self._process = subprocess.Popen(
+                command, env=environment, pass_fds=(write_end,), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            # No memory, or too many processes: that passes, if nothing is left behind each time.
+            os.close(self._pipe)
+            logger.error("%s cannot be started, trying again in %.0f s: %s", self.name, _BACKOFF_CAP, error)
+            return
+        finally:
+            os.close(write_end)
         self._started = self._seen = time.monotonic()
         logger.debug("started %s as process %d", self.name, self._process.pid)
 
@@ -137,6 +157,8 @@ class Child:
         self._seen = time.monotonic()
         if facts.get("ready"):
             self.ready, self.error = True, None
+            self.model_id = facts.get("model_id", self.model_id)
+            self._ready_at = self._ready_at or time.monotonic()
         if facts.get("worked"):
             self._worked = True
         if "error" in facts:
@@ -148,15 +170,17 @@ class Child:
         self._process, self._rest, self.ready = None, b"", False
         crashed = code != 0 and not stopping
         counters.count("workers_died", int(crashed))
-        lived = time.monotonic() - self._started
-        # One that ended itself because it hung may have lived long, and was good for nothing.
-        good = self._worked or (lived > _GOOD_LIFE and code != exits.STALLED)
-        self.deaths = 1 if good else self.deaths + 1
-        charged = self._died(self._id, crashed and self.deaths < SICK_AFTER)
-        searching = charged > 0 and code not in exits.OF_DEVICES
-        # A death that is charged to chunks brings the search for the culprit forward: the next start comes soon.
-        pause = _BACKOFF if searching else min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))
+        self._count_death(code)
+        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))
+        # Set before the database is asked, which may fail.
         self._next_start = time.monotonic() + pause
+        charge = crashed and self.deaths < SICK_AFTER
+        # One that was never ready holds nothing.
+        released = self._died(self._id, charge) if self._ready_at is not None else 0
+        if charge and released and code not in exits.OF_DEVICES:
+            # A death that is charged to chunks brings the search for the culprit forward: the next start comes soon.
+            pause = _BACKOFF
+            self._next_start = time.monotonic() + pause
         if stopping and code == 0:
             logger.debug("%s has stopped", self.name)
         else:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +33,18 @@ logger = logging.getLogger(__name__)
 #: How long vectors are held while the database does not answer, in seconds; then the lease runs out.
 _COMMIT_PATIENCE = 45.0
 
-#: A chunk whose attempt failed as a whole is tried again at random within so many milliseconds, doubled with each
-#: claim, capped: those that failed together do not come back together.
+#: A chunk given back since a server is away is tried again at random within so many milliseconds: those that failed
+#: together do not come back together.
+_SERVER_DELAY = 5_000
+
+#: The same where nobody foresaw the reason, doubled with each such failure, capped.
 _RETRY_DELAY, _RETRY_CAP = 1_000, 60_000
 
-#: A chunk claimed so often whose attempt fails for a reason nobody foresaw is given up: its items get that error.
+#: A chunk whose attempts failed so often for reasons nobody foresaw is given up: its items get that error.
 _ATTEMPTS = 10
 
 #: A text that every engine can embed.
-_PROBE = "word"
+PROBE = "word"
 
 
 class Embedding:
@@ -147,12 +150,11 @@ class Embedding:
                     self._broken()
                 stopped = error.code == "engine_stopped"
                 logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
-                self._release(claims, 0 if stopped else self._delay(claims))
+                self._release(claims, 0 if stopped else _within(_SERVER_DELAY))
             except Exception:
                 logger.exception("an unexpected error in %d chunks", len(claims))
                 if len(claims) == 1:
-                    self._give_up([claim for claim in claims if claim.claims >= _ATTEMPTS])
-                    self._release(claims, self._delay(claims))
+                    self._note_failure(claims[0])
                 else:
                     # One of them is to blame: each has a try of its own, and waits for itself alone.
                     for claim in claims:
@@ -160,7 +162,7 @@ class Embedding:
 
     def _engine_works(self) -> bool:
         try:
-            self._engine.embed([_PROBE], JobOptions())
+            self._engine.embed([PROBE], JobOptions())
         except ServerError as error:
             logger.error("the engine fails on any text: %s", error)
             if error.code == "engine_failed":
@@ -180,17 +182,23 @@ class Embedding:
             with self._counting:
                 self._held -= keys
 
-    def _release(self, claims: Sequence[Claim], delay: int) -> None:
+    def _release(self, claims: Sequence[Claim], delay: int, failed: bool = False) -> None:
         try:
-            self._stores.leases.release(claims, delay)
+            self._stores.leases.release(claims, delay, failed)
         except ServerError as error:
             logger.warning("could not give chunks back, their leases run out: %s", error)
 
-    def _give_up(self, claims: Sequence[Claim]) -> None:
-        """End what failed unexpectedly again and again: an error, which `retry` can try anew, not a job for ever."""
+    def _note_failure(self, claim: Claim) -> None:
+        """Try a chunk again later, or, after many tries, end it: an error, which `retry` can try anew."""
+        if claim.failures + 1 < _ATTEMPTS:
+            self._release([claim], _within(min(_RETRY_CAP, _RETRY_DELAY * 2 ** (claim.failures + 1))), failed=True)
+            return
         error = ItemError("unexpected", f"Embedding it failed {_ATTEMPTS} times for an unknown reason; see the logs.")
-        with suppress(ServerError):
-            self._committed(self._stores.leases.give_up(claims, error))
+        try:
+            self._committed(self._stores.leases.give_up([claim], error))
+        except Exception:
+            logger.exception("chunk %d of job %s could not be given up", claim.number, claim.job_id)
+            self._release([claim], _RETRY_CAP)
 
     def _work(self, claims: Sequence[Claim]) -> None:
         results: list[tuple[Claim, ChunkResult]] = []
@@ -243,10 +251,10 @@ class Embedding:
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)
 
-    @staticmethod
-    def _delay(claims: Sequence[Claim]) -> int:
-        claimed = max(claim.claims for claim in claims)
-        return int(random.random() * min(_RETRY_CAP, _RETRY_DELAY * 2 ** min(claimed, 10)))
+
+def _within(milliseconds: int) -> int:
+    """Return a random delay of at most so many milliseconds ("full jitter")."""
+    return int(random.random() * milliseconds)
 
 
 def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:

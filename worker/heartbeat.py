@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 
 from storage import counters
 from storage.attempts import AttemptKey
@@ -61,17 +60,14 @@ class Heartbeat:
         threading.Thread(target=self._beat_for_ever, name="heartbeat", daemon=True).start()
 
     def _beat_for_ever(self) -> None:
-        due = time.monotonic()
+        due = time.monotonic() + self._interval
         while True:
             time.sleep(min(_WATCH, self._interval))
-            try:
-                self.watch()
-                if time.monotonic() >= due:
-                    due = time.monotonic() + self._interval
-                    self.beat()
-            except Exception:
-                # Whatever it was, the next beat must come: without one the leases run out.
-                logger.exception("heartbeat failed")
+            # Apart: what is only watched or counted must not keep the leases from being extended, nor the reverse.
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._interval
+                self._attempt(self.beat)
+            self._attempt(self.watch)
 
     def watch(self) -> None:
         """End the process if it has come to rest; add up what was counted."""
@@ -80,9 +76,9 @@ class Heartbeat:
             if ending is not None:
                 logger.error("%s: ending this process", ending.why)
                 counters.count(ending.counter)
-                self._flush()
+                self._attempt(self._stores.counters.flush)
                 self._end(exits.STALLED)
-        self._flush()
+        self._attempt(self._stores.counters.flush)
 
     def beat(self) -> None:
         """Extend the leases once."""
@@ -92,7 +88,12 @@ class Heartbeat:
         except ServerError as error:
             logger.warning("heartbeat failed: %s", error)
 
-    def _flush(self) -> None:
-        # What could not be added up now is added up later.
-        with suppress(ServerError):
-            self._stores.counters.flush()
+    @staticmethod
+    def _attempt(duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except ServerError:
+            # Told by the beat; what could not be added up now is added up later.
+            pass
+        except Exception:
+            logger.exception("heartbeat failed")

@@ -9,6 +9,7 @@ from collections import Counter
 from storage import counters
 from storage.contract.errors import ServerError
 from storage.invariants import START
+from storage.purges import MARKED_AT_ONCE
 from storage.stores import Stores
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,10 @@ class Keeper:
     def purge(self) -> None:
         """Mark what should go, once a minute; remove some of what is marked."""
         if time.monotonic() - self._looked >= _LOOK_EVERY:
-            self._looked = time.monotonic()
             self._stores.workers.forget_gone()
-            self._stores.purges.mark(ABANDONED_AFTER, self._keep)
+            # Where there is more than one look takes, the next one follows at once.
+            if self._stores.purges.mark(ABANDONED_AFTER, self._keep) < MARKED_AT_ONCE:
+                self._looked = time.monotonic()
         deadline = time.monotonic() + _TURN
         for job_id in self._stores.purges.marked():
             try:

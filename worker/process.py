@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 import warnings
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -88,7 +87,7 @@ class Process:
     def _register(self) -> None:
         card = self._engine.card
         self._stores.workers.register(card, self._id, socket.gethostname(), os.getpid(), self._slot)
-        self._supervisor.tell(ready=True)
+        self._supervisor.tell(ready=True, model_id=card.id)
         logger.info(
             "serving %s at %s on %s in %s, width %d",
             card.name,
@@ -168,9 +167,10 @@ class Process:
 
     def _end_broken(self) -> None:
         """End at once, holding what is held: the supervisor charges it, and a text that breaks devices is found."""
-        with suppress(ServerError):
+        try:
             self._stores.counters.flush()
-        os._exit(exits.DEVICE_FAILED)
+        finally:
+            os._exit(exits.DEVICE_FAILED)
 
     def _leave(self) -> None:
         try:

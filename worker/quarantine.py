@@ -43,9 +43,15 @@ class Quarantine:
             self._judge(child)
         return child.name in self._out
 
+    def _others(self, child: Child) -> bool:
+        """Whether anybody else does what this slot did: the same identity, or, if it never was ready, the same name."""
+        if child.model_id is not None:
+            return self._workers.live()[child.model_id] > 0
+        return any(served.workers for served in self._workers.find(self._model))
+
     def _judge(self, child: Child) -> None:
         try:
-            others = any(served.workers for served in self._workers.find(self._model))
+            others = self._others(child)
         except ServerError:
             return
         if others and child.name not in self._out:

@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from storage.contract.errors import EmbedmillError, ServerError
 from storage.contract.models import model_name
@@ -64,17 +63,13 @@ class Supervisor:
         self._reconciler = Child("reconciler", lambda id_: ["-m", "worker.reconciler", id_], shared, self._resign)
         #: Dead processes whose chunks could not be given back yet: their ids, and whether they died of them.
         self._unreleased: dict[str, bool] = {}
-        self._due = 0.0
 
     def run(self) -> None:
         """Keep the children alive until `stop` is called, then stop them in order."""
+        threading.Thread(target=self._do_chores, name="chores", daemon=True).start()
         try:
             while not self._stopped.wait(_TICK):
-                try:
-                    self._tend()
-                except Exception:
-                    # Whatever it was, the children need somebody.
-                    logger.exception("the supervisor met an unexpected error")
+                self._tend()
         finally:
             self._stop([*self.workers, self._reconciler])
 
@@ -114,26 +109,38 @@ class Supervisor:
             time.sleep(_TICK / 2)
 
     def _tend(self) -> None:
-        self._reconciler.tend()
-        for worker in self.workers:
-            worker.tend(hold=self._quarantine.holds(worker))
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + _CHORES
-            for worker_id, died in list(self._unreleased.items()):
-                self._release(worker_id, died)
-            with suppress(ServerError):
+        for child in (self._reconciler, *self.workers):
+            try:
+                child.tend(hold=child is not self._reconciler and self._quarantine.holds(child))
+            except Exception:
+                # Whatever it was, the other children need somebody.
+                logger.exception("%s cannot be looked after", child.name)
+
+    def _do_chores(self) -> None:
+        """Do what may have to wait for the database, beside the loop that must not."""
+        while not self._stopped.wait(_CHORES):
+            try:
+                for worker_id, died in list(self._unreleased.items()):
+                    self._release_now(worker_id, died)
                 self._stores.counters.flush()
+            except ServerError as error:
+                logger.debug("the chores wait for the database: %s", error)
+            except Exception:
+                logger.exception("a chore failed")
 
     def _release(self, worker_id: str, died: bool) -> int:
         """Give back at once what a dead process held, instead of waiting for its leases to run out."""
         self._unreleased[worker_id] = died
         try:
-            released = self._stores.leases.release_worker(worker_id, died)
-            self._stores.workers.leave(worker_id)
+            return self._release_now(worker_id, died)
         except ServerError as error:
             logger.warning("could not give back a dead worker's chunks, trying again: %s", error)
             return 0
-        del self._unreleased[worker_id]
+
+    def _release_now(self, worker_id: str, died: bool) -> int:
+        released = self._stores.leases.release_worker(worker_id, died)
+        self._stores.workers.leave(worker_id)
+        self._unreleased.pop(worker_id, None)
         if released:
             logger.warning("gave back %d chunks of a worker process that died", released)
         return released

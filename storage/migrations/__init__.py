@@ -12,8 +12,8 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from storage.contract.errors import StorageUnavailable
-from storage.database import Database
-from storage.faults import translated
+from storage.database import Database, limit
+from storage.faults import retried, translated
 
 #: PostgreSQL advisory lock that lets one migration run at a time.
 _ADVISORY_LOCK = 0x656D6265646D696C
@@ -33,8 +33,14 @@ def migrate(database: Database, revision: str = "head") -> None:
     database.schema_version()  # reaches the database first, so that a wrong URL is told as one
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["database"] = database
     with translated(), _only_one(database):
-        config.attributes["database"] = database
+        _upgrade(config, revision)
+
+
+@retried
+def _upgrade(config: Config, revision: str) -> None:
+    with translated():
         command.upgrade(config, revision)
 
 
@@ -42,6 +48,8 @@ def migrate(database: Database, revision: str = "head") -> None:
 def _only_one(database: Database) -> Iterator[None]:
     if not database.is_sqlite:
         with database.engine.connect() as connection, connection.begin():
+            # However long the other one takes, or this one: the limits of a transaction are not meant for that.
+            limit(connection, statement_timeout="0", lock_timeout="0", idle_in_transaction_session_timeout="0")
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
             yield
         return

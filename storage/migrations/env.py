@@ -2,16 +2,12 @@
 
 from alembic import context
 
-from storage.database import Database
+from storage.database import Database, limit
 from storage.tables import Row
 
 database: Database = context.config.attributes["database"]
 
 with database.engine.connect().execution_options(embedmill_write=True) as connection:
-    if not database.is_sqlite:
-        # A DDL that waits for a lock makes everybody else wait behind it: give up soon, and run it again.
-        connection.exec_driver_sql("SET lock_timeout = '5s'")
-        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Row.metadata,
@@ -19,5 +15,9 @@ with database.engine.connect().execution_options(embedmill_write=True) as connec
         transactional_ddl=True,
     )
     with context.begin_transaction():
+        if not database.is_sqlite:
+            # A DDL that waits for a lock makes everybody else wait behind it: give up soon, and run it again. How long
+            # it takes when it has the lock depends on the size of the tables.
+            limit(connection, lock_timeout="5s", statement_timeout="0")
         context.run_migrations()
     connection.commit()

@@ -1,8 +1,10 @@
-"""Mills whose processes a test has prepared, and looks at who holds what."""
+"""Mills whose processes a test has prepared, looks at who holds what, and processes frozen where they harm nobody."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
 from worker.reserve import BULK_THREADS
+
+_TRIES = 10
 
 
 @contextmanager
@@ -55,6 +59,38 @@ def wait_busy(mill: Mill, workers: int) -> int:
     query = "SELECT count(*) FROM chunks WHERE state = 'leased'"
     mill.wait_for(lambda: mill.sql(query)[0][0] >= BULK_THREADS * workers, what="all threads to hold a chunk")
     return wait_holder(mill)
+
+
+def freeze_outside(mill: Mill, *pids: int) -> None:
+    """Freeze processes while none of them is inside a transaction, which would keep everybody else from writing."""
+    for _ in range(_TRIES):
+        for pid in pids:
+            mill.freeze(pid)
+        if not keeps_others_out(mill):
+            return
+        for pid in pids:
+            mill.thaw(pid)
+        time.sleep(0.1)
+    raise AssertionError(f"{pids} were always inside a transaction")
+
+
+def keeps_others_out(mill: Mill) -> bool:
+    """Whether somebody who stands still is inside a transaction."""
+    if mill.postgres is not None:
+        time.sleep(1)
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+            " AND clock_timestamp() - state_change > interval '0.8 seconds'"
+        )
+        return bool(mill.sql(query)[0][0])
+    connection = sqlite3.connect(mill.database.removeprefix("sqlite:///"), timeout=3, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        connection.close()
+    return False
 
 
 def total(mill: Mill, column: str) -> int:

@@ -117,12 +117,13 @@ class Mill(Family):
             self.wait_for(lambda: not processes.alive(pid), timeout, f"{pid} to die")
         return pid
 
-    def cut_connections(self) -> None:
-        """Have PostgreSQL end every connection but this object's own, in the midst of whatever they do."""
-        self.sql(
+    def cut_connections(self) -> int:
+        """Have PostgreSQL end every connection but this object's own, in whatever they do; return how many."""
+        ended = self.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+        return len(ended)
 
     def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query in plain SQL; a parameter is written `?`."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from subprocess import Popen
 
+from tests.faults.encoder import EMBEDDED
 from tests.faults.feeder import ENOUGH
 from tests.faults.goals import missed_by_nemesis
 from tests.faults.mill import Mill
@@ -252,9 +253,11 @@ class Nemesis:
 
 
 def waste_of(mill: Mill) -> int:
-    """Return how many texts were claimed beyond the once that each needs."""
-    query = "SELECT sum(size * (claims - CASE WHEN state = 'done' THEN 1 ELSE 0 END)) FROM chunks"
-    return int(mill.plain.value(query) or 0)
+    """Return how many texts were embedded beyond the once that each needs."""
+    with (mill.folder / EMBEDDED).open() as tally:
+        embedded = sum(int(line) for line in tally)
+    done = "SELECT sum(succeeded + failed) FROM chunks WHERE state = 'done'"
+    return embedded - int(mill.plain.value(done) or 0)
 
 
 def run(database: str, seed: int, faults: int, first: int) -> bool:

@@ -4,12 +4,14 @@
 `FAULTS_VISIBILITY` Redis keeps copies of messages under way and sends them again after so many seconds. `FAULTS_SICK`
 names a slot whose device fails on every call, `FAULTS_NO_MODEL` says why the model cannot be loaded. A file `deaf.PID`
 beside the failpoints keeps a process from taking messages, a file `encode.hog` has the next one eat all the memory.
+`FAULTS_CLOCK` names a file into which each batch writes what time this process believes it is.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -42,6 +44,7 @@ class BentEncoder(HashEncoder):
         super().__init__()
         self._sick = sick
         self._hog = Path(os.environ[VARIABLE]) / "encode.hog"
+        self._clock = os.environ.get("FAULTS_CLOCK")
 
     def embed(self, texts: Sequence[str], options: JobOptions, urgent: bool = False) -> Embedded:
         """Embed texts, unless something is wrong."""
@@ -49,6 +52,8 @@ class BentEncoder(HashEncoder):
             raise EngineFailed("this device fails on everything")
         if self._hog.exists():
             self._eat()
+        if self._clock:
+            Path(self._clock).write_text(f"{time.time()}\n")
         return super().embed(texts, options, urgent)
 
     def _eat(self) -> None:

@@ -61,6 +61,8 @@ class Proxy:
         self.delay = 0.0
         #: Bytes a second of one connection, each way; 0: as many as come.
         self.rate = 0.0
+        #: So many bytes were swallowed, so many held up by `delay` or `rate`, and so many connections cut by `reset`.
+        self.swallowed = self.late = self.cut = 0
         #: Set when what `drop_reply` or `drop_request` waited for has come, and the connection was cut.
         self.dropped = threading.Event()
         self._links: set[_Link] = set()
@@ -92,7 +94,8 @@ class Proxy:
         """Cut every connection with a RST; with `new` also each later one, at once, until healed."""
         self._refusing = new
         with self._guard:
-            links = list(self._links)
+            links = [link for link in self._links if not link.closed.is_set()]
+            self.cut += len(links)
         for link in links:
             link.close(reset=True)
 
@@ -172,6 +175,9 @@ class Proxy:
                     break
                 if sink is not None and not link.hole:
                     self._forward(link, source, sink, data)
+                else:
+                    with self._guard:
+                        self.swallowed += len(data)
         except OSError:
             pass
         # A hole hides the end of either side from the other one.
@@ -184,6 +190,9 @@ class Proxy:
         if source is link.client and self._is_awaited(sink, data):
             self._cut(link, sink, data)
             return
+        if self.delay or self.rate:
+            with self._guard:
+                self.late += len(data)
         if self.delay:
             link.closed.wait(self.delay)
         if self.rate:

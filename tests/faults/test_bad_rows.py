@@ -36,13 +36,13 @@ def blob(mill: Mill) -> str:
     return "BLOB" if mill.postgres is None else "BYTEA"
 
 
-def submit_spoiled(mill: Mill, spoil: Callable[[Mill, Job], None], claims: int, texts: int = 100) -> Job:
+def submit_spoiled(mill: Mill, spoil: Callable[[Mill, Job], None], failures: int, texts: int = 100) -> Job:
     """Submit a job that nobody does before it is spoiled; beside the ledger, since its end is not its texts'."""
     worker = mill.worker_pids()[0]
     mill.freeze(worker)
     job = mill.client.submit([f"{number} ".ljust(LENGTH, "x") for number in range(texts)])
     spoil(mill, job)
-    mill.sql("UPDATE chunks SET claims = ? WHERE job_id = ?", claims, job.id)
+    mill.sql("UPDATE chunks SET failures = ? WHERE job_id = ?", failures, job.id)
     mill.thaw(worker)
     return job
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bent import bent_mill, total
+from tests.faults.bent import bent_mill, holders, total
 from tests.faults.forms import FULL, KINDS, KINDS_POSTGRES_FIRST, full, scenario
 from tests.faults.mill import Mill
+from tests.faults.rawqueue import RawQueue
 
 #: Seconds instead of the 120 and the 30 of production.
 STALL, SILENCE = 3.0, 5.0
@@ -64,6 +65,10 @@ def test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_
         (worker,) = mill.worker_pids()
         _deafen(mill, worker)
         mill.submit(100, length=2_000)
+        queue = RawQueue(mill.redis)
+        waiting = mill.wait_for(queue.entries, what="messages that wait")
+        time.sleep(PATIENCE / 2)
+        assert set(waiting) <= set(queue.entries()), "somebody takes messages"
         # Then it ends itself, and the next one does all
         mill.record("F51", "seconds until the wedged consumer's work went on", mill.seconds_until_progress(120))
         mill.wait_complete()
@@ -78,11 +83,16 @@ def test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_
 def test_a_process_without_work_and_one_with_too_much_are_never_held_to_be_deaf(kind: str) -> None:
     # Given a worker process that would end after a second of starving
     with bent_mill(kind, FAULTS_PATIENCE="1", pause=2.0) as mill:
-        before = mill.worker_pids()
-        # When there is nothing to do for a while
+        before, queue = mill.worker_pids(), RawQueue(mill.redis)
+        # When no message waits for a while
+        assert queue.entries() == []
         time.sleep(5)
-        # And then more than its threads can hold, so that messages wait for seconds
+        assert queue.entries() == []
+        # And then more than its threads can hold, so that messages wait for longer than a second
         mill.submit(250, length=2_000)
+        newest = mill.wait_for(lambda: queue.entries()[:1] if holders(mill) else None, what="messages that wait")
+        time.sleep(1.5)
+        assert newest[0] in queue.entries()
         mill.wait_complete()
         # Then it is the same process all the time
         assert mill.worker_pids() == before

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bent import bent_mill, holders, start_bent, total, wait_busy
+from tests.faults.bent import bent_mill, freeze_outside, holders, start_bent, total, wait_busy
 from tests.faults.forms import KINDS, full, scenario
 from tests.faults.mill import Mill
-from tests.faults.running import running_mill
 from tests.stack import children
 
 LEASE = 2.0
+
+#: Seconds that a supervisor waits for a sign of life: longer than anybody is frozen here, however slow the machine.
+SILENCE = "600"
+
+#: How far a clock is off at least, in seconds.
+HOUR = 3_500
 
 #: Where Debian's package has it.
 FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -24,10 +29,10 @@ FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_process_frozen_past_its_lease_brings_is_refused(kind: str) -> None:
     # Given two worker processes, one of which freezes in the midst of a batch
-    with running_mill(kind, slots=2, lease=LEASE, pause=0.5) as mill:
+    with bent_mill(kind, slots=2, lease=LEASE, pause=0.5, FAULTS_SILENCE=SILENCE) as mill:
         mill.submit(200, length=2_000)
         victim = wait_busy(mill, 2)
-        mill.freeze(victim)
+        freeze_outside(mill, victim)
         # When the other one has taken its chunks over, and it goes on
         expired = mill.wait_counted("leases_expired", timeout=60)
         mill.wait_complete()
@@ -42,13 +47,12 @@ def test_what_a_process_frozen_past_its_lease_brings_is_refused(kind: str) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_machine_frozen_past_its_leases_brings_is_refused(kind: str) -> None:
     # Given two machines, of which one freezes with all that runs on it
-    with running_mill(kind, workers=2, lease=LEASE, pause=0.5) as mill:
+    with bent_mill(kind, supervisors=2, lease=LEASE, pause=0.5, FAULTS_SILENCE=SILENCE) as mill:
         mill.submit(400, length=2_000)
         victim = wait_busy(mill, 2)
         machine = next(process.pid for process in mill.supervisors if victim in children(process.pid))
         frozen = [machine, *children(machine)]
-        for pid in frozen:
-            mill.freeze(pid)
+        freeze_outside(mill, *frozen)
         # When the other one has done everything, and the first one goes on
         start = time.monotonic()
         mill.wait_counted("leases_expired", timeout=60)
@@ -66,17 +70,24 @@ def test_what_a_machine_frozen_past_its_leases_brings_is_refused(kind: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_frozen_in_the_midst_of_its_commit_commits_once_or_not_at_all(kind: str) -> None:
     # Given two worker processes, one of which freezes inside the transaction that commits
-    with running_mill(kind, slots=2, lease=LEASE) as mill:
+    with bent_mill(kind, slots=2, lease=LEASE, FAULTS_SILENCE=SILENCE) as mill:
         mill.arm("commit.guarded", "stop")
-        mill.submit(100, length=2_000)
+        job_id = mill.submit(100, length=2_000)
         victim = mill.wait_fired("commit.guarded", "stop")
-        # When its lease has run out, whatever may be done about that meanwhile
-        past = "SELECT count(*) FROM chunks WHERE state = 'leased' AND lease_expires < ?"
-        mill.wait_for(lambda: mill.sql(past, int(time.time() * 1000) - 3_000)[0][0], what="leases to run out")
+        # When the lease of what it commits has been over for seconds, and nobody could take it
+        over = (
+            "SELECT number, token FROM chunks WHERE state = 'leased' AND lease_expires < ?"
+            " AND lease_owner IN (SELECT id FROM workers WHERE pid = ?)"
+        )
+        time.sleep(LEASE + 3)
+        held = mill.wait_for(lambda: mill.sql(over, int(time.time() * 1000) - 3_000, victim), what="leases to run out")
         mill.thaw(victim)
         # Then all is done, each chunk written once
         mill.wait_complete()
         mill.judge().assert_clean()
+        # And what it was committing by itself, in spite of the lease: the transaction had looked before
+        written = mill.sql("SELECT number, token FROM commit_log WHERE job_id = ?", job_id)
+        assert set(held) & set(written)
 
 
 @scenario("F7")
@@ -102,13 +113,15 @@ def test_a_worker_whose_clock_is_wrong_and_steps_keeps_its_leases_and_takes_nobo
     with bent_mill(kind, lease=LEASE, pause=0.2) as mill:
         clock = mill.folder / "clock"
         clock.write_text("+1h")
-        start_bent(mill, **_faked(clock))
+        told = mill.folder / "told"
+        start_bent(mill, **_faked(clock), FAULTS_CLOCK=str(told))
         mill.wait_for(lambda: mill.ready_workers() == 2, what="both workers to be ready")
         mill.submit(600, length=2_000)
         _wait_until_both_work(mill)
+        mill.wait_for(lambda: _ahead(told) > HOUR, what="a clock that is ahead")
         # When that clock steps two hours back in the midst of the job
         clock.write_text("-1h")
-        mill.seconds_until_progress()
+        mill.wait_for(lambda: _ahead(told) < -HOUR, what="a clock that is behind")
         _wait_until_both_work(mill)
         mill.wait_complete()
         # Then both have worked all the time, and no lease was lost to the other
@@ -124,6 +137,13 @@ def _faked(clock: Path) -> dict[str, str]:
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
+
+
+def _ahead(told: Path) -> float:
+    """Return by how many seconds a worker's clock is ahead; 0 while it has not told."""
+    if not told.exists() or not (text := told.read_text()).endswith("\n"):
+        return 0.0
+    return float(text) - time.time()
 
 
 def _wait_until_both_work(mill: Mill) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from storage.contract.errors import StorageUnavailable
 from tests.faults import processes
 from tests.faults.forms import full, scenario
 from tests.faults.mill import Mill
@@ -103,8 +104,10 @@ def test_a_database_that_is_away_is_waited_for_without_crashes_and_without_hoard
     at_work(mill)
     before, started = mill.counters(), [*mill.worker_pids(), *mill.reconciler_pids()]
     memory = sum(map(processes.memory_of, started))
-    # When PostgreSQL is away for a minute
+    # When PostgreSQL is away for a minute, and nothing can be submitted
     mill.postgres.stop()
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        mill.submit(10)
     time.sleep(60)
     grown = sum(map(processes.memory_of, started)) - memory
     mill.postgres.start()
@@ -125,14 +128,17 @@ def test_a_database_that_is_away_is_waited_for_without_crashes_and_without_hoard
 @pytest.mark.timeout(240)
 @scenario("F18")
 def test_connections_that_are_ended_again_and_again_fail_nothing(mill: Mill) -> None:
-    job = at_work(mill)
+    # Given a job that takes longer than the disturbance
+    job = at_work(mill, 2_000)
     workers = mill.worker_pids()
     # When all connections are ended, again and again
-    ended = time.monotonic() + 10
-    while time.monotonic() < ended:
-        mill.cut_connections()
+    end, cut = time.monotonic() + 10, 0
+    while time.monotonic() < end:
+        cut += mill.cut_connections()
         time.sleep(0.3)
     # Then all is done
+    assert cut >= 10
+    mill.record("F18", "connections ended", cut)
     mill.record("F18", "seconds from the last cut until work went on", mill.seconds_until_progress())
     settle(mill)
     assert mill.client.job(job).status().failed == 0

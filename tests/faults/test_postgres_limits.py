@@ -91,9 +91,9 @@ def test_a_database_without_free_connections_is_asked_with_back_off() -> None:
             before, own = refusals(mill), hog["refused"]
             time.sleep(seconds)
             refused = refusals(mill) - before - (hog["refused"] - own)
-        # Then ours were refused, and came again seldom
+        # Then ours were refused, and came again seldom: each of three processes about once a second
         mill.record("F20", "refused connections a second, of three processes", refused / seconds)
-        assert 0 < refused < 10 * seconds
+        assert 0 < refused <= 4 * seconds
         # And work goes on afterwards
         mill.record("F20", "seconds from free connections until work went on", mill.seconds_until_progress())
         mill.wait_complete()
@@ -214,6 +214,8 @@ def test_jobs_that_waited_for_the_database_together_do_not_storm_it() -> None:
         after = busiest(server_log(mill)[seen:])
         mill.record("F47", "most claims in a second before", usual)
         mill.record("F47", "most claims in a second afterwards", after)
+        assert usual > 0
+        assert after <= 2 * usual + 5
         # And hardly a chunk was claimed twice
         assert waiting > 100
         assert claims(mill) <= 1.5 * len(jobs)

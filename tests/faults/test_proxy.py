@@ -84,6 +84,7 @@ def test_a_hole_swallows_and_never_recovers(proxy: Proxy, client: socket.socket)
     with connected(proxy) as other:
         other.sendall(b"lost too")
         assert is_silent(other)
+    assert proxy.swallowed == len(b"lost" + b"lost too")
     proxy.heal()
     client.sendall(b"lost as well")
     assert is_silent(client)
@@ -111,6 +112,7 @@ def test_a_reset_is_a_reset(proxy: Proxy, client: socket.socket) -> None:
     proxy.reset(new=True)
     with pytest.raises(ConnectionError):
         assert asked(client, b"x") == b"x"
+    assert proxy.cut == 1
     with pytest.raises(ConnectionError), connected(proxy) as other:
         assert asked(other, b"x") == b"x"
     proxy.heal()
@@ -123,6 +125,7 @@ def test_a_delay_delays(proxy: Proxy, client: socket.socket) -> None:
     start = time.monotonic()
     assert asked(client, b"slow") == b"slow"
     assert time.monotonic() - start >= 0.4
+    assert proxy.late == 2 * len(b"slow")
 
 
 @pytest.mark.parametrize("arrives", [True, False])

@@ -1,4 +1,4 @@
-"""A failover through Sentinel: the primary dies, and messages are sent and taken again."""
+"""A failover through Sentinel: the primary dies, messages are sent and taken again, and a mill works on."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.hints import Hints
 from storage.redisclient import redis_client
+from tests.faults.forms import KINDS, full, scenario
+from tests.faults.recoveries import Recovery
+from tests.faults.running import running_mill
 from tests.faults.sentinels import PASSWORD, Watched, watched_redis
 from tests.worker.taker import BULK, Taker, taking
 
@@ -73,3 +76,28 @@ def _wait_until_taken(worker: Taker, sender: Queue, following: Iterator[int]) ->
         assert time.monotonic() < deadline, worker.log()[-3000:]
         send(sender, next(following))
         time.sleep(0.5)
+
+
+@full
+@scenario("F15")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mill_works_on_after_a_failover_and_sends_again_what_may_be_lost(watched: Watched, kind: str) -> None:
+    # Given a mill whose Redis is looked after by Sentinels, all its threads busy and messages waiting
+    with running_mill(kind, lease=10, pause=1.5, EMBEDMILL_REDIS_URL=watched.url) as mill:
+        mill.start_producer(360, length=2_000)
+        waiting = "SELECT count(*) FROM chunks WHERE state = 'dispatched'"
+        mill.wait_for(lambda: mill.commits() > 1 and mill.sql(waiting)[0][0] > 2, what="messages that wait")
+        # When the primary is killed
+        watched.primary.kill()
+        failover = Recovery("failover", [])
+        failover.end(mill.plain)
+        killed = time.monotonic()
+        # Then what waits is sent again to the one that took over: nobody knows what reached it
+        mill.wait_counted("messages_resent", timeout=90)
+        mill.record("F15", "seconds until messages were sent again", time.monotonic() - killed)
+        # And chunks are claimed and written again
+        mill.wait_for(lambda: failover.look(mill.plain) or failover.resumed, what="a chunk claimed since to be written")
+        mill.record("F15", "seconds until work went on", time.monotonic() - killed)
+        mill.wait_complete(180)
+        assert not any(PASSWORD in log.read_text() for log in mill.folder.glob("*.log"))

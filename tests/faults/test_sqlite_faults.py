@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from storage.contract.errors import StorageFull
+from storage.contract.errors import StorageFull, StorageUnavailable
 from tests.faults.forms import FULL, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
@@ -85,13 +86,21 @@ def assert_sound(mill: Mill) -> None:
 def test_a_file_that_somebody_has_locked_is_waited_for() -> None:
     with running_mill(FAULTS_PAUSE_PER_TEXT="0.01") as mill:
         # Given a job in its midst
-        at_work(mill, 300)
+        job = mill.client.job(at_work(mill, 300))
         workers = mill.worker_pids()
-        # When another process keeps the file to itself
-        with beside(mill, LOCK):
-            done = mill.commits()
-            time.sleep(LOCKED)
+        # When another process keeps the file to itself, and somebody submits and asks meanwhile
+        with ThreadPoolExecutor(1) as pool, beside(mill, LOCK):
+            submitted = pool.submit(mill.submit, 10)
+            done, end = mill.commits(), time.monotonic() + LOCKED
+            while time.monotonic() < end:
+                status = job.status()
+                assert (status.state, status.total) == ("running", 300)
+                time.sleep(0.2)
             assert mill.commits() == done
+            # Then whoever asks has an answer, and whoever submits waits, and is refused when it takes too long
+            assert submitted.done() == FULL
+        refused = submitted.exception()
+        assert isinstance(refused, StorageUnavailable) if FULL else refused is None
         # Then work goes on afterwards
         mill.record("F21", "seconds from the end of the lock until work went on", mill.seconds_until_progress())
         mill.wait_complete()
@@ -119,6 +128,7 @@ def test_many_writers_and_a_reader_never_meet_a_locked_file() -> None:
         assert all(process.wait() == 0 for process in producers)
         assert "is locked" not in logs(mill)
         mill.judge().assert_clean()
+        assert mill.commits() > 400 and reads > 100
         mill.record("F22", "commits a second of four workers", mill.commits() / (time.monotonic() - began))
         mill.record("F22", "statuses read meanwhile", reads)
 

@@ -147,6 +147,10 @@ class Model:
 
     # Leases
 
+    def suspects(self) -> list[Chunk]:
+        """Return the chunks that wait to be tried alone, since they were there when a process died."""
+        return [c for c in self.chunks("pending", "dispatched") if c.crashes and not c.resting and self._runs(c)]
+
     def claim(self, job_id: str, number: int, worker: str, further: bool) -> list[Chunk]:
         """Lease a chunk, and with `further` all others that may be taken along; return what was leased."""
         chunk = self.chunk(job_id, number)
@@ -236,6 +240,11 @@ class Model:
         for job_id in late:
             self._end(self.jobs[job_id], "expired")
         return late
+
+    def retriable(self) -> list[str]:
+        """Return the jobs in which something failed that another round may mend."""
+        ended = {job_id: job for job_id, job in self.jobs.items() if job.state == "completed" and not job.deleted}
+        return sorted(j for j, job in ended.items() if any(c.failed > len(c.invalid) for c in job.chunks.values()))
 
     def retry(self, job_id: str) -> int:
         job = self.seen(job_id)

@@ -6,12 +6,22 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from storage.choice import pending_chunks
+from storage.chunks import among
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
+from storage.contract.states import ChunkState
 from storage.database import Database
+from storage.finishing import has_open_chunks
 from storage.stores import Stores
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, JobRow
+from storage.tables import (
+    CHUNK_IS_DISPATCHED,
+    CHUNK_IS_LEASED,
+    CHUNK_IS_PENDING,
+    JOB_IS_UNFINISHED,
+    ChunkRow,
+    JobRow,
+)
 from tests.storage.builders import CARD, MODEL, chunk, serve, submit
 
 
@@ -46,7 +56,8 @@ def plan(database: Database, query: Any) -> str:
 
 def test_what_to_do_next_is_read_from_the_indexes_of_open_jobs_and_pending_chunks(crowded: Database) -> None:
     told = plan(crowded, pending_chunks(CARD.id, Priority.BULK, "").limit(4))
-    assert "ix_jobs_open" in told
+    # PostgreSQL may find the few that are open by either of two small indexes; SQLite needs the one in order.
+    assert "ix_jobs_open" in told or (not crowded.is_sqlite and "ix_jobs_unfinished" in told)
     assert "ix_chunks_pending" in told
     # And SQLite reads the chunks in order: it does not sort all that are pending to find the first four
     assert "TEMP B-TREE" not in told
@@ -60,3 +71,25 @@ def test_messages_and_leases_that_are_out_are_read_from_their_index(crowded: Dat
 def test_a_jobs_open_chunks_are_looked_for_among_its_own(crowded: Database) -> None:
     told = plan(crowded, select(ChunkRow.number).where(ChunkRow.job_id == new_id(), CHUNK_IS_PENDING).limit(1))
     assert "ix_chunks_pending" in told
+
+
+def test_whether_a_job_has_open_chunks_is_read_from_the_indexes_of_open_ones(crowded: Database) -> None:
+    told = plan(crowded, select(JobRow.id).where(JobRow.id == new_id(), has_open_chunks()))
+    assert "ix_chunks_pending" in told and "ix_chunks_out" in told
+    assert "ix_chunks_first" not in told
+
+
+def test_chunks_that_are_marked_as_sent_are_found_by_their_keys(crowded: Database) -> None:
+    keys = [(new_id(), number) for number in range(4)]
+    told = plan(crowded, among(keys, ChunkState.PENDING).values(state=ChunkState.DISPATCHED))
+    assert "SCAN chunks" not in told and "Seq Scan on chunks" not in told
+
+
+def test_jobs_that_go_or_wait_for_a_model_are_found_without_reading_those_that_are_kept(crowded: Database) -> None:
+    for query in (
+        select(JobRow.id).where(JobRow.deleted_at.is_not(None)).order_by(JobRow.deleted_at).limit(5),
+        select(JobRow.id).where(JOB_IS_UNFINISHED, JobRow.model == MODEL),
+        select(JobRow.id).where(JobRow.finished_at.is_not(None), JobRow.finished_at < 5).limit(5),
+    ):
+        told = plan(crowded, query)
+        assert "SCAN jobs" not in told and "Seq Scan on jobs" not in told

@@ -178,7 +178,7 @@ def test_a_chunk_that_fails_for_unknown_reasons_is_given_up_after_ten_claims_and
     # Given a chunk that was claimed nine times in vain
     job_id = mill.submit(["plum", " "], invalid={1: ItemError("invalid_item", "Refused at the door.")})
     with mill.stores.database.write() as connection:
-        connection.execute(update(ChunkRow).where(ChunkRow.job_id == job_id).values(claims=9))
+        connection.execute(update(ChunkRow).where(ChunkRow.job_id == job_id).values(failures=9))
     # When its tenth attempt fails as well
     mill.engine.trouble = RuntimeError("nobody foresaw this")
     mill.run(job_id)

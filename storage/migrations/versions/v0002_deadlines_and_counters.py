@@ -8,8 +8,12 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_CAN_EXPIRE = sa.text("expires_at IS NOT NULL AND finished_at IS NULL")
-_FINISHED = sa.text("finished_at IS NOT NULL")
+_INDEXES = {
+    "ix_jobs_expires_at": ("expires_at", sa.text("expires_at IS NOT NULL AND finished_at IS NULL")),
+    "ix_jobs_finished_at": ("finished_at", sa.text("finished_at IS NOT NULL")),
+    "ix_jobs_deleted_at": ("deleted_at", sa.text("deleted_at IS NOT NULL")),
+    "ix_jobs_unfinished": ("model", sa.text("state IN ('accepting', 'queued', 'running')")),
+}
 
 
 def upgrade() -> None:
@@ -21,14 +25,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_counters"),
     )
     op.add_column("jobs", sa.Column("expires_at", sa.BigInteger(), nullable=True))
-    indexes = (("ix_jobs_expires_at", "expires_at", _CAN_EXPIRE), ("ix_jobs_finished_at", "finished_at", _FINISHED))
-    for name, column, where in indexes:
+    op.add_column("chunks", sa.Column("failures", sa.BigInteger(), server_default="0", nullable=False))
+    for name, (column, where) in _INDEXES.items():
         op.create_index(name, "jobs", [column], unique=False, sqlite_where=where, postgresql_where=where)
 
 
 def downgrade() -> None:
     """Take back."""
-    for name in ("ix_jobs_finished_at", "ix_jobs_expires_at"):
+    for name in _INDEXES:
         op.drop_index(name, table_name="jobs")
+    op.drop_column("chunks", "failures")
     op.drop_column("jobs", "expires_at")
     op.drop_table("counters")
