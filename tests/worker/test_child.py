@@ -136,7 +136,7 @@ def test_a_death_charged_to_chunks_does_not_lengthen_the_pause(
     monkeypatch.setattr(child_module, "_BACKOFF", 0.01)
     monkeypatch.setattr(child_module, "_BACKOFF_CAP", 600.0)
     nursery.charged = 2
-    nursery.start("import os; os._exit(1)")
+    nursery.start(READY + "import os; os._exit(1)")
     # When it dies again and again
     nursery.tend_until(lambda: len(nursery.deaths) >= child_module.SICK_AFTER)
     # Then the search for the culprit goes on at once, and does not wait for the cap that back-off would have reached
@@ -161,8 +161,30 @@ def test_a_child_that_has_done_work_is_not_held_to_be_sick(nursery: Nursery) -> 
 def test_a_process_that_never_becomes_ready_is_killed(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "START", 0.3)
     child = nursery.start("import time; time.sleep(60)")
-    nursery.tend_until(lambda: bool(nursery.deaths))
+    nursery.tend_until(lambda: child.deaths > 0)
+    # And since it was never ready, it held nothing that could be charged
     assert child.last_end == "signal SIGKILL"
+    assert nursery.deaths == []
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_behind_and_is_tried_again(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a machine on which no process can be started
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(child_module, "_BACKOFF_CAP", 0.0)
+        patch.setattr(subprocess, "Popen", refuse)
+        child = nursery.start(READY)
+        for _ in range(20):
+            child.tend()
+    # Then no descriptor is left open, and it starts as soon as one can be
+    assert len(os.listdir("/proc/self/fd")) == before
+    child.tend()
+    assert child.pid is not None
 
 
 def test_a_process_that_ended_itself_since_it_hung_had_no_good_life(
@@ -171,7 +193,7 @@ def test_a_process_that_ended_itself_since_it_hung_had_no_good_life(
     # Given a life that counts as long
     monkeypatch.setattr(child_module, "_GOOD_LIFE", 0.0)
     monkeypatch.setattr(child_module, "_BACKOFF", 0.01)
-    hanging, crashing = nursery.start(f"raise SystemExit({exits.STALLED})"), nursery.start("raise SystemExit(1)")
+    hanging, crashing = (nursery.start(READY + f"raise SystemExit({code})") for code in (exits.STALLED, 1))
     nursery.tend_until(lambda: len(nursery.deaths) >= 6)
     assert crashing.deaths == 1
     assert hanging.deaths >= 2
