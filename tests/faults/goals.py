@@ -30,8 +30,9 @@ def missed_by_nemesis(run: dict[str, Any]) -> list[str]:
         run: Its line in the results.
     """
     missed = [f"{run['unrecovered']} faults were not recovered from"] if run["unrecovered"] else []
-    if run["wasted"] > run["held"]:
-        missed.append(f"{run['wasted']} texts were embedded again, and only {run['held']} were held")
+    # Runs of before embeddings were counted know only what was claimed again, some of it given back as it was.
+    if (again := run.get("embedded_again", 0)) > run["held"]:
+        missed.append(f"{again} texts were embedded again, and only {run['held']} were held")
     if run["faults"] >= _MANY:
         missed += [f"{name} is 0" for name in _DEFENCES if not run["counters"].get(name)]
     return missed

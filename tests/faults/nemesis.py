@@ -271,11 +271,11 @@ def run(database: str, seed: int, faults: int, first: int) -> bool:
         nemesis = Nemesis(mill)
         nemesis.strike_all(strokes(seed, first, faults), note)
         report = settle(mill)
-        wasted = waste_of(mill)
+        again = waste_of(mill)
         facts = {"database": database, "seed": seed, "first": first, **facts_of(nemesis.recoveries), **findings(report)}
-        facts |= {"wasted": wasted, "held": nemesis.held, "counters": mill.counters(), "seconds": watch.seconds}
+        facts |= {"embedded_again": again, "held": nemesis.held, "counters": mill.counters(), "seconds": watch.seconds}
         write("nemesis", facts)
-        print(report.summary(), f"{wasted} texts wasted, {nemesis.held} held by the struck", sep="\n")
+        print(report.summary(), f"{again} texts embedded again, {nemesis.held} held by the struck", sep="\n")
         for kind, values in facts["resumed"].items():
             print(f"{kind}: all {spread(values)}, undisturbed {spread(facts['calm_resumed'].get(kind, []))}")
     missed = missed_by_nemesis(facts)

@@ -97,6 +97,11 @@ def _verdict(counted: Counter[str]) -> str:
     return ", ".join(told + [f"{counted[outcome]} {name}" for outcome, name in names.items() if counted[outcome]])
 
 
+def _again(run: dict[str, Any]) -> str:
+    told = f"{run['embedded_again']:,}" if "embedded_again" in run else f"unknown ({run['wasted']:,} claimed again)"
+    return f"{told} of {run['held']:,}"
+
+
 def _missed(missed: list[str]) -> str:
     return f"**{'; '.join(missed)}**" if missed else "nothing"
 
@@ -112,7 +117,7 @@ def _nemesis() -> str:
             f"{run['texts']:,}",
             f"{run['jobs']:,}",
             *(run[found] for found in _FOUND),
-            f"{run['wasted']:,} of {run['held']:,}",
+            _again(run),
             f"{run['seconds']:.0f}",
             _missed(missed_by_nemesis(run)),
         )

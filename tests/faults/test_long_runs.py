@@ -87,7 +87,7 @@ def test_the_table_tells_of_failed_tests_and_leaves_what_was_written_by_hand(
     [
         ({}, []),
         ({"unrecovered": 2}, ["2 faults were not recovered from"]),
-        ({"wasted": 11}, ["11 texts were embedded again, and only 10 were held"]),
+        ({"embedded_again": 11}, ["11 texts were embedded again, and only 10 were held"]),
         ({"counters": AWAKE | {"commits_late": 0}}, ["commits_late is 0"]),
         ({"counters": {"workers_died": 1}, "faults": 99}, []),
     ],
@@ -96,7 +96,7 @@ def test_a_nemesis_misses_what_was_not_recovered_wasted_or_never_defended(
     change: dict[str, Any], missed: list[str]
 ) -> None:
     # Given a run of many faults in which all was well, but for one thing
-    well = {"faults": 100, "unrecovered": 0, "wasted": 10, "held": 10, "counters": AWAKE}
+    well = {"faults": 100, "unrecovered": 0, "embedded_again": 10, "held": 10, "counters": AWAKE}
     # Then that is told
     assert missed_by_nemesis(well | change) == missed
 

@@ -81,7 +81,8 @@ def test_a_full_disk_refuses_submissions_and_is_waited_for() -> None:
 @scenario("F20")
 def test_a_database_without_free_connections_is_asked_with_back_off() -> None:
     settings = ("max_connections=20", "superuser_reserved_connections=0")
-    with running_mill("postgresql", postgres_settings=settings, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
+    # A lease of two seconds would be extended twice a second.
+    with running_mill("postgresql", lease=10.0, postgres_settings=settings, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
         # Given a job in its midst
         at_work(mill, 500)
         workers = mill.worker_pids()
