@@ -80,7 +80,7 @@ def test_a_chunk_that_cannot_be_decoded_is_given_up_and_others_are_done(mill: Mi
     status = bad.status()
     assert (status.state, status.failed, status.succeeded) == ("completed", 12, 0)
     assert {outcome.error.code for outcome in bad.errors() if outcome.error} == {"unexpected"}
-    assert mill.sql("SELECT claims FROM chunks WHERE job_id = ?", bad.id) == [(10,)]
+    assert mill.sql("SELECT claims, failures FROM chunks WHERE job_id = ?", bad.id) == [(1, 9)]
     assert mill.client.job(good).status().succeeded == 300
     forget(mill, bad)
 
@@ -93,8 +93,11 @@ def test_vectors_that_cannot_be_decoded_keep_no_job_running_for_ever(mill: Mill)
     mill.sql(f"UPDATE results SET vectors = CAST('nonsense' AS {blob(mill)}) WHERE job_id = ?", job.id)
     # When its failed item is sent round again
     before = mill.counters().get("chunks_given_up", 0)
-    mill.sql("UPDATE chunks SET claims = 9 WHERE job_id = ?", job.id)
+    worker = mill.worker_pids()[0]
+    mill.freeze(worker)
     assert job.retry_failed() == 1
+    mill.sql("UPDATE chunks SET failures = 9 WHERE job_id = ?", job.id)
+    mill.thaw(worker)
     # Then it ends
     mill.wait_complete(40)
     assert mill.wait_counted("chunks_given_up", before) == before + 1
