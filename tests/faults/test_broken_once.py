@@ -28,6 +28,7 @@ from storage.migrations import migrate
 from storage.stores import Stores
 from storage.tables import WorkerRow
 from storage.workers import LIVE_WITHIN
+from tests.faults.forms import full
 from tests.servers import short_folder
 from tests.stack import children, free_port, running, wait_until_ready, worker_pids
 from tests.storage.builders import CARD, serve, submit
@@ -41,6 +42,7 @@ def data_dir() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(240)
+@full
 def test_an_unreadable_message_and_a_forgotten_worker_stop_nothing(data_dir: Path) -> None:
     # Given a stack that works
     port, log = free_port(), data_dir / "up.log"

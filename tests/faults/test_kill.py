@@ -14,6 +14,7 @@ import pytest
 
 from embedmill import Client
 from storage.contract.options import JobOptions
+from tests.faults.forms import full
 from tests.servers import short_folder
 from tests.stack import free_port, running, wait_until_ready, worker_pids
 from worker.engine.checkpoint import resolve
@@ -64,6 +65,7 @@ def texts() -> list[str]:
     return [f"{WORDS[i % n]} {WORDS[i // n % n]} {WORDS[i // n // n % n]}" for i in range(ITEMS)]
 
 
+@full
 @pytest.mark.timeout(300)
 def test_a_job_outlives_two_killed_workers_with_every_vector_right_and_none_twice(data_dir: Path) -> None:
     # Given ten thousand texts in the middle of being embedded

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.forms import KINDS_POSTGRES_FIRST, full
 from tests.faults.running import running_mill
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS_POSTGRES_FIRST)
 def test_a_mill_that_nobody_hurts_does_all_its_work(kind: str) -> None:
     # Given a mill with two worker processes
     with running_mill(kind, slots=2) as mill:
@@ -24,7 +25,7 @@ def test_a_mill_that_nobody_hurts_does_all_its_work(kind: str) -> None:
         assert mill.client.job(first).status().succeeded == 3_000
 
 
-@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("arrives", [True, pytest.param(False, marks=full)])
 def test_a_mill_behind_proxies_finds_out_what_became_of_a_commit_without_an_answer(arrives: bool) -> None:
     # Given a worker process frozen inside the transaction that commits
     with running_mill("postgresql", proxy_redis=True, proxy_database=True) as mill:

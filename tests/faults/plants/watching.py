@@ -91,8 +91,8 @@ WATCHING = (
         (
             Edit(
                 _SUPERVISOR,
-                "            released = self._stores.leases.release_worker(worker_id, died)\n",
-                "            released = 0\n",
+                "        released = self._stores.leases.release_worker(worker_id, died)\n",
+                "        released = 0\n",
             ),
         ),
     ),
@@ -103,14 +103,14 @@ WATCHING = (
         (
             Edit(
                 _EMBEDDING,
-                "self._release(claims, 0 if stopped else self._delay(claims))",
-                "self._release([] if stopped else claims, self._delay(claims))",
+                "self._release(claims, 0 if stopped else _within(_SERVER_DELAY))",
+                "self._release([] if stopped else claims, _within(_SERVER_DELAY))",
             ),
             Edit(_PROCESS, "            self._stores.leases.release_worker(self._id)\n", ""),
             Edit(
                 _SUPERVISOR,
-                "            released = self._stores.leases.release_worker(worker_id, died)\n",
-                "            released = self._stores.leases.release_worker(worker_id, died) if died else 0\n",
+                "        released = self._stores.leases.release_worker(worker_id, died)\n",
+                "        released = self._stores.leases.release_worker(worker_id, died) if died else 0\n",
             ),
         ),
     ),
