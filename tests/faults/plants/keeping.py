@@ -101,7 +101,8 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _JOBS,
-                "                        _cancel_chunks(connection, job_id)\n                        expired.append(job_id)\n",
+                "                        _cancel_chunks(connection, job_id)\n"
+                "                        expired.append(job_id)\n",
                 "                        expired.append(job_id)\n",
             ),
         ),
