@@ -11,7 +11,7 @@ import pytest
 
 from storage.contract.errors import UnknownJob
 from tests.faults.bent import bent_mill, keeps_others_out
-from tests.faults.forms import FULL, KINDS, scenario
+from tests.faults.forms import FULL, KINDS, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.oracle import expected_vector
 
@@ -144,7 +144,7 @@ def test_a_late_commit_writes_nothing_into_a_job_that_was_deleted(mill: Mill) ->
 
 @scenario("F50")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("redone", [False, True])
+@pytest.mark.parametrize("redone", [False, pytest.param(True, marks=full)])
 def test_a_retry_while_the_first_attempt_is_late_changes_no_vector(mill: Mill, redone: bool) -> None:
     # Given a chunk that another worker did, since the first one stands still with the vectors in hand
     late = mill.counters().get("commits_late", 0)

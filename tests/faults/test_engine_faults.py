@@ -14,7 +14,7 @@ import pytest
 from producer.job import Job
 from storage.contract.options import JobOptions
 from tests.faults.bent import bent_mill, total
-from tests.faults.forms import FULL, KINDS, scenario
+from tests.faults.forms import FULL, KINDS, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.process_engine import MELTS, MEMORY, RAISES, SWELLS
 from tests.faults.texts import texts_of
@@ -75,6 +75,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     engine.stop(wait=10)
 
 
+@full
 @scenario("F27")
 @pytest.mark.timeout(300)
 def test_one_text_of_many_on_which_the_encoder_fails_is_found_by_halving_and_the_only_error(bench: Bench) -> None:
@@ -89,6 +90,7 @@ def test_one_text_of_many_on_which_the_encoder_fails_is_found_by_halving_and_the
     bench.check(job, texts, {PLACE: "encoder_failed"})
 
 
+@full
 @scenario("F32")
 @pytest.mark.timeout(300)
 def test_a_vector_that_is_not_a_number_is_tried_again_and_never_stored(bench: Bench) -> None:

@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from tests.faults.forms import FULL, KINDS, scenario
+from tests.faults.forms import FULL, KINDS, full, scenario
 from tests.faults.running import running_mill
 
 #: Texts of the large job, and how long the encoder takes for each: a minute and a half's work in the long form.
 LARGE, PAUSE_PER_TEXT = (300_000, 0.000_3) if FULL else (20_000, 0.000_5)
 
 
+@full
 @scenario("F46")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,7 +25,8 @@ def test_a_mill_that_nobody_hurts_does_all_its_work(kind: str) -> None:
         assert mill.client.job(first).status().succeeded == 3_000
 
 
-@pytest.mark.parametrize("arrives", [True, pytest.param(False, marks=full)])
+@full
+@pytest.mark.parametrize("arrives", [True, False])
 def test_a_mill_behind_proxies_finds_out_what_became_of_a_commit_without_an_answer(arrives: bool) -> None:
     # Given a worker process frozen inside the transaction that commits
     with running_mill("postgresql", proxy_redis=True, proxy_database=True) as mill:

@@ -25,6 +25,7 @@ HOUR = 3_500
 FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
+@full
 @scenario("F6")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_process_frozen_past_its_lease_brings_is_refused(kind: str) -> None:
