@@ -71,8 +71,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     name: str = request.getfixturevalue("migrated_postgres")
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    yield server.url(name)
+    # Before, not after: whoever had it may have left rows behind.
     server.empty(name)
+    yield server.url(name)
 
 
 @pytest.fixture
