@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.contract.errors import EmbedmillError, WaitTimeout, WrongState
+from storage.contract.errors import EmbedmillError, InvalidOption, WaitTimeout, WrongState
 from storage.contract.states import JobState
 from storage.hints import Hints
 from storage.jobs import JobRecord
@@ -77,9 +78,12 @@ class Job:
             The final status.
 
         Raises:
+            InvalidOption: When the timeout is no number of seconds.
             WaitTimeout: When the time is over; the job goes on.
             UnknownJob: When it has been deleted.
         """
+        if timeout is not None and math.isnan(timeout):
+            raise InvalidOption("timeout is not a number.", "Give seconds, or leave it out to wait for ever.")
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._hints.listen() as listener:
             while True:

@@ -46,6 +46,12 @@ class Row(DeclarativeBase):
     }
 
 
+def _partial(name: str, *columns_and_where: str) -> Index:
+    """Return an index of those rows alone for which a condition holds, the last argument, on both databases."""
+    *columns, where = columns_and_where
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class ModelRow(Row):
     """One model identity that a worker has registered; kept for ever, so that a known model may wait for a worker."""
 
@@ -113,30 +119,10 @@ class JobRow(Row):
         ),
         Index("ix_jobs_idempotency", "key_id", "idempotency_key", unique=True),
         Index("ix_jobs_created_at", "created_at"),
-        Index(
-            "ix_jobs_expires_at",
-            "expires_at",
-            sqlite_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
-            postgresql_where=text("expires_at IS NOT NULL AND finished_at IS NULL"),
-        ),
-        Index(
-            "ix_jobs_unfinished",
-            "model",
-            sqlite_where=text("state IN ('accepting', 'queued', 'running')"),
-            postgresql_where=text("state IN ('accepting', 'queued', 'running')"),
-        ),
-        Index(
-            "ix_jobs_deleted_at",
-            "deleted_at",
-            sqlite_where=text("deleted_at IS NOT NULL"),
-            postgresql_where=text("deleted_at IS NOT NULL"),
-        ),
-        Index(
-            "ix_jobs_finished_at",
-            "finished_at",
-            sqlite_where=text("finished_at IS NOT NULL"),
-            postgresql_where=text("finished_at IS NOT NULL"),
-        ),
+        _partial("ix_jobs_expires_at", "expires_at", "expires_at IS NOT NULL AND finished_at IS NULL"),
+        _partial("ix_jobs_unfinished", "model", "state IN ('accepting', 'queued', 'running')"),
+        _partial("ix_jobs_deleted_at", "deleted_at", "deleted_at IS NOT NULL"),
+        _partial("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
     )
 
 
@@ -166,13 +152,7 @@ class ChunkRow(Row):
     tokens: Mapped[int] = mapped_column(default=0)
 
     __table_args__ = (
-        Index(
-            "ix_chunks_pending",
-            "job_id",
-            "number",
-            sqlite_where=text("state = 'pending'"),
-            postgresql_where=text("state = 'pending'"),
-        ),
+        _partial("ix_chunks_pending", "job_id", "number", "state = 'pending'"),
         Index("ix_chunks_first", "job_id", "first"),
         Index(
             "ix_chunks_out",

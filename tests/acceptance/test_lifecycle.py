@@ -73,11 +73,17 @@ def test_results_of_an_unfinished_job_are_not_written(alone: Shell) -> None:
     with Client(data_dir=alone.data_dir) as client:
         job_id = client.submit(["a text"]).id
     # When its results are asked for, or it is waited for a moment, or it is retried
-    results, waited, retried = alone.together(
-        [("results", job_id, "-o", "out.npy"), ("wait", job_id, "--timeout", 0.1), ("retry", job_id)]
+    results, waited, endless, retried = alone.together(
+        [
+            ("results", job_id, "-o", "out.npy"),
+            ("wait", job_id, "--timeout", 0.1),
+            ("wait", job_id, "--timeout", "nan"),
+            ("retry", job_id),
+        ]
     )
     # Then nothing is written, and each says what to do instead
     assert results.code == 2 and f"embedmill wait {job_id}" in results.err
     assert not (alone.cwd / "out.npy").exists()
     assert waited.code == 1 and "1 of 1 items pending" in waited.err and f"embedmill wait {job_id}" in waited.err
+    assert endless.code == 2 and "timeout is not a number" in endless.err
     assert retried.code == 2 and "Only a completed job" in retried.err

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from storage.contract.failpoints import VARIABLE
 from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 from storage.outcomes import ItemError
+from tests.worker.engines import Embedded
 from worker.embedding import PROBE
 
 WIDTH = 8
@@ -31,16 +31,6 @@ _AGES = 100_000
 
 #: File beside the failpoints that holds, a line a call, how many texts were embedded.
 EMBEDDED = "embedded"
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What came of texts."""
-
-    vectors: NDArray[np.float32]
-    tokens: NDArray[np.int32]
-    lengths: NDArray[np.int32]
-    errors: dict[int, ItemError] = field(default_factory=dict)
 
 
 class EngineStopped(ServerError):

@@ -115,6 +115,10 @@ class Mill(Family):
             self.wait_for(lambda: processes.state_of(pid) in ("", *"TtZX"), timeout, f"{pid} to stop")
         elif action == "kill":
             self.wait_for(lambda: not processes.alive(pid), timeout, f"{pid} to die")
+            # Its first thread is gone; a child of ours can be seen to have ended once the others are too.
+            for process in (*self.supervisors, *self.producers):
+                if process.pid == pid:
+                    process.wait(timeout)
         return pid
 
     def cut_connections(self) -> int:

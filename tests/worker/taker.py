@@ -34,7 +34,7 @@ class Taker:
         self._folder = folder
 
     def notes(self, word: str) -> list[int]:
-        """Return the chunks of which it noted that, in order: `began` or `ended`."""
+        """Return the chunks of which it noted that, in order: `taken` from Redis, `began` or `ended`."""
         lines = (self._folder / "notes").read_text().splitlines() if (self._folder / "notes").exists() else []
         return [int(line.split()[1]) for line in lines if line.startswith(word)]
 
@@ -110,6 +110,8 @@ def main() -> None:
     """Consume as a worker process does."""
     import warnings
 
+    from celery.signals import task_received
+
     from storage import counters
     from worker import logs, tasks
     from worker.app import app
@@ -121,6 +123,8 @@ def main() -> None:
     app.conf.broker_transport_options = app.conf.broker_transport_options | options
     notes = _Notes(Path(sys.argv[1]), Path(sys.argv[2]))
     tasks.serve(notes)  # type: ignore[arg-type]
+    # Threads begin in any order; that of the taking is the consumer's.
+    task_received.connect(lambda request, **_: notes.note("taken", request.kwargs["chunk"]), weak=False)
     worker = app.Worker(
         pool="threads",
         concurrency=TASK_THREADS,
