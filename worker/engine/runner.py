@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from storage.outcomes import ItemError
-from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, NoVectors, is_out_of_memory
 from worker.engine.pooling import Recipe, finish, pool
@@ -51,7 +51,7 @@ class Runner:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: EncoderLike,
         exact: Exact,
         width: int,
         pad_id: int,
@@ -94,7 +94,7 @@ class Runner:
         for half in batch.halves():
             self.run(half)
 
-    def _attempt(self, encoder: Encoder, batch: Batch) -> list[_Vectors] | Exception:
+    def _attempt(self, encoder: EncoderLike, batch: Batch) -> list[_Vectors] | Exception:
         self._room.renew()
         try:
             return self._vectors(encoder, batch)
@@ -102,7 +102,7 @@ class Runner:
             # Its traceback would keep the tensors of this attempt while the next one needs their memory.
             return error.with_traceback(None)
 
-    def _vectors(self, encoder: Encoder, batch: Batch) -> list[_Vectors]:
+    def _vectors(self, encoder: EncoderLike, batch: Batch) -> list[_Vectors]:
         """Send a batch through an encoder and make vectors of it, recipe by recipe."""
         padded, present = batch.padded(self._pad_id)
         device = encoder.device
@@ -147,7 +147,7 @@ class Runner:
         else:
             self._blame(alone, found)
 
-    def _judge(self, alone: Batch, found: list[_Vectors] | None, encoder: Encoder) -> None:
+    def _judge(self, alone: Batch, found: list[_Vectors] | None, encoder: EncoderLike) -> None:
         """Take the second try's vector or, with an encoder that works, charge the text."""
         if found is not None and _usable(found[0]).all():
             for call, _, numbers in alone.by_call():
@@ -182,7 +182,7 @@ class Runner:
         kind = type(error).__name__
         self._reject(alone, ItemError("encoder_failed", f"The encoder failed on this text ({kind})."), read=False)
 
-    def _check_harmless(self, encoder: Encoder) -> None:
+    def _check_harmless(self, encoder: EncoderLike) -> None:
         """Raise where a harmless text fails too: then the text that failed before it is not to blame."""
         try:
             states = encoder.forward(self._harmless.to(encoder.device), None, -1)
