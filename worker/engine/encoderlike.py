@@ -7,6 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worker.engine.batching import Packing
+from worker.engine.packed import Packed
+
 
 class EncoderLike(Protocol):
     """Token ids to token states, and pooled vectors through the dense modules after them; used by several threads."""
@@ -23,8 +26,23 @@ class EncoderLike(Protocol):
     def vocabulary(self) -> int:
         """How many ids there are: an id that is not below this has no embedding."""
 
+    @property
+    def packing(self) -> Packing:
+        """How batches are best laid out; `PADDED` where there is no `forward_flat`."""
+
+    def forward_flat(self, packed: Packed, layer: int) -> Tensor:
+        """Return the token states of a batch without padding.
+
+        Args:
+            packed: The batch, on the device.
+            layer: -1 the last layer, 0 the embedding layer's output, n the n-th layer's.
+
+        Returns:
+            Shape (tokens, components), on the device, of any float type.
+        """
+
     def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
-        """Return the token states of one batch.
+        """Return the token states of a padded batch.
 
         Args:
             ids: int64 on the device, shape (texts, tokens).

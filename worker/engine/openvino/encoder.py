@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from storage.contract.errors import InvalidOption
+from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder, load_dense
 from worker.engine.openvino.cache import exported
 from worker.engine.openvino.export import MODEL, Facts
 from worker.engine.openvino.library import openvino
+from worker.engine.packed import Packed
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +71,15 @@ class OpenVinoEncoder:
     def precision(self) -> str:
         """The class whose vectors may be mixed in one job: `float32`, `half` or `int8`."""
         return "half" if self.dtype == "bfloat16" else self.dtype
+
+    @property
+    def packing(self) -> Packing:
+        """Every batch is padded; see `EncoderLike`."""
+        return Packing.PADDED
+
+    def forward_flat(self, packed: Packed, layer: int) -> Tensor:
+        """Never called, as every batch is padded; see `EncoderLike`."""
+        raise NotImplementedError
 
     def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
         """Return the token states of one batch, in float32; see `EncoderLike`."""

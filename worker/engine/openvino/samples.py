@@ -67,7 +67,11 @@ def pooled(states_of: Callable[[Sample], Tensor], batches: Iterable[Sample], poo
         batches: What to send through it.
         pooling: `mean`, `cls`, `max` or `last`.
     """
-    vectors = [pool(states_of(batch), torch.from_numpy(batch.mask).bool(), pooling) for batch in batches]
+    vectors = []
+    for batch in batches:
+        present = torch.from_numpy(batch.mask).bool()
+        offsets = functional.pad(present.sum(1).cumsum(0), (1, 0)).int()
+        vectors.append(pool(states_of(batch)[present], offsets, pooling))
     return functional.normalize(torch.cat(vectors), dim=1)
 
 
