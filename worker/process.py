@@ -80,7 +80,8 @@ class Process:
         from worker.engine.engine import Engine  # imports torch, after the device was pinned
 
         checkpoint = resolve(self._settings.model, self._settings.revision)
-        engine = Engine(checkpoint, self._torch_device, self._settings.dtype, self._settings.token_budget)
+        settings = self._settings
+        engine = Engine(checkpoint, self._torch_device, settings.dtype, settings.token_budget, backend=settings.backend)
         engine.warm()
         return engine
 
