@@ -24,7 +24,6 @@ from worker.engine.openvino import cache
 from worker.engine.openvino.export import FACTS, MODEL, WEIGHTS, Facts, export
 from worker.engine.openvino.texts import built_in
 
-
 #: Families of the same build as one of these are left out.
 BUILDS = [kind for kind in FAMILIES if kind not in ("bert", "camembert", "electra", "xlm-roberta")]
 
