@@ -61,15 +61,15 @@ def commit() -> str:
         return "unknown"
 
 
-def peak_memory() -> int:
-    """Return the most bytes of this process that were in memory at once.
+def peak_memory(pid: int | None = None) -> int:
+    """Return the most bytes of a process, by default this one, that were in memory at once.
 
     Not `ru_maxrss`, which a child begins with its parent's peak.
     """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+    for line in Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("The kernel does not tell this process's peak memory.")
+    raise RuntimeError("The kernel does not tell the process's peak memory.")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -13,9 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from benchmarks.peers.serve import Matrix
+from benchmarks.peers.matrix import Matrix
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,9 +112,7 @@ class Peer:
             seconds, answer = self._received()
         finally:
             self._pause()
-        if isinstance(answer, Matrix):
-            answer = np.frombuffer(answer.data, np.float32).reshape(answer.shape)
-        return seconds, answer
+        return seconds, answer.array() if isinstance(answer, Matrix) else answer
 
     def _received(self) -> Any:
         try:

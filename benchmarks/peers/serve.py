@@ -1,4 +1,4 @@
-"""The peer's side: makes its program and answers questions until the other side hangs up. Imports nothing of ours."""
+"""The peer's side: makes its program and answers questions until the other side hangs up; nothing here is Embedmill."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import importlib
 import sys
 import time
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
 
 import numpy as np
 
-
-class Matrix(NamedTuple):
-    """A float32 matrix on its way between two environments, whose numpys may differ."""
-
-    data: bytes
-    shape: tuple[int, ...]
+from benchmarks.peers.matrix import Matrix
 
 
 def main() -> None:
@@ -30,18 +24,13 @@ def main() -> None:
             start = time.perf_counter()
             answer = getattr(program, question)(*arguments)
             seconds = time.perf_counter() - start
-            connection.send((True, (seconds, _plain(answer))))
+            answer = Matrix.of(answer) if isinstance(answer, np.ndarray) else answer
+            connection.send((True, (seconds, answer)))
     except EOFError:
         return
     except BaseException as error:
         connection.send((False, f"{type(error).__name__}: {error}".splitlines()[0][:300]))
         raise
-
-
-def _plain(answer: Any) -> Any:
-    if not isinstance(answer, np.ndarray):
-        return answer
-    return Matrix(np.ascontiguousarray(answer, np.float32).tobytes(), answer.shape)
 
 
 if __name__ == "__main__":
