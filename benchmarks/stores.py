@@ -155,12 +155,9 @@ def _commits(kind: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
                 with results(kind, asked.folder, width, items, asked.commit_bytes // (4 * width)) as made:
                     rates.append(made.total / made.commit())
                     made.check()
-            runs.append(
-                {"width": width, "texts_a_chunk": items, "vectors": made.total, "vectors_a_second": spread(rates, 0)}
-            )
-            console.print(
-                f"{kind}, {width} wide, chunks of {items}: {told(runs[-1]['vectors_a_second'], ',.0f')}", style="dim"
-            )
+            found = spread(rates, 0)
+            runs.append({"width": width, "texts_a_chunk": items, "vectors": made.total, "vectors_a_second": found})
+            console.print(f"{kind}, {width} wide, chunks of {items}: {told(found, ',.0f')}", style="dim")
     return runs
 
 
@@ -186,10 +183,7 @@ def _reads(kind: str, asked: argparse.Namespace) -> dict[str, Any]:
                 seconds[way].append(measure())
                 target.unlink(missing_ok=True)
         size = source.stat().st_size
-        if not np.array_equal(
-            np.load(source, mmap_mode="r")[-1], made._rows(len(made.claims) - 1, _CHUNK_ITEMS[-1])[-1]
-        ):
-            raise SystemExit("What was read is not what was committed: no result.")
+        made.check_file(source)
     rates = {way: spread([size / one / 1e6 for one in found], 0) for way, found in seconds.items()}
     return {"bytes": size, "megabytes_a_second": rates}
 
