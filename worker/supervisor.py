@@ -54,7 +54,7 @@ class Supervisor:
         self._stores = Stores.open(settings)
         self._metrics = Metrics(self._stores)
         self._stopped = threading.Event()
-        shared = _environment(settings)
+        shared = child_environment(settings)
         self.workers = [
             Child(f"worker on {slot.name}", _worker_command(program, slot), shared | slot.environment, self._release)
             for slot in slots
@@ -158,7 +158,7 @@ def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:
     return lambda worker_id: ["-m", program, slot.name, slot.torch_device, worker_id]
 
 
-def _environment(settings: WorkerSettings) -> dict[str, str]:
+def child_environment(settings: WorkerSettings) -> dict[str, str]:
     """Return the settings as the variables from which a child reads the same settings again."""
     given = settings.model_dump(exclude_none=True, exclude={"health_port", "health_host"})
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}

@@ -46,12 +46,12 @@ class Program:
         self._card = self._engine.card
         self._folder = tempfile.TemporaryDirectory(prefix="embedmill-bench-")
         self._stores = Stores.open(Settings(data_dir=Path(self._folder.name), model=folder))
-        worker_id = new_id()
-        self._stores.workers.register(self._card, worker_id, "localhost", 0, "cpu")
+        self._worker_id = new_id()
+        self._stores.workers.register(self._card, self._worker_id, "localhost", 0, "cpu")
         self._pointers: queue.SimpleQueue[Pointer] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._embedding = Embedding(
-            self._stores, self._engine, worker_id, self._committed, self._send_next, self._ended.set
+            self._stores, self._engine, self._worker_id, self._committed, self._send_next, self._ended.set
         )
         for _ in range(TASK_THREADS):
             threading.Thread(target=self._work, daemon=True).start()
@@ -72,6 +72,8 @@ class Program:
     def store(self, texts: list[str]) -> None:
         """Submit texts, then claim, embed and commit chunk after chunk; the queue is one in memory."""
         self._ended.clear()
+        # Chunks are only sent to those who were seen a moment ago, and this process was stopped meanwhile.
+        self._stores.leases.heartbeat(self._worker_id, [])
         submission = Submission(
             self._stores, model=self._card.name, revision=None, card=self._card, options=JobOptions()
         )

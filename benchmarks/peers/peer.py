@@ -110,6 +110,8 @@ class Peer:
         try:
             self._connection.send((question, arguments))
             seconds, answer = self._received()
+        except OSError as error:
+            raise PeerMissing(self._last_words()) from error
         finally:
             self._pause()
         return seconds, answer.array() if isinstance(answer, Matrix) else answer
@@ -117,7 +119,7 @@ class Peer:
     def _received(self) -> Any:
         try:
             well, answer = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             well, answer = False, self._last_words()
         if not well:
             raise PeerMissing(answer)
