@@ -90,7 +90,7 @@ def up(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto (measured), float32, bfloat16 or float16.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.")] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Redis, database, workers."""

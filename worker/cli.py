@@ -15,7 +15,7 @@ app = typer.Typer(help="Serve a model.")
 
 Model = Annotated[str | None, typer.Option(help="Hub name or folder.", show_default=False)]
 Revision = Annotated[str | None, typer.Option(help="Commit hash of a hub model.")]
-Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.", show_default=False)]
+Dtype = Annotated[str | None, typer.Option(help="auto (measured), float32, bfloat16 or float16.", show_default=False)]
 Devices = Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
@@ -28,7 +28,7 @@ def worker(
     revision: Revision = None,
     dtype: Dtype = None,
     devices: Devices = None,
-    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: by device.")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
     health_port: Annotated[int | None, typer.Option(help="Port of /healthz and /readyz.")] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,

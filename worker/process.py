@@ -55,6 +55,8 @@ class Process:
         self._supervisor = Supervisor()
         self._stores: Stores
         self._engine: Any
+        #: How the engine was set up, and why, in a sentence.
+        self._setup = ""
         self._hints = Hints(settings.redis)
         self._worked = False
 
@@ -78,9 +80,13 @@ class Process:
     def _load(self) -> Any:
         from worker.engine.checkpoint import resolve
         from worker.engine.engine import Engine  # imports torch, after the device was pinned
+        from worker.engine.tuning import tune
 
-        checkpoint = resolve(self._settings.model, self._settings.revision)
-        engine = Engine(checkpoint, self._torch_device, self._settings.dtype, self._settings.token_budget)
+        settings, device = self._settings, self._torch_device
+        checkpoint = resolve(settings.model, settings.revision)
+        tuning = tune(checkpoint, device, settings.dtype, settings.token_budget)
+        self._setup = str(tuning)
+        engine = Engine(checkpoint, device, **tuning.options)
         engine.warm()
         return engine
 
@@ -89,12 +95,13 @@ class Process:
         self._stores.workers.register(card, self._id, socket.gethostname(), os.getpid(), self._slot)
         self._supervisor.tell(ready=True, model_id=card.id)
         logger.info(
-            "serving %s at %s on %s in %s, width %d",
+            "serving %s at %s on %s in %s, width %d; %s",
             card.name,
             card.revision[:12],
             self._slot,
             card.precision,
             card.width,
+            self._setup,
         )
 
     def _sign_on(self) -> None:

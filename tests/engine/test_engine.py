@@ -205,3 +205,17 @@ def test_the_default_prompt_is_put_before_texts_unless_the_job_has_its_own(tiny:
     }
     assert lengths == {"default": 4, "named": 3, "own": 5}
     engine.stop(wait=10)
+
+
+def test_the_budget_counts_padding_only_where_there_is_any(watched: MakeWatched) -> None:
+    # Given texts of 3 and of 42 tokens, and an engine that packs batches of 90 tokens
+    engine, encoder = watched(lambda ids: None, budget=90)
+    texts = [" ".join(WORDS[:40]), "river", "mill", " ".join(WORDS[40:80]), "stone"]
+    # When they are embedded with and without padding
+    engine.embed(texts, JobOptions())
+    packed = [len(batch) for batch in encoder.batches]
+    encoder.batches.clear()
+    engine.embed(texts, JobOptions(padding="max_length", max_length=45))
+    # Then real tokens fill a batch, or padded ones
+    assert packed == [4, 1]
+    assert sorted(len(batch) for batch in encoder.batches) == [1, 2, 2]

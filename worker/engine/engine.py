@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -30,6 +29,7 @@ from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, EngineStopped, NoVectors
 from worker.engine.flight import Flight
 from worker.engine.pooling import Recipe
+from worker.engine.processor import available_cores
 from worker.engine.runner import Runner
 from worker.engine.tally import Tally
 from worker.engine.tokenizing import Encodings, Tokenizer
@@ -49,9 +49,6 @@ _LAST_BATCH = 10.0
 #: A text that every model embeds: the warm-up shows it, and a failure on it is not a text's.
 HARMLESS = "warm"
 
-#: As many as torch would compute on; asked before it is told to use one.
-_PHYSICAL_CORES = torch.get_num_threads()
-
 _log = logging.getLogger(__name__)
 
 
@@ -64,8 +61,10 @@ class Engine:
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         token_budget: Most tokens of a batch, padding included; None takes what suits the device.
         cores: CPU cores to compute on, each a batch of its own, since several cores in one small batch mostly wait for
-            each other; None takes as many as torch would. Sets torch's own threads to 1 in this process.
+            each other; None takes as many as torch would.
         encoder: A loaded network to use in place of the checkpoint's own.
+        threads: CPU threads that compute one batch; all of torch in this process has as many from then on.
+        tokenizer: The checkpoint's tokenizer, where it is loaded already.
         flights: Most batches a thread has sent to the device before it waits for the oldest; None takes what suits it.
 
     Raises:
@@ -82,12 +81,14 @@ class Engine:
         cores: int | None = None,
         encoder: Encoder | None = None,
         flights: int | None = None,
+        threads: int = 1,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
-        self._tokenizer = Tokenizer(checkpoint)
+        self._tokenizer = tokenizer or Tokenizer(checkpoint)
         self._encoder = encoder or Encoder(checkpoint, device, dtype)
         self.card: ModelCard = checkpoint.card(self._encoder.precision)
         on_gpu = self._encoder.device.type == "cuda"
-        count = 1 if on_gpu else cores or _available_cores()
+        count = 1 if on_gpu else cores or available_cores()
         budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
         self._room = WaitingRoom(budget, top_up=on_gpu, takers=count, packing=self._encoder.packing)
         self._most_flights = flights or (CUDA_FLIGHTS if on_gpu else 1)
@@ -98,7 +99,7 @@ class Engine:
         width = self.card.width
         self._runner = Runner(self._encoder, exact, width, pad_id, harmless, self._room, self._tally)
         if not on_gpu:
-            torch.set_num_threads(1)
+            torch.set_num_threads(threads)
         self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(count)]
         for thread in self._threads:
             thread.start()
@@ -233,9 +234,3 @@ class Engine:
             while flights and (batch is None or len(flights) >= self._most_flights or flights[-1].has_failed):
                 self._runner.land(flights.popleft())
                 self._room.finished()
-
-
-def _available_cores() -> int:
-    """Return how many cores this process may use, by affinity; hyperthreads of one core gain nothing here."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, _PHYSICAL_CORES))

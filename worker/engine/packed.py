@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.engine.buckets import Bucket, buckets_of
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -56,6 +58,11 @@ class Packed:
             runs.append((start, count, tokens))
             start += count * tokens
         return runs
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        """Neighbours of about equal length, for attention on a CPU."""
+        return buckets_of(self.lengths)
 
     def places(self, padding: int | None) -> Tensor:
         """Return which row of a table of positions belongs to each token, shape (tokens,).
