@@ -15,7 +15,7 @@ from benchmarks.texts import TextSource
 from benchmarks.words import Words
 from benchmarks.workloads import WORKLOADS
 from embedmill import Client
-from worker.supervisor import ALLOCATOR as ALLOCATOR
+from worker.supervisor import ALLOCATOR
 
 _ROOT = Path(__file__).resolve().parents[1]
 

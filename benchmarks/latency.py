@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.field import ALLOCATOR
 from benchmarks.gate import LIMITS, cosine
 from benchmarks.lengths import Uniform
 from benchmarks.machine import describe
@@ -29,6 +28,7 @@ from benchmarks.words import read_words
 from benchmarks.workloads import WORKLOADS
 from embedmill import Client
 from producer.job import Job
+from worker.supervisor import ALLOCATOR
 
 #: Words of a text: about 50 tokens.
 _WORDS = Uniform(36, 40)
@@ -61,10 +61,10 @@ class Latency:
         """Measure single texts on the idle stack, and the engine alone between them."""
         engine, urgent, bulk = [], [], []
         for place in range(count + 3):
-            (text,) = self._source.take(_WORDS, 1)
+            text = self._text()
             engine.append(self._engine.ask("encode", [text])[0])
             urgent.append(self._one(text, "urgent"))
-            bulk.append(self._one(*self._source.take(_WORDS, 1), "bulk"))
+            bulk.append(self._one(self._text(), "bulk"))
             if place == 2:  # the first ones find things that are not warm yet
                 engine, urgent, bulk = [], [], []
         return {"engine": _told(engine), "urgent": _told(urgent), "bulk": _told(bulk)}
@@ -76,7 +76,7 @@ class Latency:
         time.sleep(3)
         alone = [self._rate(job, stretch / 2)]
         start, before = time.perf_counter(), self._tokens(job)
-        found = [self._one(*self._source.take(_WORDS, 1), "urgent") for _ in range(count)]
+        found = [self._one(self._text(), "urgent") for _ in range(count)]
         beside = (self._tokens(job) - before) / (time.perf_counter() - start)
         alone.append(self._rate(job, stretch / 2))
         if job.status().is_final:
@@ -95,6 +95,9 @@ class Latency:
         if not least >= LIMITS[precision].company:
             raise SystemExit(f"Through the stack and through the engine vectors have a cosine of {least}: no result.")
         return {"least_cosine_to_engine": round(least, 7)}
+
+    def _text(self) -> str:
+        return self._source.take(_WORDS, 1)[0]
 
     def _one(self, text: str, priority: str) -> float:
         """Return how many seconds it takes to have a text's vector in hand."""

@@ -85,7 +85,8 @@ class Results:
         """Compare the last page with what was committed; fails when it differs."""
         page = list(self.job.pages())[-1]
         expected = self._rows(len(self.claims) - 1, page.size)
-        if page.first + page.size != self.total or not np.array_equal(page.matrix(), expected):
+        found = page.matrix()
+        if found is None or page.first + page.size != self.total or not np.array_equal(found, expected):
             raise SystemExit("What was read is not what was committed: no result.")
 
     def check_file(self, file: Path) -> None:

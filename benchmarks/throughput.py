@@ -48,6 +48,9 @@ _ALONE = 24
 #: Rounds measured at most, in times of those asked for, where others disturb some.
 _PATIENCE = 1.4
 
+#: Processor time is counted in hundredths of a second: shorter runs do not show what others took, in seconds.
+_SHORTEST_SEEN = 0.3
+
 #: Longest wait for a quiet second before a round, in seconds.
 _LONGEST_WAIT = 20.0
 
@@ -174,14 +177,14 @@ class Measurement:
 
     def _run(self, name: str, texts: list[str]) -> tuple[Run, Vectors | None]:
         one = self._contenders[name]
-        busy, own = busy_seconds(), one.cpu_seconds()
+        start, busy, own = time.perf_counter(), busy_seconds(), one.cpu_seconds()
         try:
             seconds = one.run(texts)
         except (GateFailed, PeerMissing) as error:
             self._fail(name, error)
             return Run(float("nan"), float("nan"), 0.0), None
-        cpu = one.cpu_seconds() - own
-        others = max(0.0, busy_seconds() - busy - cpu) / seconds
+        cpu, passed = one.cpu_seconds() - own, time.perf_counter() - start
+        others = max(0.0, busy_seconds() - busy - cpu) / passed if passed > _SHORTEST_SEEN else 0.0
         return Run(seconds, cpu, others), one.vectors()
 
     def _compare(self, found: dict[str, Vectors | None]) -> None:

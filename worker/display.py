@@ -49,7 +49,7 @@ def print_report(report: dict[str, Any]) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
     cores = f"{report['cores']} core{'' if report['cores'] == 1 else 's'}" if report["device"] == "cpu" else ""
     where = " on ".join(filter(None, (report["device"], cores)))
-    console.print(f"{report['model']} in {report['precision']} on {where}", markup=False)
+    console.print(f"{report['model']} on {where}: {report['setup']}", markup=False)
     table = Table("stage", box=None, pad_edge=False)
     for column in ("µs a token", "share", "alone, tokens/s"):
         table.add_column(column, justify="right")

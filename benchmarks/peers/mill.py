@@ -24,6 +24,7 @@ from worker.embedding import Embedding
 from worker.engine.checkpoint import resolve
 from worker.engine.engine import Engine
 from worker.engine.tokenizing import Tokenizer
+from worker.engine.tuning import tune
 from worker.reserve import TASK_THREADS
 
 #: Longest a job may take, in seconds.
@@ -41,7 +42,7 @@ class Program:
     def __init__(self, folder: str, dtype: str = "auto") -> None:
         checkpoint = resolve(folder)
         self._tokenizer = Tokenizer(checkpoint)
-        self._engine = Engine(checkpoint, "cpu", dtype)
+        self._engine = Engine(checkpoint, "cpu", **tune(checkpoint, "cpu", dtype).options)
         self._engine.warm()
         self._card = self._engine.card
         self._folder = tempfile.TemporaryDirectory(prefix="embedmill-bench-")

@@ -40,7 +40,7 @@ def _report(device: str = "cpu", rate: float = 5e12, **seconds: float) -> Report
     """A report of a model that needs 1 MFLOP a token and made 1,000 tokens in a millisecond: a million a second."""
     costs = dict.fromkeys(STAGES, 0.1) | {"forward": 10.0} | {name.replace("_", " "): s for name, s in seconds.items()}
     stages = tuple(Stage(name, cost, 1000, 4 if name == "tokenize" else 1) for name, cost in costs.items())
-    return Report("m", "r", device, "float32", 2, 10, 1000, 0.001, stages, 0.05, 1e6, rate)
+    return Report("m", "r", device, "float32", "as asked", 2, 10, 1000, 0.001, stages, 0.05, 1e6, rate)
 
 
 def test_operations_are_those_of_the_layers_and_of_attention(small: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from worker.bench.stages import Stages
 from worker.engine.checkpoint import resolve
 from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
+from worker.engine.tuning import tune
 from worker.reserve import BULK_THREADS
 from worker.settings import WorkerSettings
 
@@ -39,8 +40,9 @@ def measure(settings: WorkerSettings, device: str, texts: Iterator[str], seconds
         EngineFailed: When the device fails.
     """
     checkpoint = resolve(settings.model, settings.revision)
-    encoder = Encoder(checkpoint, device, settings.dtype)
-    engine = Engine(checkpoint, device, settings.dtype, settings.token_budget, encoder=encoder)
+    tuning = tune(checkpoint, device, settings.dtype, settings.token_budget)
+    encoder = tuning.encoder or Encoder(checkpoint, device, tuning.dtype)
+    engine = Engine(checkpoint, device, **(tuning.options | {"encoder": encoder}))
     try:
         engine.warm()
         products = (checkpoint.hidden, encoder.precision, encoder.device, engine.cores, seconds * _PRODUCTS)
@@ -57,6 +59,7 @@ def measure(settings: WorkerSettings, device: str, texts: Iterator[str], seconds
         revision=checkpoint.revision,
         device=encoder.device.type,
         precision=encoder.precision,
+        setup=str(tuning),
         cores=engine.cores,
         texts=counted,
         tokens=tokens,

@@ -55,6 +55,7 @@ class Report:
         revision: Its revision.
         device: Where it was computed.
         precision: `float32`, `half` or `int8`.
+        setup: How the engine was set up, and why, in a sentence.
         cores: CPU cores in use.
         texts: Texts that the engine embedded.
         tokens: Tokens that it read of them, after the cut, special ones included.
@@ -69,6 +70,7 @@ class Report:
     revision: str
     device: str
     precision: str
+    setup: str
     cores: int
     texts: int
     tokens: int
