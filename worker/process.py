@@ -78,15 +78,17 @@ class Process:
             self._leave()
 
     def _load(self) -> Any:
+        from worker.engine.backends import choose_backend
         from worker.engine.checkpoint import resolve
         from worker.engine.engine import Engine  # imports torch, after the device was pinned
         from worker.engine.tuning import tune
 
         settings, device = self._settings, self._torch_device
         checkpoint = resolve(settings.model, settings.revision)
-        tuning = tune(checkpoint, device, settings.dtype, settings.token_budget)
+        backend = choose_backend(settings.backend, settings.dtype, device)
+        tuning = tune(checkpoint, device, settings.dtype, settings.token_budget, backend)
         self._setup = str(tuning)
-        engine = Engine(checkpoint, device, **tuning.options)
+        engine = Engine(checkpoint, device, backend=backend, **tuning.options)
         engine.warm()
         return engine
 

@@ -15,6 +15,7 @@ from storage.contract.options import JobOptions
 from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread
 from tests.models import WORDS, add_layout
 from worker.engine.checkpoint import Checkpoint, resolve
+from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
 from worker.engine.failures import EngineStopped
 
@@ -128,9 +129,9 @@ def test_options_that_do_not_fit_the_model_are_refused(engine: Engine, options: 
         engine.embed(["river"], options)
 
 
-def test_int8_is_not_a_dtype_of_the_encoder(checkpoint: Checkpoint) -> None:
+def test_int8_is_not_a_dtype_of_torchs_encoder(checkpoint: Checkpoint) -> None:
     with pytest.raises(InvalidOption, match="dtype must be one of auto, float32, bfloat16, float16"):
-        Engine(checkpoint, dtype="int8")
+        Encoder(checkpoint, dtype="int8")
 
 
 def test_an_id_beyond_the_weights_costs_only_its_text(tiny: Path, tmp_path: Path) -> None:
