@@ -132,8 +132,9 @@ def bench(
     model: Model = None,
     revision: Revision = None,
     dtype: Dtype = None,
+    backend: Backend = None,
     devices: Devices = None,
-    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: by device.")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long to measure, about.")] = 20.0,
     texts: Annotated[Path | None, typer.Option(help="File with one text a line. Default: made paragraphs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
@@ -147,11 +148,12 @@ def bench(
 
     check_installed()
     settings = WorkerSettings.load(
-        model=model, revision=revision, dtype=dtype, devices=devices, token_budget=token_budget
+        model=model, revision=revision, dtype=dtype, backend=backend, devices=devices, token_budget=token_budget
     )
     logs.configure(settings.log_level)
-    check_model(settings.model, settings.revision)
     slot = choose_slots(settings.devices, find_gpus())[0]
+    check_backend(settings, [slot])
+    check_model(settings.model, settings.revision)
     print(f"Measuring {settings.model} on {slot.name} for about {seconds:.0f} s.", file=sys.stderr)
     try:
         report = run(settings, slot, seconds, texts and texts.absolute())

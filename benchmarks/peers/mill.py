@@ -22,9 +22,8 @@ from storage.dispatch import dispatch_next
 from storage.stores import Stores
 from worker.embedding import Embedding
 from worker.engine.checkpoint import resolve
-from worker.engine.engine import Engine
+from worker.engine.loading import load_engine
 from worker.engine.tokenizing import Tokenizer
-from worker.engine.tuning import tune
 from worker.reserve import TASK_THREADS
 
 #: Longest a job may take, in seconds.
@@ -37,12 +36,13 @@ class Program:
     Args:
         folder: The model's folder.
         dtype: What it computes in.
+        backend: What computes it; None: as a worker chooses.
     """
 
-    def __init__(self, folder: str, dtype: str = "auto") -> None:
+    def __init__(self, folder: str, dtype: str = "auto", backend: str | None = None) -> None:
         checkpoint = resolve(folder)
         self._tokenizer = Tokenizer(checkpoint)
-        self._engine = Engine(checkpoint, "cpu", **tune(checkpoint, "cpu", dtype).options)
+        self._engine, self._setup = load_engine(checkpoint, "cpu", dtype, backend=backend)
         self._engine.warm()
         self._card = self._engine.card
         self._folder = tempfile.TemporaryDirectory(prefix="embedmill-bench-")
@@ -60,7 +60,7 @@ class Program:
     @property
     def description(self) -> dict[str, Any]:
         """What results say of it."""
-        return {"precision": self._card.precision}
+        return {"precision": self._card.precision, "setup": self._setup}
 
     def tokenize(self, texts: list[str]) -> int:
         """Tokenize texts as a task does; return how many tokens are read."""

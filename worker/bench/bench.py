@@ -13,9 +13,8 @@ from worker.bench.matrixrate import matrix_rate
 from worker.bench.report import Report
 from worker.bench.stages import Stages
 from worker.engine.checkpoint import resolve
-from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
-from worker.engine.tuning import tune
+from worker.engine.loading import load_engine
 from worker.reserve import BULK_THREADS
 from worker.settings import WorkerSettings
 
@@ -36,13 +35,15 @@ def measure(settings: WorkerSettings, device: str, texts: Iterator[str], seconds
         seconds: How long to measure, about, once the model is loaded.
 
     Raises:
+        InvalidOption: When number type, backend and device do not go together.
+        MissingExtra: When the backend is not installed.
         ModelError: When the model cannot be served.
         EngineFailed: When the device fails.
     """
     checkpoint = resolve(settings.model, settings.revision)
-    tuning = tune(checkpoint, device, settings.dtype, settings.token_budget)
-    encoder = tuning.encoder or Encoder(checkpoint, device, tuning.dtype)
-    engine = Engine(checkpoint, device, **(tuning.options | {"encoder": encoder}))
+    asked = (settings.dtype, settings.token_budget, settings.backend)
+    engine, setup = load_engine(checkpoint, device, *asked)
+    encoder = engine.encoder
     try:
         engine.warm()
         products = (checkpoint.hidden, encoder.precision, encoder.device, engine.cores, seconds * _PRODUCTS)
@@ -59,7 +60,7 @@ def measure(settings: WorkerSettings, device: str, texts: Iterator[str], seconds
         revision=checkpoint.revision,
         device=encoder.device.type,
         precision=encoder.precision,
-        setup=str(tuning),
+        setup=setup,
         cores=engine.cores,
         texts=counted,
         tokens=tokens,

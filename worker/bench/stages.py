@@ -24,7 +24,7 @@ from storage.tables import ResultRow
 from worker.bench.report import FORWARD, Stage
 from worker.engine.call import Call, Lane
 from worker.engine.checkpoint import Checkpoint
-from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.flight import Flight
 from worker.engine.pooling import Recipe
 from worker.engine.tokenizing import Encodings, Tokenizer
@@ -39,7 +39,7 @@ class Timed:
         clock: Tells seconds, once all that was begun is done.
     """
 
-    def __init__(self, encoder: Encoder, clock: Callable[[], float]) -> None:
+    def __init__(self, encoder: EncoderLike, clock: Callable[[], float]) -> None:
         self._encoder = encoder
         self._clock = clock
         self.seconds = 0.0
@@ -74,7 +74,7 @@ class Stages:
         cores: CPU cores of the machine.
     """
 
-    def __init__(self, checkpoint: Checkpoint, encoder: Encoder, card: ModelCard, budget: int, cores: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, encoder: EncoderLike, card: ModelCard, budget: int, cores: int) -> None:
         self._on_gpu = encoder.device.type == "cuda"
         self._device = encoder.device
         self._tokenizer = Tokenizer(checkpoint)
@@ -131,7 +131,7 @@ class Stages:
 
     def _embed(self, batch: Batch, vectors: NDArray[np.float32]) -> None:
         before, start = self._encoder.seconds, self._device_clock()
-        found = Flight(batch, self._encoder, self._card.width, self._pad_id).land()  # type: ignore[arg-type]
+        found = Flight(batch, self._encoder, self._card.width, self._pad_id).land()
         if isinstance(found, Exception):
             raise found
         forward = self._encoder.seconds - before

@@ -118,6 +118,11 @@ class Engine:
         return self._room.progress
 
     @property
+    def encoder(self) -> EncoderLike:
+        """The loaded network."""
+        return self._encoder
+
+    @property
     def cores(self) -> int:
         """How many threads work the device: one for each CPU core it computes on, one on a GPU."""
         return len(self._threads)
