@@ -1,4 +1,4 @@
-"""The embedding commands: worker, reconcile, tokens."""
+"""The embedding commands: worker, reconcile, tokens, bench."""
 
 from __future__ import annotations
 
@@ -125,6 +125,44 @@ def tokens(
         print(json.dumps(shown | {"length": found.length, "truncated": found.truncated}, ensure_ascii=False))
     else:
         print_tokens(found)
+
+
+@app.command()
+def bench(
+    model: Model = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    backend: Backend = None,
+    devices: Devices = None,
+    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure, about.")] = 20.0,
+    texts: Annotated[Path | None, typer.Option(help="File with one text a line. Default: made paragraphs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Measure a model on this machine: what each stage costs, how near the floor it comes, and what limits."""
+    from worker import logs
+    from worker.bench.measuring import NotMeasured, run
+    from worker.devices import choose_slots, find_gpus
+    from worker.display import print_report
+    from worker.settings import WorkerSettings
+
+    check_installed()
+    settings = WorkerSettings.load(
+        model=model, revision=revision, dtype=dtype, backend=backend, devices=devices, token_budget=token_budget
+    )
+    logs.configure(settings.log_level)
+    slot = choose_slots(settings.devices, find_gpus())[0]
+    check_backend(settings, [slot])
+    check_model(settings.model, settings.revision)
+    print(f"Measuring {settings.model} on {slot.name} for about {seconds:.0f} s.", file=sys.stderr)
+    try:
+        report = run(settings, slot, seconds, texts and texts.absolute())
+    except NotMeasured as error:
+        raise typer.Exit(error.code) from error
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_report(report)
 
 
 def check_model(name: str, revision: str | None) -> None:

@@ -78,17 +78,13 @@ class Process:
             self._leave()
 
     def _load(self) -> Any:
-        from worker.engine.backends import choose_backend
         from worker.engine.checkpoint import resolve
-        from worker.engine.engine import Engine  # imports torch, after the device was pinned
-        from worker.engine.tuning import tune
+        from worker.engine.loading import load_engine  # imports torch, after the device was pinned
 
-        settings, device = self._settings, self._torch_device
+        settings = self._settings
         checkpoint = resolve(settings.model, settings.revision)
-        backend = choose_backend(settings.backend, settings.dtype, device)
-        tuning = tune(checkpoint, device, settings.dtype, settings.token_budget, backend)
-        self._setup = str(tuning)
-        engine = Engine(checkpoint, device, backend=backend, **tuning.options)
+        asked = (settings.dtype, settings.token_budget, settings.backend)
+        engine, self._setup = load_engine(checkpoint, self._torch_device, *asked)
         engine.warm()
         return engine
 

@@ -118,6 +118,21 @@ class Engine:
         return self._room.progress
 
     @property
+    def encoder(self) -> EncoderLike:
+        """The loaded network."""
+        return self._encoder
+
+    @property
+    def cores(self) -> int:
+        """How many threads work the device: one for each CPU core it computes on, one on a GPU."""
+        return len(self._threads)
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens of a batch planned from now on."""
+        return self._room.budget
+
+    @property
     def counts(self) -> Counter[str]:
         """How often each defence was needed since the last `take_counts`.
 
