@@ -224,7 +224,8 @@ class Embedding:
                 self._stores.jobs.fail(job_id, error)
                 self._committed([job_id])
             return []
-        found = [(claim, chunk) for claim in claims if (chunk := self._stores.leases.input(claim)) is not None]
+        inputs = zip(claims, self._stores.leases.inputs(claims), strict=True)
+        found = [(claim, chunk) for claim, chunk in inputs if chunk is not None]
         todo = [_unsettled(chunk) for _, chunk in found]
         texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT

@@ -39,7 +39,7 @@ def test_chunks_are_kept_with_their_texts(stores: Stores, database: Database) ->
     row = chunk_row(database, job_id, 1)
     assert (row.first, row.size, row.token_estimate, row.token, row.state) == (2, 1, 10, 0, "pending")
     held: list[Claim] = claim(stores, job_id, 0, worker)
-    found = stores.leases.input(held[0])
+    (found,) = stores.leases.inputs([held[0]])
     assert found is not None and found.texts == ["wheat", "小麦"]
 
 
