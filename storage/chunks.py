@@ -19,7 +19,7 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.outcomes import ItemError
 from storage.results import pack_errors
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, InputRow, JobRow
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, InputRow, JobRow, ResultRow
 from storage.workers import live_workers
 
 #: Bulk messages in Redis for each live worker process, beyond those being worked on: its four bulk task threads' worth.
@@ -170,10 +170,14 @@ def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
 
 def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
     """Return the update of the chunks of these keys that are still in `state`."""
+    return update(ChunkRow).where(have_keys(ChunkRow, keys), ChunkRow.state == state)
+
+
+def have_keys(row: type[ChunkRow | InputRow | ResultRow], keys: Sequence[tuple[str, int]]) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to one of these chunks, each a job and a number."""
     # The jobs and the numbers by themselves too: SQLite would else walk all chunks of that state.
     jobs, numbers = {job_id for job_id, _ in keys}, {number for _, number in keys}
-    near = ChunkRow.job_id.in_(jobs) & ChunkRow.number.in_(numbers)
-    return update(ChunkRow).where(near, tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
+    return row.job_id.in_(jobs) & row.number.in_(numbers) & tuple_(row.job_id, row.number).in_(keys)
 
 
 def _room(connection: Connection, model_id: str, priority: Priority) -> int:

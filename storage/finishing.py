@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 
 from storage.contract.states import JobState
 from storage.database import now_ms
@@ -15,14 +15,12 @@ def finish_settled(connection: Connection, job_ids: Iterable[str]) -> list[str]:
     """Complete, inside a running transaction, those of the jobs none of whose chunks is open; return their ids."""
     finished = []
     for job_id in sorted(job_ids):
-        waiting = select(ChunkRow.number).where(ChunkRow.job_id == job_id, CHUNK_IS_PENDING).limit(1)
-        if connection.execute(waiting).first():
+        this = {"this": job_id}
+        if connection.execute(_PENDING, this).first():
             continue
         # Two workers may commit a job's last two chunks at once: whoever locks the job second sees both.
-        connection.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update()).first()
-        done = update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN, ~has_open_chunks())
-        values = {"state": JobState.COMPLETED, "finished_at": now_ms()}
-        if connection.execute(done.values(values)).rowcount:
+        connection.execute(_LOCK, this).first()
+        if connection.execute(_COMPLETE, this).rowcount:
             finished.append(job_id)
     return finished
 
@@ -32,3 +30,13 @@ def has_open_chunks() -> ColumnElement[bool]:
     # One by one: each has a partial index of its own, and SQLite would else walk all chunks of the job.
     of_job = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id)
     return or_(*(of_job.where(state).exists() for state in (CHUNK_IS_PENDING, CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)))
+
+
+# Made once: a worker ends a thousand small jobs in a second, and making a statement costs more than running it.
+_PENDING = select(ChunkRow.number).where(ChunkRow.job_id == bindparam("this"), CHUNK_IS_PENDING).limit(1)
+_LOCK = select(JobRow.id).where(JobRow.id == bindparam("this")).with_for_update()
+_COMPLETE = (
+    update(JobRow)
+    .where(JobRow.id == bindparam("this"), JOB_IS_OPEN, ~has_open_chunks())
+    .values(state=JobState.COMPLETED, finished_at=now_ms())
+)

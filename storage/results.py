@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import texts, vectors
 from storage.contract.states import ChunkState
@@ -105,10 +106,18 @@ def write_result(connection: Connection, job_id: str, number: int, token: int, r
 
     A row is there already only when `retry` sent the chunk round again; the result then already holds the kept vectors.
     """
-    row = {**result.to_row(), "token": token}
-    same = (ResultRow.job_id == job_id, ResultRow.number == number)
-    if connection.execute(update(ResultRow).where(*same).values(row)).rowcount == 0:
-        connection.execute(insert(ResultRow).values(job_id=job_id, number=number, **row))
+    row = {"job_id": job_id, "number": number, "token": token, **result.to_row()}
+    connection.execute(_WRITE[connection.dialect.name], row)
+
+
+def _upsert(insert: Any) -> Any:
+    statement = insert(ResultRow)
+    new = {column.name: statement.excluded[column.name] for column in ResultRow.__table__.columns}
+    return statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
+
+
+#: The statement that writes a result, by dialect; made once, because making one costs more than running it.
+_WRITE = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
 
 
 class ResultStore:

@@ -16,7 +16,7 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                "        CHUNK_IS_LEASED,\n        ChunkRow.token == claim.token,\n",
+                "        CHUNK_IS_LEASED,\n        ChunkRow.token == token,\n",
                 "        CHUNK_IS_LEASED,\n",
             ),
         ),
@@ -34,17 +34,24 @@ LEASING = (
 """,
                 """\
         with self._db.read() as connection:
-            checks = {claim.key: select(ChunkRow.number).where(*_held(claim)) for claim, _ in results}
+            checks = {claim.key: select(ChunkRow.number).where(*_held(*claim.key)) for claim, _ in results}
             valid = {key for key, check in checks.items() if connection.execute(check).first()}
         with self._db.write() as connection:
             for claim, result in results:
-                same = (ChunkRow.job_id == claim.job_id, ChunkRow.number == claim.number)
 """,
             ),
             Edit(
                 _LEASES,
-                "if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:",
-                "if claim.key in valid and connection.execute(update(ChunkRow).where(*same).values(values)).rowcount:",
+                "if connection.execute(_DONE, _done_values(claim, result)).rowcount == 1:",
+                "if claim.key in valid and connection.execute(_DONE, _done_values(claim, result)).rowcount:",
+            ),
+            Edit(
+                _LEASES,
+                '    .where(*_held(bindparam("held_job"), bindparam("held_number"), bindparam("held_token")))\n',
+                """\
+    .where(ChunkRow.job_id == bindparam("held_job"), ChunkRow.number == bindparam("held_number"))
+    .where(ChunkRow.token >= bindparam("held_token"))
+""",
             ),
         ),
     ),
@@ -102,12 +109,12 @@ LEASING = (
                 _LEASES,
                 """\
             for claim, result in results:
-                values = {
+                if connection.execute(_DONE, _done_values(claim, result)).rowcount == 1:
 """,
                 """\
             for claim, result in results:
                 write_result(connection, claim.job_id, claim.number, claim.token, result)
-                values = {
+                if connection.execute(_DONE, _done_values(claim, result)).rowcount == 1:
 """,
             ),
         ),
