@@ -87,12 +87,13 @@ class LeaseStore:
         failpoints.reach("claim.committed")
         return [Claim.of(row, options_of[row.job_id], Priority(job.priority)) for row in leased]
 
-    def inputs(self, claims: Sequence[Claim]) -> list[ChunkInput | None]:
-        """Return the texts of each claimed chunk, or None where they have been deleted meanwhile."""
+    def inputs(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkInput]]:
+        """Return the texts of claimed chunks, without those that have been deleted meanwhile."""
         with self._db.read() as connection:
             rows = connection.execute(_INPUTS, naming.chunks((claim.job_id, claim.number) for claim in claims))
             found = {(row.job_id, row.number): row for row in rows}
-        return [_input(found.get((claim.job_id, claim.number))) for claim in claims]
+        rows_of = [(claim, found.get((claim.job_id, claim.number))) for claim in claims]
+        return [(claim, _input(row)) for claim, row in rows_of if row is not None]
 
     @retried
     def heartbeat(self, worker_id: str, held: Collection[AttemptKey]) -> set[AttemptKey]:
@@ -213,9 +214,7 @@ def _fitting(pending: Iterable[Any], room: int) -> list[tuple[str, int]]:
     return fitting
 
 
-def _input(row: Any | None) -> ChunkInput | None:
-    if row is None:
-        return None
+def _input(row: Any) -> ChunkInput:
     return ChunkInput(texts.unpack(row.texts), unpack_errors(row.invalid or {}), row if row.token is not None else None)
 
 

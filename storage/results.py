@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, select
+from sqlalchemy.dialects import postgresql, sqlite
 
-from storage import naming, texts, vectors
+from storage import texts, vectors
 from storage.attempts import AttemptKey
 from storage.contract.states import ChunkState
 from storage.database import Database
@@ -106,19 +107,21 @@ def write_results(connection: Connection, results: Mapping[AttemptKey, ChunkResu
 
     A row is there already only when `retry` sent the chunk round again; the result then already holds the kept vectors.
     """
-    keys = naming.chunks((job_id, number) for job_id, number, _ in results)
-    if connection.execute(_KEPT, keys).first():
-        connection.execute(_FORGET, keys)
     rows = [
         {"job_id": job_id, "number": number, "token": token, **result.to_row()}
         for (job_id, number, token), result in results.items()
     ]
-    connection.execute(_WRITE, rows)
+    connection.execute(_WRITE[connection.dialect.name], rows)
 
 
-_KEPT = select(ResultRow.number).where(naming.named(ResultRow)).limit(1)
-_FORGET = delete(RESULTS).where(naming.named(ResultRow))
-_WRITE = insert(RESULTS)
+def _upsert(insert: Any) -> Any:
+    statement = insert(RESULTS)
+    new = {column.name: statement.excluded[column.name] for column in RESULTS.columns}
+    return statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
+
+
+#: The statement that writes results, by dialect; made once, because making one costs more than running it.
+_WRITE = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
 
 
 class ResultStore:

@@ -224,8 +224,7 @@ class Embedding:
                 self._stores.jobs.fail(job_id, error)
                 self._committed([job_id])
             return []
-        inputs = zip(claims, self._stores.leases.inputs(claims), strict=True)
-        found = [(claim, chunk) for claim, chunk in inputs if chunk is not None]
+        found = self._stores.leases.inputs(claims)
         todo = [_unsettled(chunk) for _, chunk in found]
         texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT

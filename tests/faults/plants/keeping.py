@@ -32,20 +32,13 @@ KEEPING = (
         (
             Edit(
                 _CHOICE,
-                "    out = _out_by_key(connection, model_id, priority)\n    # Who has",
+                "    out = {row.key_id",
                 """\
-    oldest = (
-        select(ChunkRow.job_id, ChunkRow.number)
-        .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(JobRow.model_id == model_id, JobRow.priority == priority, JOB_IS_OPEN)
-        .where(CHUNK_IS_PENDING, due(), not_expired())
-        .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
-    )
-    aged = connection.execute(oldest.limit(room).with_for_update(**SKIP_LOCKED)).all()
+    oldest = _pending().order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
+    aged = connection.execute(oldest.limit(room).with_for_update(**SKIP_LOCKED), queue).all()
     if aged:
         return [(row.job_id, row.number) for row in aged]
-    out = _out_by_key(connection, model_id, priority)
-    # Who has""",
+    out = {row.key_id""",
             ),
         ),
     ),
