@@ -68,12 +68,13 @@ class ChunkStore:
         Raises:
             WrongState: When the job is no longer being submitted (it was purged, or sealed).
         """
+        # Packed before the transaction: other writers of a SQLite file wait for its end.
+        rows = packed(job_id, chunks)
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
             if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
-            connection.execute(insert(CHUNKS), [_chunk_row(job_id, chunk) for chunk in chunks])
-            connection.execute(insert(INPUTS), [_input_row(job_id, chunk) for chunk in chunks])
+            write_chunks(connection, rows)
         failpoints.reach("submit.appended")
 
     @retried
@@ -153,6 +154,21 @@ class ChunkStore:
 _OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}
 
 
+#: The rows of chunks, and those of their texts.
+PackedChunks = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+def packed(job_id: str, chunks: Sequence[NewChunk]) -> PackedChunks:
+    """Return the rows of new chunks."""
+    return [_chunk_row(job_id, chunk) for chunk in chunks], [_input_row(job_id, chunk) for chunk in chunks]
+
+
+def write_chunks(connection: Connection, rows: PackedChunks) -> None:
+    """Write new chunks inside the transaction that has checked that their job is being submitted, or begins it."""
+    connection.execute(_NEW_CHUNKS, rows[0])
+    connection.execute(_NEW_INPUTS, rows[1])
+
+
 def _chunk_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
     return {
         "job_id": job_id,
@@ -183,6 +199,8 @@ def _room(connection: Connection, model_id: str, priority: Priority) -> int:
 
 
 # Statements of every message, put together once.
+
+_NEW_CHUNKS, _NEW_INPUTS = insert(CHUNKS), insert(INPUTS)
 
 _OF_MODEL = JobRow.model_id == bindparam("model_id")
 _SENT = select(func.count()).select_from(ChunkRow).join(JobRow, JobRow.id == ChunkRow.job_id).where(CHUNK_IS_DISPATCHED)

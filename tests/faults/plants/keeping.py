@@ -9,6 +9,9 @@ _CHOICE = "storage/choice.py"
 _RESULTS = "storage/results.py"
 _EMBEDDING = "worker/embedding.py"
 
+#: What follows when a job is sealed.
+_SEALED = '        failpoints.reach("submit.sealed")\n        return True\n\n    def get('
+
 KEEPING = (
     Plant(
         "plain-begin",
@@ -82,8 +85,8 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _JOBS,
-                "        except IntegrityError:\n            return False\n",
-                "        except IntegrityError:\n            return self.seal(job_id, total, chunks, payload_hash)\n",
+                f"            return False\n{_SEALED}",
+                f"            return self.seal(job_id, total, chunks, payload_hash)\n{_SEALED}",
             ),
         ),
     ),
@@ -167,27 +170,28 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
                 "producer/client.py",
                 """\
         try:
-            dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+            dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
         except QueueUnavailable as error:
             reason = error.message.rstrip(".")
             return f"{reason}: the job is safe and starts when Redis takes messages again."
         return None
 """,
                 """\
-        dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+        dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
         return None
 """,
             ),
             Edit(
                 "producer/client.py",
                 """\
-        try:
-            job.notice = self._dispatch(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
 """,
-                "        job.notice = self._dispatch(job.record())\n",
+                """\
+        except ZeroDivisionError:
+            raise
+""",
             ),
             Edit("producer/client.py", "Problem, QueueUnavailable, ServerError, UnknownModel", "Problem, UnknownModel"),
         ),
