@@ -93,7 +93,7 @@ class ChunkStore:
             room = _room(connection, model_id, priority)
             if room <= 0 or not anything_pending(connection, model_id, priority):
                 return []
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             room = _room(connection, model_id, priority)
             room = room if most is None else min(room, most)
             if room <= 0:
@@ -108,7 +108,7 @@ class ChunkStore:
     @retried
     def undispatch(self, pointers: Sequence[Pointer]) -> None:
         """Take back what could not be sent."""
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             connection.execute(_UNDISPATCH, naming.chunks((pointer.job_id, pointer.chunk) for pointer in pointers))
 
     @retried

@@ -65,7 +65,7 @@ class LeaseStore:
             The claims, empty where the chunk is somebody else's, done, cancelled, unknown or of another model.
         """
         lease = {"worker": worker_id, "lease": self._lease}
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             wanted = {"job": pointer.job_id, "chunk": pointer.chunk, "model_id": model_id}
             leased: list[Any] = list(connection.execute(_CLAIM, wanted | lease))
             if not leased:
@@ -108,7 +108,7 @@ class LeaseStore:
         Returns:
             What of it still holds; what is missing is lost: cancelled, or somebody else's.
         """
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             touch_worker(connection, worker_id)
             extended = connection.execute(
                 update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),

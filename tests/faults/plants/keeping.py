@@ -21,7 +21,6 @@ KEEPING = (
             Edit(
                 "storage/sqlitefile.py",
                 """\
-    write = connection.get_execution_options().get("embedmill_write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 """,
                 '    connection.exec_driver_sql("BEGIN")\n',
