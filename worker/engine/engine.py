@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,16 +28,20 @@ from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder
 from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, EngineStopped, NoVectors
+from worker.engine.flight import Flight
 from worker.engine.pooling import Recipe
 from worker.engine.runner import Runner
 from worker.engine.tally import Tally
 from worker.engine.tokenizing import Encodings, Tokenizer
 from worker.engine.waiting import WaitingRoom
 
-#: Tokens of a batch, padding included. On a CPU larger batches fall out of its caches and pad more; on a GPU smaller
-#: ones leave it waiting for launches.
+#: Tokens of a batch, padding included where there is any. On a CPU larger batches fall out of its caches and pad more;
+#: on a GPU smaller ones leave it waiting for launches.
 CPU_TOKEN_BUDGET = 1024
 CUDA_TOKEN_BUDGET = 32_768
+
+#: Batches that a GPU is given at once: it computes one while the vectors of the one before are delivered.
+CUDA_FLIGHTS = 2
 
 #: Most seconds that the interpreter's end waits for the batch on the device.
 _LAST_BATCH = 10.0
@@ -62,6 +66,7 @@ class Engine:
         cores: CPU cores to compute on, each a batch of its own, since several cores in one small batch mostly wait for
             each other; None takes as many as torch would. Sets torch's own threads to 1 in this process.
         encoder: A loaded network to use in place of the checkpoint's own.
+        flights: Most batches a thread has sent to the device before it waits for the oldest; None takes what suits it.
 
     Raises:
         ModelBroken: When the checkpoint's files do not make a whole model.
@@ -76,6 +81,7 @@ class Engine:
         token_budget: int | None = None,
         cores: int | None = None,
         encoder: Encoder | None = None,
+        flights: int | None = None,
     ) -> None:
         self._tokenizer = Tokenizer(checkpoint)
         self._encoder = encoder or Encoder(checkpoint, device, dtype)
@@ -83,7 +89,8 @@ class Engine:
         on_gpu = self._encoder.device.type == "cuda"
         count = 1 if on_gpu else cores or _available_cores()
         budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
-        self._room = WaitingRoom(budget, top_up=on_gpu, takers=count)
+        self._room = WaitingRoom(budget, top_up=on_gpu, takers=count, packing=self._encoder.packing)
+        self._most_flights = flights or (CUDA_FLIGHTS if on_gpu else 1)
         self._tally = Tally()
         pad_id = self._tokenizer.pad_id if self._tokenizer.pad_id < self._encoder.vocabulary else 0
         harmless = self._tokenizer.encode([HARMLESS], self.card.max_length).ids
@@ -198,15 +205,24 @@ class Engine:
     def _work(self) -> None:
         try:
             with torch.inference_mode():
-                while (batch := self._room.next()) is not None:
-                    self._runner.run(batch)
-                    self._room.finished()
+                self._keep_flying()
         except BaseException as error:  # whatever ends this thread, nobody may wait for it for ever
             _log.exception("the engine has failed")
             kind = type(error).__name__
-            failure = error if isinstance(error, EngineFailed) else EngineFailed(f"{kind} in the engine.")
-            self._room.finished()
-            self._room.close(failure)
+            self._room.close(error if isinstance(error, EngineFailed) else EngineFailed(f"{kind} in the engine."))
+        finally:
+            self._room.leave_off()
+
+    def _keep_flying(self) -> None:
+        """Launch batch after batch; wait for the oldest only when enough are under way, or nothing else is to do."""
+        flights: deque[Flight] = deque()
+        while (batch := self._room.next(wait=not flights)) is not None or flights:
+            if batch is not None:
+                flights.append(self._runner.launch(batch))
+            # What has failed is seen to at once, but alone on the device.
+            while flights and (batch is None or len(flights) >= self._most_flights or flights[-1].has_failed):
+                self._runner.land(flights.popleft())
+                self._room.finished()
 
 
 def _available_cores() -> int:
