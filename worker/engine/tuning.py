@@ -86,7 +86,7 @@ def tune(
         ModelBroken: When the checkpoint's files do not make a whole model.
     """
     if device != "cpu":
-        return Tuning(dtype, "its default on a GPU" if dtype == "auto" else "as asked", token_budget)
+        return Tuning(dtype, "bfloat16 on a GPU" if dtype == "auto" else "as asked", token_budget)
     return _Tuner(checkpoint, dtype, token_budget, Records(folder), seconds).tune()
 
 
@@ -153,7 +153,8 @@ class _Tuner:
             calibration.keep_only(dtype)
             if self._measures_batching:
                 batching = calibration.batching(dtype, self._usual)
-                self._note(batchings=self._record.batchings | {dtype: batching}, attempts=0)
+                self._note(batchings=self._record.batchings | {dtype: batching})
+            self._note(attempts=0)
             return calibration.encoder(dtype)
         except ModelError:
             raise
