@@ -79,14 +79,12 @@ class Process:
 
     def _load(self) -> Any:
         from worker.engine.checkpoint import resolve
-        from worker.engine.engine import Engine  # imports torch, after the device was pinned
-        from worker.engine.tuning import tune
+        from worker.engine.loading import load_engine  # imports torch, after the device was pinned
 
-        settings, device = self._settings, self._torch_device
+        settings = self._settings
         checkpoint = resolve(settings.model, settings.revision)
-        tuning = tune(checkpoint, device, settings.dtype, settings.token_budget)
-        self._setup = str(tuning)
-        engine = Engine(checkpoint, device, **tuning.options)
+        asked = (settings.dtype, settings.token_budget, settings.backend)
+        engine, self._setup = load_engine(checkpoint, self._torch_device, *asked)
         engine.warm()
         return engine
 

@@ -164,7 +164,7 @@ def test_what_is_asked_for_is_taken_and_needs_no_file(
 def test_on_a_gpu_nothing_is_measured(checkpoint: Checkpoint, tmp_path: Path, measured: list[str]) -> None:
     found = tune(checkpoint, "cuda", folder=tmp_path)
     assert (found.dtype, found.token_budget, found.cores, measured) == ("auto", None, None, [])
-    assert tune(checkpoint, "cuda:1", "float16", 4096, tmp_path).options | {"encoder": None} == {
+    assert tune(checkpoint, "cuda:1", "float16", 4096, folder=tmp_path).options | {"encoder": None} == {
         "dtype": "float16",
         "token_budget": 4096,
         "cores": None,

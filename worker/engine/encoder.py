@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Encoder:
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: str = "auto") -> None:
         self.device = torch.device(device)
         self.dtype = resolve_dtype(dtype, device)
-        self._network = _load(checkpoint.transformer, self.dtype)
+        self._network = load_network(checkpoint.transformer, self.dtype)
         self._network.to(self.device)
         self._flat = without_padding(self._network, self.dtype)
         self._is_flat_only = isinstance(self._flat, FlatBert) and self.device.type == "cpu"
@@ -69,7 +69,7 @@ class Encoder:
             del self._network.encoder  # the weights are in the flat network now
         elif self.device.type == "cpu":
             pack_linears(self._network, self.dtype)
-        self._dense = nn.Sequential(*(_load_dense(dense) for dense in checkpoint.dense)).to(self.device).eval()
+        self._dense = load_dense(checkpoint.dense).to(self.device)
 
     @property
     def precision(self) -> str:
@@ -139,7 +139,16 @@ class Encoder:
         return projected
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
+def load_network(folder: Path, dtype: torch.dtype) -> Any:
+    """Load transformers' own network of a folder.
+
+    Args:
+        folder: Where its config and weights lie.
+        dtype: What it is to compute in.
+
+    Raises:
+        ModelBroken: When the files do not make a whole network.
+    """
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -166,6 +175,18 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
             "Download or save the model again.",
         )
     return network.eval()
+
+
+def load_dense(modules: Iterable[Dense]) -> nn.Sequential:
+    """Load the dense modules that follow the pooling, one after another.
+
+    Args:
+        modules: Where they lie, in order; none makes a module that changes nothing.
+
+    Raises:
+        ModelBroken: When their weights cannot be loaded.
+    """
+    return nn.Sequential(*map(_load_dense, modules)).eval()
 
 
 def _load_dense(dense: Dense) -> nn.Sequential:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.batching import Packing
-from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.packed import Packed, upload
 from worker.engine.pooling import Recipe, finish, pool
 from worker.engine.window import Batch
@@ -39,7 +39,7 @@ class Flight:
         pad_id: What a padded batch is filled up with.
     """
 
-    def __init__(self, batch: Batch, encoder: Encoder, width: int, pad_id: int) -> None:
+    def __init__(self, batch: Batch, encoder: EncoderLike, width: int, pad_id: int) -> None:
         self.batch = batch
         self._encoder = encoder
         self._width = width

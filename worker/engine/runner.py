@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from storage.outcomes import ItemError
-from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, NoVectors, is_out_of_memory
 from worker.engine.flight import Flight, Vectors
@@ -42,7 +42,7 @@ class Runner:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: EncoderLike,
         exact: Exact,
         width: int,
         pad_id: int,
@@ -93,7 +93,7 @@ class Runner:
         for half in batch.halves():
             self._run(half)
 
-    def _send(self, encoder: Encoder, batch: Batch) -> Flight:
+    def _send(self, encoder: EncoderLike, batch: Batch) -> Flight:
         return Flight(batch, encoder, self._width, self._pad_id)
 
     def _deliver(self, batch: Batch, vectors: list[Vectors]) -> None:
@@ -123,7 +123,7 @@ class Runner:
         else:
             self._blame(alone, found)
 
-    def _judge(self, alone: Batch, found: list[Vectors] | None, encoder: Encoder) -> None:
+    def _judge(self, alone: Batch, found: list[Vectors] | None, encoder: EncoderLike) -> None:
         """Take the second try's vector or, with an encoder that works, charge the text."""
         if found is not None and _usable(found[0]).all():
             for call, _, numbers in alone.by_call():
@@ -158,7 +158,7 @@ class Runner:
         kind = type(error).__name__
         self._reject(alone, ItemError("encoder_failed", f"The encoder failed on this text ({kind})."), read=False)
 
-    def _check_harmless(self, encoder: Encoder) -> None:
+    def _check_harmless(self, encoder: EncoderLike) -> None:
         """Raise where a harmless text fails too: then the text that failed before it is not to blame."""
         try:
             states = encoder.forward(self._harmless.to(encoder.device), None, -1)

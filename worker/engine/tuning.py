@@ -69,6 +69,7 @@ def tune(
     device: str = "cpu",
     dtype: str = "auto",
     token_budget: int | None = None,
+    backend: str = "torch",
     folder: Path | None = None,
     seconds: float = SECONDS,
 ) -> Tuning:
@@ -77,16 +78,17 @@ def tune(
     Args:
         checkpoint: The model.
         device: `cpu`, `cuda` or `cuda:n`; nothing is measured on a GPU.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        dtype: `auto`, `float32`, `bfloat16`, `float16` or `int8`.
         token_budget: Most tokens of a batch; None has it measured, and how many batches are computed at a time.
+        backend: `torch` or `openvino`; nothing is measured for OpenVINO, which chooses by itself.
         folder: Where measurements are remembered; None: in the user's cache folder.
         seconds: Most seconds that measuring takes; another process that measures here is waited for as long.
 
     Raises:
         ModelBroken: When the checkpoint's files do not make a whole model.
     """
-    if device != "cpu":
-        return Tuning(dtype, "bfloat16 on a GPU" if dtype == "auto" else "as asked", token_budget)
+    if device != "cpu" or backend != "torch":
+        return Tuning(dtype, "the backend's own choice" if dtype == "auto" else "as asked", token_budget)
     return _Tuner(checkpoint, dtype, token_budget, Records(folder), seconds).tune()
 
 
