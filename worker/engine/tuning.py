@@ -155,7 +155,8 @@ class _Tuner:
             calibration.keep_only(dtype)
             if self._measures_batching:
                 batching = calibration.batching(dtype, self._usual)
-                self._note(batchings=self._record.batchings | {dtype: batching}, attempts=0)
+                self._note(batchings=self._record.batchings | {dtype: batching})
+            self._note(attempts=0)
             return calibration.encoder(dtype)
         except ModelError:
             raise
