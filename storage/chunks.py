@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
 
 from storage import counters, texts
@@ -37,6 +39,7 @@ class NewChunk:
         token_estimate: Tokens, estimated from bytes.
         ids: The callers' ids, or None when the job has none.
         invalid: Errors of items refused at the door, by position in the chunk.
+        id_hashes: uint64, shape (items,): `texts.hash_ids` of the ids, or None when the job has none.
     """
 
     number: int
@@ -45,6 +48,7 @@ class NewChunk:
     token_estimate: int
     ids: list[str] | None
     invalid: dict[int, ItemError]
+    id_hashes: NDArray[np.uint64] | None = None
 
 
 class ChunkStore:
@@ -59,12 +63,15 @@ class ChunkStore:
         Raises:
             WrongState: When the job is no longer being submitted (it was purged, or sealed).
         """
+        # Packed before the transaction: other writers of a SQLite file wait for its end.
+        chunk_rows = [_chunk_row(job_id, chunk) for chunk in chunks]
+        input_rows = [_input_row(job_id, chunk) for chunk in chunks]
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
             if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
-            connection.execute(insert(ChunkRow), [_chunk_row(job_id, chunk) for chunk in chunks])
-            connection.execute(insert(InputRow), [_input_row(job_id, chunk) for chunk in chunks])
+            connection.execute(insert(ChunkRow), chunk_rows)
+            connection.execute(insert(InputRow), input_rows)
         failpoints.reach("submit.appended")
 
     @retried
@@ -163,7 +170,7 @@ def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
         "number": chunk.number,
         "texts": texts.pack(chunk.texts),
         "ids": None if chunk.ids is None else texts.pack_ids(chunk.ids),
-        "id_hashes": None if chunk.ids is None else texts.hash_ids(chunk.ids).tobytes(),
+        "id_hashes": None if chunk.id_hashes is None else chunk.id_hashes.astype("<u8").tobytes(),
         "invalid": pack_errors(chunk.invalid) or None,
     }
 
