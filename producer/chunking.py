@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.judging import Judged, estimate_tokens
-from storage.chunks import NewChunk
 from storage.outcomes import ItemError
+from storage.submissions import NewChunk
 
 #: A chunk is closed at about so many estimated tokens: a second on a CPU, some milliseconds on a GPU.
 CHUNK_TOKENS = 8_000
@@ -58,12 +58,11 @@ class Chunker:
         """Whether an item that is not written yet has this id."""
         return custom_id in self._open.ids or any(custom_id in (chunk.ids or ()) for chunk in self._group)
 
-    def finish(self) -> None:
-        """Write what is left."""
+    def finish(self) -> list[NewChunk]:
+        """Return what was not handed on yet."""
         if self._open.texts:
             self._close_chunk()
-        if self._group:
-            self._write_group()
+        return self._group
 
     def _close_chunk(self) -> None:
         chunk = self._open.closed(self.chunks, self.items)

@@ -18,7 +18,6 @@ from producer.chunking import Chunker
 from producer.idset import IdSet
 from producer.judging import Judged, judge
 from producer.records import RecordLike
-from storage.chunks import NewChunk
 from storage.contract.errors import (
     IdempotencyConflict,
     InvalidItems,
@@ -26,14 +25,13 @@ from storage.contract.errors import (
     Problem,
     ServerError,
     StorageUnavailable,
-    UnknownJob,
 )
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
-from storage.contract.states import JobState
 from storage.jobs import JobRecord
 from storage.stores import Stores
+from storage.submissions import NewChunk, NewJob
 
 #: Invalid items that are reported one by one; of the others only the number is told.
 REPORTED = 100
@@ -97,13 +95,20 @@ class Submission:
         if expires_in is not None and not 0 < expires_in <= _LONGEST_LIFE:
             raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
         self._stores = stores
-        self._expires_in = expires_in
-        self._model, self._revision, self._card = model, revision, card
-        self._options, self._priority, self._with_ids = options, priority, with_ids
+        self._job = NewJob(
+            new_id(),
+            model,
+            card.revision if card else revision,
+            card.id if card else None,
+            options.to_dict(),
+            priority,
+            with_ids,
+            expires_in=expires_in,
+        )
+        self._with_ids = with_ids
         self._keep = on_invalid == "keep"
         self._key = idempotency_key
         self._max_bytes = max_text_bytes
-        self._job_id = new_id()
         self._chunker = Chunker(self._write)
         self._seen = IdSet()
         self._verified = 0
@@ -165,7 +170,7 @@ class Submission:
         if self._verified >= _VERIFIED or self._refusing or self._chunker.holds(custom_id):
             return True
         self._verified += 1
-        return self._stores.results.find(self._job_id, custom_id) is not None
+        return self._stores.results.find(self._job.id, custom_id) is not None
 
     @property
     def _refusing(self) -> bool:
@@ -180,28 +185,22 @@ class Submission:
         if self._refusing or self._replay is not None:
             return
         if not self._created:
-            model_id = self._card.id if self._card else None
-            revision = self._card.revision if self._card else self._revision
-            options = self._options.to_dict()
-            identity = (self._job_id, self._model, revision, model_id, options)
-            self._stores.jobs.create(
-                *identity, priority=self._priority, has_ids=self._with_ids, expires_in=self._expires_in
-            )
+            self._stores.submissions.create(self._job)
             self._created = True
         else:
             time.sleep(_BREATH)
-        self._stores.chunks.append(self._job_id, chunks)
+        self._stores.submissions.append(self._job.id, chunks)
 
     def _seal(self) -> str:
-        self._chunker.finish()
+        rest = self._chunker.finish()
         if self._refusing:
             raise InvalidItems(self._problems, self._problem_count)
         if not self._chunker.items:
             raise InvalidOption("There are no texts to submit.")
         payload = self._hash.hexdigest() if self._key is not None else None
         if self._replay is None:
-            if self._accepted(payload):
-                return self._job_id
+            if self._accepted(rest, payload):
+                return self._job.id
             # Another submission with the same key was sealed a moment before.
             self._discard()
             self._replay = self._stores.jobs.find_by_key(self._key or "")
@@ -211,17 +210,22 @@ class Submission:
             )
         return self._replay.id
 
-    def _accepted(self, payload: str | None) -> bool:
+    def _accepted(self, rest: list[NewChunk], payload: str | None) -> bool:
         """Seal the job; where the answer is lost, ask whether it was done: what is accepted must not be called lost."""
+        submissions = self._stores.submissions
         try:
-            return self._stores.jobs.seal(self._job_id, self._chunker.items, self._chunker.chunks, payload, self._key)
+            if not self._created:
+                return submissions.accept(self._job, rest, payload, self._key)
+            if rest:
+                self._write(rest)
+            return submissions.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)
         except ServerError as error:
             if self._was_accepted(error):
                 return True
             raise
 
     def _was_accepted(self, error: ServerError) -> bool:
-        """Find out by a guarded write, which waits for a COMMIT that is still under way: a look might come too early.
+        """Find out by writing the same row, which waits for a COMMIT that is under way: a look might come too early.
 
         Raises:
             StorageUnavailable: When the database cannot be reached for long, so that nobody knows.
@@ -229,23 +233,21 @@ class Submission:
         deadline = time.monotonic() + _DOUBT
         while time.monotonic() < deadline:
             with contextlib.suppress(ServerError):
-                if self._stores.purges.discard(self._job_id):
-                    self._created = False
-                    return False
-                with contextlib.suppress(UnknownJob):
-                    return self._stores.jobs.get(self._job_id).state != JobState.ACCEPTING
-                return False
+                self._stores.submissions.create(self._job)
+                discarded = self._stores.purges.discard(self._job.id)
+                self._created = False
+                return not discarded
             time.sleep(0.5)
         raise StorageUnavailable(
-            f"Whether job {self._job_id} was accepted is not known: {error.message}",
-            f"Look when the database is back: embedmill status {self._job_id}. With an idempotency key, submitting"
+            f"Whether job {self._job.id} was accepted is not known: {error.message}",
+            f"Look when the database is back: embedmill status {self._job.id}. With an idempotency key, submitting"
             " again is safe.",
         ) from error
 
     def _discard(self) -> None:
         if self._created:
             self._created = False
-            self._stores.purges.discard(self._job_id)
+            self._stores.purges.discard(self._job.id)
 
 
 def _batches(records: Iterable[RecordLike]) -> Iterator[list[RecordLike]]:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
-from storage import counters, texts
+from storage import counters
 from storage.choice import anything_pending, choose
 from storage.contract import failpoints
-from storage.contract.errors import WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
-from storage.contract.states import ChunkState, JobState
+from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.outcomes import ItemError
-from storage.results import pack_errors
 from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, InputRow, JobRow, ResultRow
 from storage.workers import live_workers
 
@@ -28,51 +22,11 @@ from storage.workers import live_workers
 WINDOW_PER_WORKER = 4
 
 
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """A chunk on its way into storage.
-
-    Args:
-        number: Its number in the job, from 0.
-        first: Position of its first item.
-        texts: UTF-8 of each item; empty where the item is invalid.
-        token_estimate: Tokens, estimated from bytes.
-        ids: The callers' ids, or None when the job has none.
-        invalid: Errors of items refused at the door, by position in the chunk.
-        id_hashes: uint64, shape (items,): `texts.hash_ids` of the ids, or None when the job has none.
-    """
-
-    number: int
-    first: int
-    texts: list[bytes]
-    token_estimate: int
-    ids: list[str] | None
-    invalid: dict[int, ItemError]
-    id_hashes: NDArray[np.uint64] | None = None
-
-
 class ChunkStore:
     """Every write of chunks that no worker has leased."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-
-    def append(self, job_id: str, chunks: Sequence[NewChunk]) -> None:
-        """Write chunks and their texts to a job that is still being submitted, in one transaction.
-
-        Raises:
-            WrongState: When the job is no longer being submitted (it was purged, or sealed).
-        """
-        # Packed before the transaction: other writers of a SQLite file wait for its end.
-        chunk_rows = [_chunk_row(job_id, chunk) for chunk in chunks]
-        input_rows = [_input_row(job_id, chunk) for chunk in chunks]
-        with self._db.write() as connection:
-            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
-            if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
-                raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
-            connection.execute(insert(ChunkRow), chunk_rows)
-            connection.execute(insert(InputRow), input_rows)
-        failpoints.reach("submit.appended")
 
     @retried
     def dispatch(self, model_id: str, priority: Priority, most: int | None = None) -> list[Pointer]:
@@ -149,30 +103,6 @@ class ChunkStore:
 
 #: The condition of each open state, written as the partial indexes have it.
 _OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}
-
-
-def _chunk_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
-    return {
-        "job_id": job_id,
-        "number": chunk.number,
-        "state": ChunkState.PENDING,
-        "first": chunk.first,
-        "size": len(chunk.texts),
-        "token_estimate": chunk.token_estimate,
-        "invalid": len(chunk.invalid),
-        "failed": len(chunk.invalid),
-    }
-
-
-def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
-    return {
-        "job_id": job_id,
-        "number": chunk.number,
-        "texts": texts.pack(chunk.texts),
-        "ids": None if chunk.ids is None else texts.pack_ids(chunk.ids),
-        "id_hashes": None if chunk.id_hashes is None else chunk.id_hashes.astype("<u8").tobytes(),
-        "invalid": pack_errors(chunk.invalid) or None,
-    }
 
 
 def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:

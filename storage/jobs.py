@@ -6,11 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, func, select, update
 
 from storage import counters
-from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
@@ -18,7 +16,6 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
 from storage.tables import JOB_IS_OPEN, ChunkRow, JobRow
-from storage.workers import bind_to_known_model
 
 logger = logging.getLogger(__name__)
 
@@ -62,81 +59,6 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-
-    def create(
-        self,
-        job_id: str,
-        model: str,
-        revision: str | None,
-        model_id: str | None,
-        options: dict[str, Any],
-        priority: Priority = Priority.BULK,
-        has_ids: bool = False,
-        key_id: str = "",
-        expires_in: float | None = None,
-    ) -> None:
-        """Open a job that takes texts; nobody sees it before it is sealed.
-
-        Args:
-            job_id: Its UUIDv7.
-            model: Name of the model asked for.
-            revision: Revision asked for, or None.
-            model_id: The model identity, or None where no worker has ever registered the model.
-            options: The job's options as a JSON object.
-            priority: Which queue it waits in.
-            has_ids: Whether its items have callers' ids.
-            key_id: Whose job it is: what is under way is shared fairly between keys.
-            expires_in: Seconds after which it ends, whatever is left to do; None: never.
-        """
-        with self._db.write() as connection:
-            connection.execute(
-                insert(JobRow).values(
-                    id=job_id,
-                    state=JobState.ACCEPTING,
-                    model=model,
-                    revision=revision,
-                    model_id=model_id,
-                    priority=priority,
-                    options=options,
-                    has_ids=has_ids,
-                    key_id=key_id,
-                    expires_at=None if expires_in is None else now_ms() + int(expires_in * 1000),
-                    created_at=now_ms(),
-                    touched_at=now_ms(),
-                )
-            )
-
-    def seal(
-        self, job_id: str, total: int, chunks: int, payload_hash: str | None = None, idempotency_key: str | None = None
-    ) -> bool:
-        """Accept the job: from here on every text of it is safe and will reach an outcome.
-
-        Returns:
-            False when the idempotency key has been used meanwhile by another job; this one is then still open.
-
-        Raises:
-            WrongState: When the job is no longer being submitted.
-        """
-        values: dict[str, Any] = {
-            "state": JobState.QUEUED,
-            "total": total,
-            "chunk_count": chunks,
-            "created_at": now_ms(),
-        }
-        values |= {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
-        # Its time begins now, however long the submission took.
-        values |= {"expires_at": JobRow.expires_at + now_ms() - JobRow.created_at}
-        accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
-        try:
-            with self._db.write() as connection:
-                if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:
-                    raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
-                bind_to_known_model(connection, job_id)
-                failpoints.reach("submit.sealing")
-        except IntegrityError:
-            return False
-        failpoints.reach("submit.sealed")
-        return True
 
     def get(self, job_id: str) -> JobRecord:
         """Return a job.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import texts, vectors
@@ -136,8 +136,9 @@ class ResultStore:
         """
         many = 1
         while True:
+            wanted = {"of_job": job_id, "least": first, "many": many}
             with self._db.read() as connection:
-                rows = connection.execute(_page_query(job_id, many).where(ChunkRow.first >= first)).all()
+                rows = connection.execute(_PAGES, wanted).all()
             for row in rows:
                 if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
                     return
@@ -155,33 +156,33 @@ class ResultStore:
             for number, blob in connection.execute(hashes.order_by(InputRow.number)):
                 if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
                     continue
-                page = _page(connection.execute(_page_query(job_id, 1).where(ChunkRow.number == number)).one())
+                page = _page(connection.execute(_PAGE, {"of_job": job_id, "number": number}).one())
                 if page.ids is not None and custom_id in page.ids:
                     return page
         return None
 
 
-def _page_query(job_id: str, many: int) -> Any:
-    return (
-        select(
-            ChunkRow.first,
-            ChunkRow.size,
-            ChunkRow.state,
-            InputRow.ids,
-            InputRow.invalid,
-            ResultRow.width,
-            ResultRow.dtype,
-            ResultRow.vectors,
-            ResultRow.tokens,
-            ResultRow.lengths,
-            ResultRow.errors,
-        )
-        .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
-        .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
-        .where(ChunkRow.job_id == job_id, ChunkRow.state != ChunkState.SPLIT)
-        .order_by(ChunkRow.first)
-        .limit(many)
+#: A job's chunks with what is known of them.
+_CHUNKS = (
+    select(
+        ChunkRow.first,
+        ChunkRow.size,
+        ChunkRow.state,
+        InputRow.ids,
+        InputRow.invalid,
+        ResultRow.width,
+        ResultRow.dtype,
+        ResultRow.vectors,
+        ResultRow.tokens,
+        ResultRow.lengths,
+        ResultRow.errors,
     )
+    .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
+    .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
+    .where(ChunkRow.job_id == bindparam("of_job"), ChunkRow.state != ChunkState.SPLIT)
+)
+_PAGE = _CHUNKS.where(ChunkRow.number == bindparam("number"))
+_PAGES = _CHUNKS.where(ChunkRow.first >= bindparam("least")).order_by(ChunkRow.first).limit(bindparam("many"))
 
 
 def _rows_a_page(rows: Sequence[Any]) -> int:

@@ -11,7 +11,6 @@ from sqlalchemy import select, update
 
 from storage import texts as packing
 from storage.attempts import Claim
-from storage.chunks import NewChunk
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
@@ -20,6 +19,7 @@ from storage.database import Database
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
+from storage.submissions import NewChunk, NewJob
 from storage.tables import ChunkRow
 
 MODEL = "mill/grain-small"
@@ -61,7 +61,7 @@ def submit(
     """Submit a job of two-item chunks, or of these; return its id."""
     job_id = accept(stores, chunks, card, model=model, revision=revision, priority=priority, owner=owner)
     written = made(chunks)
-    assert stores.jobs.seal(job_id, sum(len(c.texts) for c in written), len(written), payload, key)
+    assert stores.submissions.seal(job_id, sum(len(c.texts) for c in written), len(written), payload, key)
     return job_id
 
 
@@ -79,9 +79,10 @@ def accept(
     job_id, written = new_id(), made(chunks)
     name, model_id = (card.name, card.id) if card else (model, None)
     has_ids = any(c.ids is not None for c in written)
-    stores.jobs.create(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner)
+    job = NewJob(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner)
+    stores.submissions.create(job)
     if written:
-        stores.chunks.append(job_id, written)
+        stores.submissions.append(job_id, written)
     return job_id
 
 

@@ -15,6 +15,7 @@ from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.outcomes import ItemError
+from storage.submissions import NewJob
 from tests.storage.builders import CARD, OTHER, PLENTY, chunk
 from tests.storage.protocol_mill import ProtocolMill, step
 from tests.storage.protocol_model import Attempt, Chunk, Job
@@ -55,8 +56,8 @@ class Protocol(ProtocolMill):
             given = dict.fromkeys(bad, INVALID)
             written.append(chunk(number, ["" if i in bad else "wheat" for i in range(size)], first, invalid=given))
             first += size
-        self.sides[0].jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
-        self.sides[0].chunks.append(job_id, written)
+        self.sides[0].submissions.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
+        self.sides[0].submissions.append(job_id, written)
         self.model.jobs[job_id] = job
         self.ids.append(job_id)
         if seal:
@@ -67,9 +68,8 @@ class Protocol(ProtocolMill):
         job_id = self.job(place)
         job = self.model.jobs.get(job_id)
         total, chunks = (job.total, len(job.chunks)) if job else (1, 1)
-        self.same(
-            lambda: self.sides[0].jobs.seal(job_id, total, chunks, None, key), lambda: self.model.seal(job_id, key)
-        )
+        seal = self.sides[0].submissions.seal
+        self.same(lambda: seal(job_id, total, chunks, None, key), lambda: self.model.seal(job_id, key))
 
     # Messages
 

@@ -79,7 +79,7 @@ def test_a_sealed_job_cannot_be_sealed_again(stores: Stores) -> None:
     serve(stores)
     job_id = submit(stores)
     with pytest.raises(WrongState, match="takes no more texts"):
-        stores.jobs.seal(job_id, 99, 9)
+        stores.submissions.seal(job_id, 99, 9)
     assert stores.jobs.get(job_id).total == 2
 
 
@@ -87,7 +87,7 @@ def test_an_idempotency_key_belongs_to_one_job(stores: Stores) -> None:
     serve(stores)
     first = submit(stores, key="monday", payload="aa")
     late = accept(stores)
-    assert stores.jobs.seal(late, 2, 1, "aa", "monday") is False
+    assert stores.submissions.seal(late, 2, 1, "aa", "monday") is False
     assert stores.jobs.get(late).state == JobState.ACCEPTING
     found = stores.jobs.find_by_key("monday")
     assert found is not None and found.id == first

@@ -88,9 +88,17 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         "tests/storage/test_jobs.py::test_an_idempotency_key_belongs_to_one_job",
         (
             Edit(
-                _JOBS,
-                "        except IntegrityError:\n            return False\n",
-                "        except IntegrityError:\n            return self.seal(job_id, total, chunks, payload_hash)\n",
+                "storage/submissions.py",
+                """\
+                _seal(connection, job_id, total, chunks, payload_hash, idempotency_key)
+        except IntegrityError:
+            return False
+""",
+                """\
+                _seal(connection, job_id, total, chunks, payload_hash, idempotency_key)
+        except IntegrityError:
+            return self.seal(job_id, total, chunks, payload_hash)
+""",
             ),
         ),
     ),
