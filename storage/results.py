@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,19 +135,24 @@ class ResultStore:
             first: Position of the first item of the chunk to begin with.
             settled_only: Stop before the first chunk whose items are still pending, for readers of a running job.
         """
-        many = 1
-        while True:
-            wanted = {"of_job": job_id, "least": first, "many": many}
-            with self._db.read() as connection:
-                rows = connection.execute(_PAGES, wanted).all()
-            for row in rows:
-                if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
-                    return
-                yield _page(row)
-            if len(rows) < many:
-                return
-            first = rows[-1].first + rows[-1].size
-            many = _rows_a_page(rows)
+        many = 2
+        rows = self._rows(job_id, first, many)
+        # The next rows are read while those at hand are written somewhere.
+        with ThreadPoolExecutor(1, "pages") as ahead:
+            while rows:
+                following = None
+                if len(rows) == many:
+                    many = _rows_a_page(rows)
+                    following = ahead.submit(self._rows, job_id, rows[-1].first + rows[-1].size, many)
+                for row in rows:
+                    if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
+                        return
+                    yield _page(row)
+                rows = following.result() if following is not None else ()
+
+    def _rows(self, job_id: str, first: int, many: int) -> Sequence[Row[Any]]:
+        with self._db.read() as connection:
+            return connection.execute(_PAGES, {"of_job": job_id, "least": first, "many": many}).all()
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
@@ -192,11 +198,10 @@ def _rows_a_page(rows: Sequence[Any]) -> int:
 
 def _page(row: Row[Any]) -> Page:
     none = np.zeros(row.size, dtype="<i4")
-    errors = unpack_errors(row.invalid or {}) | unpack_errors(row.errors or {})
-    done = row.state == ChunkState.DONE
-    if not done:
-        # A chunk on its way round again keeps its vectors, but what `retry` asked for has no outcome yet.
-        errors = unpack_errors(row.invalid or {})
+    errors = unpack_errors(row.invalid or {})
+    # A chunk on its way round again keeps its vectors, but what `retry` asked for has no outcome yet.
+    if row.errors and row.state == ChunkState.DONE:
+        errors |= unpack_errors(row.errors)
     return Page(
         first=row.first,
         size=row.size,
