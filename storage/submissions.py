@@ -139,6 +139,8 @@ class SubmissionStore:
                 failpoints.reach("submit.appended")
                 _seal(connection, job.id, total, len(chunks), payload_hash, idempotency_key)
         except IntegrityError:
+            if idempotency_key is None:
+                raise
             return False
         failpoints.reach("submit.sealed")
         return True
