@@ -43,19 +43,9 @@ def new_job() -> NewJob:
     return NewJob(new_id(), CARD.name, None, CARD.id, JobOptions().to_dict())
 
 
-def submission(
-    stores: Stores, key: str | None = None, on_invalid: str = "refuse", with_ids: bool = False
-) -> Submission:
-    return Submission(
-        stores,
-        model=CARD.name,
-        revision=None,
-        card=CARD,
-        options=JobOptions(),
-        with_ids=with_ids,
-        on_invalid=on_invalid,
-        idempotency_key=key,
-    )
+def submission(stores: Stores, key: str | None = None, with_ids: bool = False) -> Submission:
+    given = {"model": CARD.name, "revision": None, "card": CARD, "options": JobOptions()}
+    return Submission(stores, **given, with_ids=with_ids, idempotency_key=key)  # type: ignore[arg-type]
 
 
 def rows(database: Database) -> dict[str, int]:
@@ -147,6 +137,7 @@ def test_whoever_asks_about_a_commit_under_way_waits_for_it(stores: Stores) -> N
 
 
 def test_what_was_never_begun_can_be_made_sure_never_to_be(stores: Stores) -> None:
+    serve(stores)
     job = new_job()
     stores.submissions.create(job)
     assert stores.purges.discard(job.id)
