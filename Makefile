@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chaos bench bench-submit bench-sts lock clean wheel
+.PHONY: help demo up test check chaos bench bench-submit bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -63,6 +63,9 @@ bench: .venv/.dev ## Measure throughput through the whole path on this machine
 
 bench-submit: .venv/.dev ## Measure speed and memory of submitting up to five million texts
 	@$(PY) benchmarks/submit_memory.py
+
+bench-gpu: ## Measure the engine on this machine's GPU, with any python3 that has torch and transformers: PY=python3
+	@$(PY) -m benchmarks.gpu
 
 bench-sts: .venv/.dev ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
 	@$(PY) benchmarks/sts.py '$(or $(CSV),$(error Say which file: make bench-sts CSV=FILE))'

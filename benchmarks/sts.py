@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from reference import Reference
-from stack import own_stack
-from texts import Pair, read_pairs
+
+from benchmarks.models import model_folder
+from benchmarks.peers.peer import Peer, Recipe
+from benchmarks.stack import own_stack
+from benchmarks.words import Pair, read_pairs
 
 #: Vectors through the queue must be the reference's own; then so are the correlations.
 _TOLERANCE = 1e-5
@@ -28,10 +30,10 @@ def main() -> None:
     if asked.data_dir is not None:
         ours = _through_the_command_line(texts, asked.data_dir)
     else:
-        with own_stack() as stack:
+        with own_stack(["--dtype", "float32"]) as stack:
             ours = _through_the_command_line(texts, stack.data_dir)
-    with Reference() as reference:
-        _, theirs = reference.encode(texts)
+    with Peer(Recipe("sentence-transformers", "sentence_transformers"), model_folder("minilm")) as reference:
+        _, theirs = reference.ask("encode", texts)
     difference = float(np.abs(ours - theirs).max())
     print(f"pairs                                  {len(pairs):>8,}")
     print(f"Spearman, embedmill                    {_spearman(ours, pairs):8.4f}")

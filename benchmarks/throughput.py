@@ -1,53 +1,58 @@
-"""Throughput of the whole path against sentence-transformers on the same texts, in one interleaved run.
+"""Tokens a second of everybody on the same texts, in one interleaved run.
 
 Ours is measured from `Client.submit` to the moment the client knows that the job is completed and committed (SQLite,
-embedded Redis, float32); theirs is `SentenceTransformer.encode(texts)` alone, with its defaults. Each round is ABBA on
-two sets of texts that no other round has; whoever is not measured is stopped or idle. Every vector is compared.
+embedded Redis); the others only embed. A round is ABBA: everybody on one set of texts, then in reverse order on
+another, and no text is in two sets. Whoever is not measured is stopped or idle. Every vector is compared with the
+reference's; who fails the gate of correctness has no result. A workload that is done is kept in the results, so that a
+run can go on where one was broken off (`--resume`).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from machine import busy_seconds, cpu_seconds, describe
-from numpy.typing import NDArray
-from reference import Reference
-from rich.console import Console
-from rich.table import Table
-from stack import Stack, own_stack
-from texts import LENGTHS, Lengths, TextSource, example_sentences, read_pairs
+from benchmarks import field, results
+from benchmarks.contenders import Contender, GateFailed, Vectors
+from benchmarks.field import REFERENCE, Field
+from benchmarks.gate import Closeness
+from benchmarks.machine import QUIET, busy_seconds, commit, describe, wait_for_quiet
+from benchmarks.models import MODELS, model_folder
+from benchmarks.peers.peer import PeerMissing
+from benchmarks.results import console, spread
+from benchmarks.words import Words, read_words
+from benchmarks.workloads import WORKLOADS, Sets, Workload
 
-from embedmill import Client
+#: Who takes part in every workload; the others only in the first.
+_EVERYWHERE = (
+    REFERENCE,
+    field.BEST_BATCH,
+    "OpenVINO bf16",
+    "embedmill float32",
+    "embedmill auto",
+    "embedmill openvino",
+    "embedmill int8",
+)
 
-_RESULT = Path(__file__).resolve().parent / "results" / "throughput.json"
+#: Tokens of a set, about: many where everybody takes part, since that is where most figures come from.
+_TOKENS_FIRST, _TOKENS = 30_000, 16_000
 
-#: Most by which a component of a vector may differ from the reference's, all vectors having length 1.
-_TOLERANCE = 1e-5
+#: Texts of which each is embedded alone too.
+_ALONE = 24
 
-#: What is aimed at, in times of the reference's tokens a second.
-_GOAL = 1.5
+#: Rounds measured at most, in times of those asked for, where others disturb some.
+_PATIENCE = 1.4
 
-#: Tokens of an English word, roughly; only decides how many texts make a set.
-_TOKENS_PER_WORD = 1.25
-
-#: A round is measured again when anybody else took more of the processor meanwhile, in cores.
-_QUIET = 0.15
-
-#: Rounds measured at most, in times of those asked for; of too few quiet ones the quietest are taken.
-_PATIENCE = 2
+#: Processor time is counted in hundredths of a second: shorter runs do not show what others took, in seconds.
+_SHORTEST_SEEN = 0.3
 
 #: Longest wait for a quiet second before a round, in seconds.
-_LONGEST_WAIT = 60
-
-console = Console(highlight=False, width=120)
+_LONGEST_WAIT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,189 +61,214 @@ class Run:
 
     Args:
         seconds: How long it took.
-        tokens: What the encoder read: all but padding.
+        cpu: Processor time that it took, in seconds.
         others: Processor time meanwhile used by anything that was not measured, in cores.
     """
 
     seconds: float
-    tokens: int
+    cpu: float
     others: float
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second."""
-        return self.tokens / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """ABBA: ours and theirs on one set, then theirs and ours on another."""
+    """ABBA: everybody on one set, then in reverse on another.
 
-    ours: tuple[Run, Run]
-    theirs: tuple[Run, Run]
-    difference: float
+    Args:
+        tokens: Of both sets together: all but padding.
+        runs: Both of each contender.
+    """
+
+    tokens: int
+    runs: dict[str, tuple[Run, Run]]
 
     @property
     def others(self) -> float:
         """The greatest share of the processor that others took in one of its runs, in cores."""
-        return max(run.others for run in (*self.ours, *self.theirs))
+        return max(run.others for pair in self.runs.values() for run in pair)
 
-    @property
-    def speedup(self) -> float:
-        """How many times faster ours was, over both sets."""
-        return sum(run.seconds for run in self.theirs) / sum(run.seconds for run in self.ours)
+    def seconds(self, name: str) -> float:
+        """Return how long a contender took for both sets."""
+        return sum(run.seconds for run in self.runs[name])
+
+    def cpu(self, name: str) -> float:
+        """Return the processor time a contender took for both sets, in seconds."""
+        return sum(run.cpu for run in self.runs[name])
 
 
-class Bench:
-    """Both sides, ready to be measured."""
+class Measurement:
+    """One workload, measured.
 
-    def __init__(self, stack: Stack, client: Client, reference: Reference) -> None:
-        self._stack, self._client, self._reference = stack, client, reference
+    Args:
+        workload: What the texts are like.
+        everybody: Who may take part.
+        contenders: Who does.
+        sets: Where texts come from.
+    """
 
-    def round(self, first: list[str], second: list[str]) -> Round:
-        """Measure both sides on two sets of texts."""
-        ours_first, our_vectors = self._ours(first)
-        theirs_first, their_vectors = self._theirs(first, ours_first.tokens)
-        difference = self._compare(our_vectors, their_vectors)
-        expected = self._reference.tokens(second)
-        theirs_second, their_vectors = self._theirs(second, expected)
-        ours_second, our_vectors = self._ours(second)
-        difference = max(difference, self._compare(our_vectors, their_vectors))
-        return Round((ours_first, ours_second), (theirs_first, theirs_second), difference)
+    def __init__(self, workload: Workload, everybody: Field, contenders: list[Contender], sets: Sets) -> None:
+        self.workload = workload
+        self._field = everybody
+        self._contenders = {one.name: one for one in contenders}
+        self._sets = sets
+        self._close = {one.name: Closeness(one.precision) for one in contenders}
+        self.failed: dict[str, str] = {}
+        self.rounds: list[Round] = []
+        self.tuned: dict[str, Any] = {}
 
-    def _ours(self, texts: list[str]) -> tuple[Run, NDArray[np.float32]]:
-        tokens = self._reference.tokens(texts)
-        busy, own = busy_seconds(), self._own_seconds()
-        start = time.perf_counter()
-        job = self._client.submit(texts)
-        status = job.wait(timeout=600)
-        seconds = time.perf_counter() - start
-        others = (busy_seconds() - busy - self._own_seconds() + own) / seconds
-        if status.succeeded != len(texts) or status.tokens != tokens:
-            raise SystemExit(
-                f"{status.succeeded} of {len(texts)} vectors, {status.tokens} of {tokens} tokens: no result."
-            )
-        return Run(seconds, tokens, max(0.0, others)), job.vectors()
+    def prepare(self) -> None:
+        """Warm everybody on texts that are not measured, and see whether a text's vector depends on its company."""
+        texts = self._sets.next(0.5)
+        self.tuned = self._field.tune(texts)
+        for name, told in self.tuned.items():
+            if told["batch_size"] == 32 and name == field.BEST_BATCH:
+                self._contenders.pop(name, None)
+        sample = texts[:_ALONE]
+        singly: Vectors = self._field.reference.ask("encode_singly", sample)[1]
+        found = {name: self._run(name, texts)[1] for name in list(self._contenders)}
+        self._compare(found)
+        for name, one in list(self._contenders.items()):
+            vectors = found[name]
+            if vectors is not None:
+                self._guarded(name, self._close[name].isolate, one, sample, vectors[:_ALONE], singly)
 
-    def _theirs(self, texts: list[str], tokens: int) -> tuple[Run, NDArray[np.float32]]:
-        busy, own = busy_seconds(), cpu_seconds(self._reference.pid)
-        seconds, vectors = self._reference.encode(texts)
-        others = (busy_seconds() - busy - cpu_seconds(self._reference.pid) + own) / seconds
-        return Run(seconds, tokens, max(0.0, others)), vectors
+    def round(self) -> Round:
+        """Measure everybody on two new sets."""
+        first, second = self._sets.next(), self._sets.next()
+        there = self._set(first, list(self._contenders))
+        back = self._set(second, list(reversed(self._contenders)))
+        runs = {name: (there[name], back[name]) for name in self._contenders}
+        return Round(self._field.count_tokens(first) + self._field.count_tokens(second), runs)
 
-    def _own_seconds(self) -> float:
-        return cpu_seconds(self._stack.pid) + time.process_time()
+    def summary(self) -> dict[str, Any]:
+        """Return the figures."""
+        names = list(self._contenders)
+        rates = {name: [one.tokens / one.seconds(name) for one in self.rounds] for name in names}
+        found = {}
+        for name in names:
+            times = [one.seconds(REFERENCE) / one.seconds(name) for one in self.rounds]
+            cpu = [one.cpu(name) / one.tokens * 1e6 for one in self.rounds]
+            found[name] = {
+                "tokens_per_second": spread(rates[name]),
+                "times_the_reference": spread(times),
+                "cpu_seconds_a_million_tokens": round(statistics.median(cpu), 2),
+                "memory_mib": round(self._contenders[name].memory() / 2**20),
+                **self._close[name].summary(),
+            }
+        return {
+            "title": self.workload.title,
+            "texts_a_set": self._sets.count,
+            "tokens_a_set": round(statistics.median(one.tokens for one in self.rounds) / 2),
+            "others_cores": spread([one.others for one in self.rounds]),
+            "best_batch_size": self.tuned,
+            "contenders": found,
+            "failed": self.failed,
+            "seconds": [{name: [run.seconds for run in one.runs[name]] for name in names} for one in self.rounds],
+        }
 
-    @staticmethod
-    def _compare(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-        """Return the greatest difference of any component, row by row, so that order counts."""
-        difference = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else np.inf
-        if not difference <= _TOLERANCE:  # NaN too
-            raise SystemExit(f"The vectors differ by {difference}, more than {_TOLERANCE}: no result.")
-        return difference
+    def _set(self, texts: list[str], order: list[str]) -> dict[str, Run]:
+        runs: dict[str, Run] = {}
+        found: dict[str, Vectors | None] = {}
+        for name in order:
+            if name in self._contenders:
+                runs[name], found[name] = self._run(name, texts)
+        self._compare(found)
+        return runs
+
+    def _run(self, name: str, texts: list[str]) -> tuple[Run, Vectors | None]:
+        one = self._contenders[name]
+        start, busy, own = time.perf_counter(), busy_seconds(), one.cpu_seconds()
+        try:
+            seconds = one.run(texts)
+        except (GateFailed, PeerMissing) as error:
+            self._fail(name, error)
+            return Run(float("nan"), float("nan"), 0.0), None
+        cpu, passed = one.cpu_seconds() - own, time.perf_counter() - start
+        others = max(0.0, busy_seconds() - busy - cpu) / passed if passed > _SHORTEST_SEEN else 0.0
+        return Run(seconds, cpu, others), one.vectors()
+
+    def _compare(self, found: dict[str, Vectors | None]) -> None:
+        reference = found[REFERENCE]
+        assert reference is not None
+        for name, vectors in found.items():
+            if vectors is not None and name in self._contenders:
+                self._guarded(name, self._close[name].add, vectors, reference)
+
+    def _guarded(self, name: str, step: Any, *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except (GateFailed, PeerMissing) as error:
+            self._fail(name, error)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        if name == REFERENCE:
+            raise error
+        console.print(f"{name}: no result: {error}", style="red")
+        self.failed[name] = str(error)
+        self._contenders.pop(name, None)
 
 
 def main() -> None:
-    """Measure, print the table and write the figures."""
+    """Measure, keep the figures of each workload as soon as they are there, and print the tables."""
     asked = _arguments()
-    sentences = example_sentences()
-    if asked.csv is not None:
-        sentences = [text for pair in read_pairs(asked.csv) for text in (pair.left, pair.right)]
-    source = TextSource(sentences)
-    found: dict[str, list[Round]] = {}
-    with own_stack() as stack, Client(data_dir=stack.data_dir) as client, Reference() as reference:
-        bench = Bench(stack, client, reference)
-        torch = reference.description
-        for name in asked.lengths:
-            found[name] = _measure(bench, source, name, LENGTHS[name], asked)
-    figures = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    words = read_words(asked.texts)
+    kept = results.Kept(asked.output or f"throughput-{asked.model}")
+    with ExitStack() as stack:
+        todo = [key for key in asked.workloads if not (asked.resume and kept.is_current(key, commit()))]
+        everybody = field.start(stack, model_folder(asked.model), words, asked.only) if todo else None
+        for key in todo:
+            assert everybody is not None
+            kept.put(key, _measure(everybody, WORKLOADS[key], words, asked))
+    for key in asked.workloads:
+        results.show_throughput(key, kept.sections[key])
+    failed = {name: why for key in asked.workloads for name, why in kept.sections[key]["failed"].items()}
+    if failed:
+        raise SystemExit("Without a result: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+
+def _measure(everybody: Field, workload: Workload, words: Words, asked: argparse.Namespace) -> dict[str, Any]:
+    begun = time.monotonic()
+    is_first = workload.key == "W1"
+    tokens = asked.tokens or (_TOKENS_FIRST if is_first else _TOKENS)
+    contenders = [one for one in everybody.contenders if is_first or one.name in _EVERYWHERE]
+    sets = Sets(workload, words, tokens, everybody.count_tokens, asked.seed)
+    found = Measurement(workload, everybody, contenders, sets)
+    found.prepare()
+    while sum(one.others <= QUIET for one in found.rounds) < asked.rounds:
+        if len(found.rounds) >= round(asked.rounds * _PATIENCE):
+            break
+        wait_for_quiet(_LONGEST_WAIT)
+        found.rounds.append(found.round())
+        console.print(f"{workload.key}, round {len(found.rounds)}: {_line(found.rounds[-1])}", style="dim")
+    found.rounds = sorted(found.rounds, key=lambda one: one.others)[: asked.rounds]
+    return {
         "machine": describe(),
-        "torch": torch,
-        "texts": "a csv file's sentences" if asked.csv else "examples/sentences.jsonl",
-        "tolerance": _TOLERANCE,
-        "lengths": {name: _summary(rounds) for name, rounds in found.items()},
+        "model": asked.model,
+        "texts": words.origin,
+        "seed": asked.seed,
+        "took_seconds": round(time.monotonic() - begun),
+        "descriptions": {one.name: one.description for one in contenders},
+        "left_out": everybody.left_out,
+        **found.summary(),
     }
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    _show(figures)
-
-
-def _measure(bench: Bench, source: TextSource, name: str, lengths: Lengths, asked: argparse.Namespace) -> list[Round]:
-    count = max(1, round(asked.tokens / (2 + lengths.mean * _TOKENS_PER_WORD)))
-    bench.round(source.take(lengths, count // 4 + 1), source.take(lengths, count // 4 + 1))  # warms both sides
-    rounds: list[Round] = []
-    while sum(one.others <= _QUIET for one in rounds) < asked.rounds and len(rounds) < asked.rounds * _PATIENCE:
-        _wait_for_quiet()
-        rounds.append(bench.round(source.take(lengths, count), source.take(lengths, count)))
-        console.print(f"{name}, round {len(rounds)}: {_line(rounds[-1])}", style="dim")
-    return sorted(rounds, key=lambda one: one.others)[: asked.rounds]
-
-
-def _wait_for_quiet() -> None:
-    for _ in range(_LONGEST_WAIT):
-        busy = busy_seconds()
-        time.sleep(1)
-        if busy_seconds() - busy <= _QUIET:
-            return
 
 
 def _line(one: Round) -> str:
-    ours, theirs = ([f"{run.rate:,.0f}" for run in runs] for runs in (one.ours, one.theirs))
-    others = f"others {one.others:.2f} cores{', noisy' if one.others > _QUIET else ''}"
-    return f"ours {', '.join(ours)}; theirs {', '.join(theirs)} tokens/s; x{one.speedup:.2f}; {others}"
-
-
-def _summary(rounds: list[Round]) -> dict[str, Any]:
-    sides = {side: [run for one in rounds for run in getattr(one, side)] for side in ("ours", "theirs")}
-    speedups = [one.speedup for one in rounds]
-    return {
-        **{side: {"tokens_per_second": _spread([run.rate for run in runs])} for side, runs in sides.items()},
-        "speedup": _spread(speedups),
-        "largest_difference": max(one.difference for one in rounds),
-        "others_cores": _spread([one.others for one in rounds]),
-        "tokens_a_run": statistics.median(run.tokens for run in sides["ours"]),
-        "rounds": [asdict(one) for one in rounds],
-    }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "least": round(min(values), 3),
-        "most": round(max(values), 3),
-    }
-
-
-def _show(figures: dict[str, Any]) -> None:
-    machine, torch = figures["machine"], figures["torch"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    console.print(f"\n{machine['processor']}, {machine['cores']} cores; Python {machine['python']}; {versions}")
-    console.print(f"torch on {torch['device']}, its default of {torch['threads']} threads on both sides, float32")
-    table = Table(title="Tokens a second, whole path (median, least to most)", title_justify="left")
-    for column in ("texts", "ours", "sentence-transformers", "ours / theirs", "difference", "others, cores"):
-        table.add_column(column)
-    for name, summary in figures["lengths"].items():
-        rates = [_told(summary[side]["tokens_per_second"], ",.0f") for side in ("ours", "theirs")]
-        others = f"at most {summary['others_cores']['most']:.2f}"
-        difference = f"{summary['largest_difference']:.1e}"
-        table.add_row(name, *rates, _told(summary["speedup"], ".2f"), difference, others)
-    console.print(table)
-    reached = [name for name, summary in figures["lengths"].items() if summary["speedup"]["median"] >= _GOAL]
-    console.print(f"At least {_GOAL} times the reference: {', '.join(reached) or 'nowhere'}.")
-
-
-def _told(spread: dict[str, float], form: str) -> str:
-    return f"{spread['median']:{form}} ({spread['least']:{form}} to {spread['most']:{form}})"
+    told = [f"{name} {one.tokens / one.seconds(name):,.0f}" for name in one.runs]
+    return f"{', '.join(told)} tokens/s; others {one.others:.2f} cores{', noisy' if one.others > QUIET else ''}"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--csv", type=Path, help="take the words from this file of two texts and a score a row")
-    parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS), help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="ABBA rounds for each of the lengths; default 5")
-    parser.add_argument("--tokens", type=int, default=20_000, help="tokens of a run, about; default 20000")
-    parser.add_argument("--output", type=Path, default=_RESULT, help="where the figures are written")
+    parser.add_argument("--model", choices=MODELS, default="minilm", help="default: minilm")
+    parser.add_argument("--texts", type=Path, nargs="+", default=[], help="take words from these: csv, jsonl or text")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="default: all")
+    parser.add_argument("--only", nargs="+", help="only those whose names hold one of these, beside the reference")
+    parser.add_argument("--rounds", type=int, default=5, help="ABBA rounds of each workload; default 5")
+    parser.add_argument("--tokens", type=int, help="tokens of a set, about; default: 30000, later 16000")
+    parser.add_argument("--seed", type=int, default=7, help="the same seed makes the same texts; default 7")
+    parser.add_argument("--resume", action="store_true", help="leave out what was measured at this commit already")
+    parser.add_argument("--output", help="name of the results; default: throughput-MODEL")
     return parser.parse_args()
 
 

@@ -90,13 +90,14 @@ def up(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto (measured), float32, bfloat16, float16 or int8.")] = None,
+    backend: Annotated[str | None, typer.Option(help="torch or openvino. Default: torch, but for int8.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.")] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Redis, database, workers."""
     from embedmill.local import run_stack
     from worker import logs
-    from worker.cli import check_installed, check_model
+    from worker.cli import check_backend, check_installed, check_model
     from worker.devices import choose_slots, find_gpus
     from worker.settings import WorkerSettings
 
@@ -109,11 +110,13 @@ def up(
         database_url=database_url,
         redis_url=redis_url,
         dtype=dtype,
+        backend=backend,
         devices=devices,
     )
     logs.configure(settings.log_level)
-    check_model(settings.model, settings.revision)
     slots = choose_slots(settings.devices, find_gpus())
+    check_backend(settings, slots)
+    check_model(settings.model, settings.revision)
 
     def started(health_port: int | None) -> None:
         print(f"Embedmill is starting; http://{settings.health_host}:{health_port}/readyz tells when.", file=sys.stderr)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.judging import Judged, estimate_tokens
+from storage.chunks import NewChunk
 from storage.outcomes import ItemError
-from storage.submissions import NewChunk
 
 #: A chunk is closed at about so many estimated tokens: a second on a CPU, some milliseconds on a GPU.
 CHUNK_TOKENS = 8_000

@@ -18,6 +18,7 @@ from producer.chunking import Chunker
 from producer.idset import IdSet
 from producer.judging import Judged, judge
 from producer.records import RecordLike
+from storage.chunks import NewChunk
 from storage.contract.errors import (
     IdempotencyConflict,
     InvalidItems,
@@ -25,13 +26,15 @@ from storage.contract.errors import (
     Problem,
     ServerError,
     StorageUnavailable,
+    UnknownJob,
 )
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
+from storage.contract.states import JobState
 from storage.jobs import JobRecord
+from storage.newjobs import NewJob
 from storage.stores import Stores
-from storage.submissions import NewChunk, NewJob
 
 #: Invalid items that are reported one by one; of the others only the number is told.
 REPORTED = 100
@@ -62,6 +65,7 @@ class Submission:
         card: The model identity, or None while no worker has ever registered the model.
         options: The job's options.
         priority: Which queue it waits in.
+        key_id: Whose job it is.
         with_ids: Whether every record must have a caller's id.
         on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
         idempotency_key: Makes a second submission of the same payload return the first one's job.
@@ -81,6 +85,7 @@ class Submission:
         card: ModelCard | None,
         options: JobOptions,
         priority: Priority = Priority.BULK,
+        key_id: str = "",
         with_ids: bool = False,
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
@@ -95,16 +100,8 @@ class Submission:
         if expires_in is not None and not 0 < expires_in <= _LONGEST_LIFE:
             raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
         self._stores = stores
-        self._job = NewJob(
-            new_id(),
-            model,
-            card.revision if card else revision,
-            card.id if card else None,
-            options.to_dict(),
-            priority,
-            with_ids,
-            expires_in=expires_in,
-        )
+        model_id, known = (card.id, card.revision) if card is not None else (None, revision)
+        self._job = NewJob(new_id(), model, known, model_id, options.to_dict(), priority, with_ids, key_id, expires_in)
         self._with_ids = with_ids
         self._keep = on_invalid == "keep"
         self._key = idempotency_key
@@ -118,6 +115,11 @@ class Submission:
         self._hash = _payload_hash(model, revision, options, priority, on_invalid, with_ids, expires_in)
         self._replay: JobRecord | None = None
         self._created = False
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job, unless `run` finds that an earlier one is the same."""
+        return self._job.id
 
     def run(self, records: Iterable[RecordLike]) -> str:
         """Read all records and seal the job.
@@ -134,7 +136,7 @@ class Submission:
             StorageUnavailable: When the database cannot be reached; nothing was accepted.
         """
         if self._key is not None:
-            self._replay = self._stores.jobs.find_by_key(self._key)
+            self._replay = self._stores.jobs.find_by_key(self._key, self._job.key_id)
         try:
             for batch in _batches(records):
                 self._take(batch)
@@ -185,11 +187,10 @@ class Submission:
         if self._refusing or self._replay is not None:
             return
         if not self._created:
-            self._stores.submissions.create(self._job)
-            self._created = True
+            self._created = self._stores.jobs.create(self._job)
         else:
             time.sleep(_BREATH)
-        self._stores.submissions.append(self._job.id, chunks)
+        self._stores.chunks.append(self._job.id, chunks)
 
     def _seal(self) -> str:
         rest = self._chunker.finish()
@@ -203,7 +204,7 @@ class Submission:
                 return self._job.id
             # Another submission with the same key was sealed a moment before.
             self._discard()
-            self._replay = self._stores.jobs.find_by_key(self._key or "")
+            self._replay = self._stores.jobs.find_by_key(self._key or "", self._job.key_id)
         if self._replay is None or self._replay.payload_hash != payload:
             raise IdempotencyConflict(
                 "This idempotency key was used before, for other texts or options.", "Use a new key for a new job."
@@ -212,20 +213,21 @@ class Submission:
 
     def _accepted(self, rest: list[NewChunk], payload: str | None) -> bool:
         """Seal the job; where the answer is lost, ask whether it was done: what is accepted must not be called lost."""
-        submissions = self._stores.submissions
         try:
             if not self._created:
-                return submissions.accept(self._job, rest, payload, self._key)
+                return self._stores.jobs.accept(self._job, rest, payload, self._key)
             if rest:
                 self._write(rest)
-            return submissions.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)
+            return self._stores.jobs.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)
         except ServerError as error:
             if self._was_accepted(error):
                 return True
             raise
 
     def _was_accepted(self, error: ServerError) -> bool:
-        """Find out by writing the same row, which waits for a COMMIT that is under way: a look might come too early.
+        """Find out by writes, which wait for a COMMIT that is still under way: a look might come too early.
+
+        Whoever takes an id second waits for the first; a job that is open then is the one just made, or never sealed.
 
         Raises:
             StorageUnavailable: When the database cannot be reached for long, so that nobody knows.
@@ -233,10 +235,13 @@ class Submission:
         deadline = time.monotonic() + _DOUBT
         while time.monotonic() < deadline:
             with contextlib.suppress(ServerError):
-                self._stores.submissions.create(self._job)
-                discarded = self._stores.purges.discard(self._job.id)
-                self._created = False
-                return not discarded
+                self._stores.jobs.create(self._job)
+                if self._stores.purges.discard(self._job.id):
+                    self._created = False
+                    return False
+                with contextlib.suppress(UnknownJob):
+                    return self._stores.jobs.get(self._job.id).state != JobState.ACCEPTING
+                return False
             time.sleep(0.5)
         raise StorageUnavailable(
             f"Whether job {self._job.id} was accepted is not known: {error.message}",

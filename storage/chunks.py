@@ -3,23 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
-from storage import counters
+from storage import counters, naming, texts
 from storage.choice import anything_pending, choose
 from storage.contract import failpoints
+from storage.contract.errors import WrongState
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
-from storage.contract.states import ChunkState
+from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, InputRow, JobRow, ResultRow
-from storage.workers import live_workers
+from storage.outcomes import ItemError
+from storage.results import pack_errors
+from storage.tables import (
+    CHUNK_IS_DISPATCHED,
+    CHUNK_IS_LEASED,
+    CHUNK_IS_PENDING,
+    CHUNKS,
+    INPUTS,
+    ChunkRow,
+    JobRow,
+    WorkerRow,
+)
+from storage.workers import IS_LIVE
 
 #: Bulk messages in Redis for each live worker process, beyond those being worked on: its four bulk task threads' worth.
 WINDOW_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk on its way into storage.
+
+    Args:
+        number: Its number in the job, from 0.
+        first: Position of its first item.
+        texts: UTF-8 of each item; empty where the item is invalid.
+        token_estimate: Tokens, estimated from bytes.
+        ids: The callers' ids, or None when the job has none.
+        invalid: Errors of items refused at the door, by position in the chunk.
+        id_hashes: uint64, shape (items,): `texts.hash_ids` of the ids, or None when the job has none.
+    """
+
+    number: int
+    first: int
+    texts: list[bytes]
+    token_estimate: int
+    ids: list[str] | None
+    invalid: dict[int, ItemError]
+    id_hashes: NDArray[np.uint64] | None = None
 
 
 class ChunkStore:
@@ -27,6 +65,21 @@ class ChunkStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    def append(self, job_id: str, chunks: Sequence[NewChunk]) -> None:
+        """Write chunks and their texts to a job that is still being submitted, in one transaction.
+
+        Raises:
+            WrongState: When the job is no longer being submitted (it was purged, or sealed).
+        """
+        # Packed before the transaction: other writers of a SQLite file wait for its end.
+        rows = packed(job_id, chunks)
+        with self._db.write() as connection:
+            accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
+            if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
+                raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
+            write_chunks(connection, rows)
+        failpoints.reach("submit.appended")
 
     @retried
     def dispatch(self, model_id: str, priority: Priority, most: int | None = None) -> list[Pointer]:
@@ -44,23 +97,23 @@ class ChunkStore:
             room = _room(connection, model_id, priority)
             if room <= 0 or not anything_pending(connection, model_id, priority):
                 return []
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             room = _room(connection, model_id, priority)
             room = room if most is None else min(room, most)
             if room <= 0:
                 return []
             keys = choose(connection, model_id, priority, room)
-            values = {"state": ChunkState.DISPATCHED, "dispatched_at": now_ms()}
-            connection.execute(among(keys, ChunkState.PENDING).values(values))
+            if not keys:
+                return []
+            connection.execute(_DISPATCH, naming.chunks(keys))
             failpoints.reach("dispatch.marking")
         return [Pointer(job_id, number) for job_id, number in keys]
 
     @retried
     def undispatch(self, pointers: Sequence[Pointer]) -> None:
         """Take back what could not be sent."""
-        keys = [(pointer.job_id, pointer.chunk) for pointer in pointers]
-        with self._db.write() as connection:
-            connection.execute(among(keys, ChunkState.DISPATCHED).values(state=ChunkState.PENDING))
+        with self._db.write(durable=False) as connection:
+            connection.execute(_UNDISPATCH, naming.chunks((pointer.job_id, pointer.chunk) for pointer in pointers))
 
     @retried
     def redispatch(self, older_than: int, model_id: str | None = None) -> int:
@@ -105,24 +158,63 @@ class ChunkStore:
 _OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}
 
 
-def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
-    """Return the update of the chunks of these keys that are still in `state`."""
-    return update(ChunkRow).where(have_keys(ChunkRow, keys), ChunkRow.state == state)
+#: The rows of chunks, and those of their texts.
+PackedChunks = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
-def have_keys(row: type[ChunkRow | InputRow | ResultRow], keys: Sequence[tuple[str, int]]) -> ColumnElement[bool]:
-    """Return the condition that a row belongs to one of these chunks, each a job and a number."""
-    # The jobs and the numbers by themselves too: SQLite would else walk all chunks of that state.
-    jobs, numbers = {job_id for job_id, _ in keys}, {number for _, number in keys}
-    return row.job_id.in_(jobs) & row.number.in_(numbers) & tuple_(row.job_id, row.number).in_(keys)
+def packed(job_id: str, chunks: Sequence[NewChunk]) -> PackedChunks:
+    """Return the rows of new chunks."""
+    return [_chunk_row(job_id, chunk) for chunk in chunks], [_input_row(job_id, chunk) for chunk in chunks]
+
+
+def write_chunks(connection: Connection, rows: PackedChunks) -> None:
+    """Write new chunks inside the transaction that has checked that their job is being submitted, or begins it."""
+    connection.execute(_NEW_CHUNKS, rows[0])
+    connection.execute(_NEW_INPUTS, rows[1])
+
+
+def _chunk_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "number": chunk.number,
+        "state": ChunkState.PENDING,
+        "first": chunk.first,
+        "size": len(chunk.texts),
+        "token_estimate": chunk.token_estimate,
+        "invalid": len(chunk.invalid),
+        "failed": len(chunk.invalid),
+    }
+
+
+def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "number": chunk.number,
+        "texts": texts.pack(chunk.texts),
+        "ids": None if chunk.ids is None else texts.pack_ids(chunk.ids),
+        "id_hashes": None if chunk.id_hashes is None else chunk.id_hashes.astype("<u8").tobytes(),
+        "invalid": pack_errors(chunk.invalid) or None,
+    }
 
 
 def _room(connection: Connection, model_id: str, priority: Priority) -> int:
-    workers = live_workers(connection)[model_id]
-    sent = (
-        select(func.count())
-        .select_from(ChunkRow)
-        .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id, JobRow.priority == priority)
-    )
-    return workers * WINDOW_PER_WORKER - int(connection.execute(sent).scalar_one()) if workers else 0
+    found = connection.execute(_WINDOW, {"model_id": model_id, "priority": priority}).one()
+    return int(found.workers * WINDOW_PER_WORKER - found.sent)
+
+
+# Statements of every message, put together once.
+
+_NEW_CHUNKS, _NEW_INPUTS = insert(CHUNKS), insert(INPUTS)
+
+_OF_MODEL = JobRow.model_id == bindparam("model_id")
+_SENT = select(func.count()).select_from(ChunkRow).join(JobRow, JobRow.id == ChunkRow.job_id).where(CHUNK_IS_DISPATCHED)
+_WINDOW = select(
+    select(func.count()).where(IS_LIVE, WorkerRow.model_id == bindparam("model_id")).scalar_subquery().label("workers"),
+    _SENT.where(_OF_MODEL, JobRow.priority == bindparam("priority")).scalar_subquery().label("sent"),
+)
+_DISPATCH = (
+    update(CHUNKS)
+    .where(naming.named(ChunkRow), CHUNK_IS_PENDING)
+    .values(state=ChunkState.DISPATCHED, dispatched_at=now_ms())
+)
+_UNDISPATCH = update(CHUNKS).where(naming.named(ChunkRow), CHUNK_IS_DISPATCHED).values(state=ChunkState.PENDING)

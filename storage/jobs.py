@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from storage import counters
+from storage.chunks import NewChunk, packed, write_chunks
+from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
+from storage.newjobs import NEW_JOB, NewJob
 from storage.tables import JOB_IS_OPEN, ChunkRow, JobRow
+from storage.workers import bind_to_known_model
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +66,79 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    def create(self, job: NewJob) -> bool:
+        """Open a job that takes texts; nobody sees it before it is sealed.
+
+        Returns:
+            False when there is a job of that id already; where another transaction is about to make one, the answer
+            waits for its end.
+        """
+        try:
+            with self._db.write() as connection:
+                connection.execute(NEW_JOB, job.to_row())
+        except IntegrityError:
+            return False
+        return True
+
+    def accept(
+        self, job: NewJob, chunks: Sequence[NewChunk], payload_hash: str | None = None, key: str | None = None
+    ) -> bool:
+        """Open a job, write all its chunks and seal it, in one transaction; see `seal`.
+
+        Args:
+            job: What it is submitted with.
+            chunks: All there are.
+            payload_hash: As for `seal`.
+            key: Its idempotency key.
+        """
+        rows = packed(job.id, chunks)
+        total = sum(len(chunk.texts) for chunk in chunks)
+        sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
+        sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
+        try:
+            with self._db.write() as connection:
+                connection.execute(NEW_JOB, job.to_row() | sealed)
+                write_chunks(connection, rows)
+                if job.model_id is None:
+                    bind_to_known_model(connection, job.id)
+                failpoints.reach("submit.sealing")
+        except IntegrityError:
+            return False
+        failpoints.reach("submit.sealed")
+        return True
+
+    def seal(
+        self, job_id: str, total: int, chunks: int, payload_hash: str | None = None, idempotency_key: str | None = None
+    ) -> bool:
+        """Accept the job: from here on every text of it is safe and will reach an outcome.
+
+        Returns:
+            False when the idempotency key has been used meanwhile by another job; this one is then still open.
+
+        Raises:
+            WrongState: When the job is no longer being submitted.
+        """
+        values: dict[str, Any] = {
+            "state": JobState.QUEUED,
+            "total": total,
+            "chunk_count": chunks,
+            "created_at": now_ms(),
+        }
+        values |= {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
+        # Its time begins now, however long the submission took.
+        values |= {"expires_at": JobRow.expires_at + now_ms() - JobRow.created_at}
+        accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
+        try:
+            with self._db.write() as connection:
+                if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:
+                    raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
+                bind_to_known_model(connection, job_id)
+                failpoints.reach("submit.sealing")
+        except IntegrityError:
+            return False
+        failpoints.reach("submit.sealed")
+        return True
+
     def get(self, job_id: str) -> JobRecord:
         """Return a job.
 
@@ -67,15 +146,16 @@ class JobStore:
             UnknownJob: When there is none of that id.
         """
         with self._db.read() as connection:
-            row = connection.execute(_RECORD.where(JobRow.id == job_id)).first()
+            row = connection.execute(_RECORD_OF, {"job": job_id}).first()
         if row is None:
             raise UnknownJob(job_id)
         return _record(row)
 
-    def find_by_key(self, idempotency_key: str) -> JobRecord | None:
-        """Return the job that was submitted with an idempotency key, or None."""
+    def find_by_key(self, idempotency_key: str, key_id: str = "") -> JobRecord | None:
+        """Return the job that was submitted with an idempotency key, which is one owner's alone, or None."""
+        same = (JobRow.idempotency_key == idempotency_key, JobRow.key_id == key_id)
         with self._db.read() as connection:
-            row = connection.execute(_RECORD.where(JobRow.idempotency_key == idempotency_key)).first()
+            row = connection.execute(_RECORD.where(*same)).first()
         return None if row is None else _record(row)
 
     def list_ids(self, limit: int = 20, before: str | None = None) -> list[str]:
@@ -201,6 +281,7 @@ _RECORD = select(
     JobRow.generation,
     JobRow.payload_hash,
 ).where(JobRow.deleted_at.is_(None))
+_RECORD_OF = _RECORD.where(JobRow.id == bindparam("job"))
 
 
 def _record(row: Any) -> JobRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,11 @@ from sqlalchemy import Connection, Row, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import texts, vectors
+from storage.attempts import AttemptKey
 from storage.contract.states import ChunkState
 from storage.database import Database
 from storage.outcomes import ItemError, Page
-from storage.tables import ChunkRow, InputRow, ResultRow
+from storage.tables import RESULTS, ChunkRow, InputRow, ResultRow
 
 #: Most bytes of vectors fetched in one read transaction: a longer one would make SQLite's log grow.
 _PAGE_BYTES = 8_000_000
@@ -102,22 +103,25 @@ def without(kept: Any, error: ItemError) -> ChunkResult:
     return ChunkResult(matrix, kept.dtype, tokens, lengths, errors)
 
 
-def write_result(connection: Connection, job_id: str, number: int, token: int, result: ChunkResult) -> None:
-    """Write a chunk's result inside the transaction that has just checked its token.
+def write_results(connection: Connection, results: Mapping[AttemptKey, ChunkResult]) -> None:
+    """Write chunks' results inside the transaction that has just checked their tokens.
 
     A row is there already only when `retry` sent the chunk round again; the result then already holds the kept vectors.
     """
-    row = {"job_id": job_id, "number": number, "token": token, **result.to_row()}
-    connection.execute(_WRITE[connection.dialect.name], row)
+    rows = [
+        {"job_id": job_id, "number": number, "token": token, **result.to_row()}
+        for (job_id, number, token), result in results.items()
+    ]
+    connection.execute(_WRITE[connection.dialect.name], rows)
 
 
 def _upsert(insert: Any) -> Any:
-    statement = insert(ResultRow)
-    new = {column.name: statement.excluded[column.name] for column in ResultRow.__table__.columns}
+    statement = insert(RESULTS)
+    new = {column.name: statement.excluded[column.name] for column in RESULTS.columns}
     return statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
 
 
-#: The statement that writes a result, by dialect; made once, because making one costs more than running it.
+#: The statement that writes results, by dialect; made once, because making one costs more than running it.
 _WRITE = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
 
 
@@ -152,7 +156,7 @@ class ResultStore:
 
     def _rows(self, job_id: str, first: int, many: int) -> Sequence[Row[Any]]:
         with self._db.read() as connection:
-            return connection.execute(_PAGES, {"of_job": job_id, "least": first, "many": many}).all()
+            return connection.execute(_PAGES, {"job": job_id, "least": first, "many": many}).all()
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
@@ -162,13 +166,13 @@ class ResultStore:
             for number, blob in connection.execute(hashes.order_by(InputRow.number)):
                 if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
                     continue
-                page = _page(connection.execute(_PAGE, {"of_job": job_id, "number": number}).one())
+                page = _page(connection.execute(_PAGE, {"job": job_id, "number": number}).one())
                 if page.ids is not None and custom_id in page.ids:
                     return page
         return None
 
 
-#: A job's chunks with what is known of them.
+#: A job's chunks with what is known of them; the statements are put together once.
 _CHUNKS = (
     select(
         ChunkRow.first,
@@ -185,7 +189,7 @@ _CHUNKS = (
     )
     .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
     .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
-    .where(ChunkRow.job_id == bindparam("of_job"), ChunkRow.state != ChunkState.SPLIT)
+    .where(ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT)
 )
 _PAGE = _CHUNKS.where(ChunkRow.number == bindparam("number"))
 _PAGES = _CHUNKS.where(ChunkRow.first >= bindparam("least")).order_by(ChunkRow.first).limit(bindparam("many"))

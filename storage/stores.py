@@ -14,7 +14,6 @@ from storage.leases import LeaseStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
 from storage.statuses import StatusStore
-from storage.submissions import SubmissionStore
 from storage.workers import WorkerStore
 
 
@@ -23,7 +22,6 @@ class Stores:
     """One of each store."""
 
     database: Database
-    submissions: SubmissionStore
     jobs: JobStore
     chunks: ChunkStore
     leases: LeaseStore
@@ -44,7 +42,6 @@ class Stores:
         """
         return cls(
             database,
-            SubmissionStore(database),
             JobStore(database),
             ChunkStore(database),
             LeaseStore(database, **timings),

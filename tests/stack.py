@@ -24,13 +24,14 @@ def running(arguments: list[str], environment: dict[str, str], log: Path) -> Ite
 
     Args:
         arguments: The command's words after `embedmill`; with `--port 0` or `--health-port 0` to be waited for.
-        environment: Variables on top of this process's.
+        environment: Variables on top of this process's, and of those that leave nothing to be measured at a start.
         log: File of what it prints.
     """
+    measured = {"EMBEDMILL_DTYPE": "float32", "EMBEDMILL_TOKEN_BUDGET": "1024"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "embedmill", *arguments],
-            env={**os.environ, **environment},
+            env={**os.environ, **measured, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,21 +1,28 @@
-"""The embedding commands: worker, reconcile, tokens."""
+"""The embedding commands: worker, reconcile, tokens, bench."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from storage.contract.errors import MissingExtra
 
+if TYPE_CHECKING:
+    from worker.devices import Slot
+    from worker.settings import WorkerSettings
+
 app = typer.Typer(help="Serve a model.")
 
 Model = Annotated[str | None, typer.Option(help="Hub name or folder.", show_default=False)]
 Revision = Annotated[str | None, typer.Option(help="Commit hash of a hub model.")]
-Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.", show_default=False)]
+Dtype = Annotated[
+    str | None, typer.Option(help="auto (measured), float32, bfloat16, float16 or int8.", show_default=False)
+]
+Backend = Annotated[str | None, typer.Option(help="torch or openvino. Default: torch, but for int8.")]
 Devices = Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
@@ -27,8 +34,9 @@ def worker(
     model: Model = None,
     revision: Revision = None,
     dtype: Dtype = None,
+    backend: Backend = None,
     devices: Devices = None,
-    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: by device.")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
     health_port: Annotated[int | None, typer.Option(help="Port of /healthz and /readyz.")] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -49,6 +57,7 @@ def worker(
         model=model,
         revision=revision,
         dtype=dtype,
+        backend=backend,
         devices=devices,
         token_budget=token_budget,
         health_port=health_port,
@@ -57,8 +66,10 @@ def worker(
         redis_url=redis_url,
     )
     logs.configure(settings.log_level)
+    slots = choose_slots(settings.devices, find_gpus())
+    check_backend(settings, slots)
     check_model(settings.model, settings.revision)
-    supervisor = Supervisor(settings, choose_slots(settings.devices, find_gpus()))
+    supervisor = Supervisor(settings, slots)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         supervisor.stop()
@@ -116,6 +127,44 @@ def tokens(
         print_tokens(found)
 
 
+@app.command()
+def bench(
+    model: Model = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    backend: Backend = None,
+    devices: Devices = None,
+    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure, about.")] = 20.0,
+    texts: Annotated[Path | None, typer.Option(help="File with one text a line. Default: made paragraphs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Measure a model on this machine: what each stage costs, how near the floor it comes, and what limits."""
+    from worker import logs
+    from worker.bench.measuring import NotMeasured, run
+    from worker.devices import choose_slots, find_gpus
+    from worker.display import print_report
+    from worker.settings import WorkerSettings
+
+    check_installed()
+    settings = WorkerSettings.load(
+        model=model, revision=revision, dtype=dtype, backend=backend, devices=devices, token_budget=token_budget
+    )
+    logs.configure(settings.log_level)
+    slot = choose_slots(settings.devices, find_gpus())[0]
+    check_backend(settings, [slot])
+    check_model(settings.model, settings.revision)
+    print(f"Measuring {settings.model} on {slot.name} for about {seconds:.0f} s.", file=sys.stderr)
+    try:
+        report = run(settings, slot, seconds, texts and texts.absolute())
+    except NotMeasured as error:
+        raise typer.Exit(error.code) from error
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_report(report)
+
+
 def check_model(name: str, revision: str | None) -> None:
     """Look at the model's files before anything is started, so that a wrong name is told at once.
 
@@ -128,6 +177,19 @@ def check_model(name: str, revision: str | None) -> None:
     resolve(name, revision)
     if "torch" in sys.modules:
         raise RuntimeError("the supervisor has imported torch")
+
+
+def check_backend(settings: WorkerSettings, slots: list[Slot]) -> None:
+    """Check that what is to compute goes with what it is to compute in, and on.
+
+    Raises:
+        InvalidOption: When it does not.
+        MissingExtra: When it is not installed.
+    """
+    from worker.engine.backends import choose_backend
+
+    for slot in slots:
+        choose_backend(settings.backend, settings.dtype, slot.torch_device)
 
 
 def check_installed() -> None:

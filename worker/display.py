@@ -1,8 +1,9 @@
-"""Shows a text's tokens as a table for people."""
+"""Shows a text's tokens, and what came of measuring a model, as tables for people."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -37,3 +38,30 @@ def print_tokens(tokens: Tokens) -> None:
     if tokens.cut:
         shown = " ".join(tokens.cut[:_CUT_SHOWN]) + (" ..." if len(tokens.cut) > _CUT_SHOWN else "")
         console.print(f"cut: {shown}", markup=False, soft_wrap=True)
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print what came of measuring a model on stdout.
+
+    Args:
+        report: As `worker.bench` makes it.
+    """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
+    cores = f"{report['cores']} core{'' if report['cores'] == 1 else 's'}" if report["device"] == "cpu" else ""
+    where = " on ".join(filter(None, (report["device"], cores)))
+    console.print(f"{report['model']} on {where}: {report['setup']}", markup=False)
+    table = Table("stage", box=None, pad_edge=False)
+    for column in ("µs a token", "share", "alone, tokens/s"):
+        table.add_column(column, justify="right")
+    total = sum(stage["seconds"] for stage in report["stages"])
+    for stage in report["stages"]:
+        cost = f"{stage['seconds'] / stage['tokens'] * 1e6:.2f}"
+        table.add_row(stage["name"], cost, f"{stage['seconds'] / total:.1%}", f"{stage['tokens_per_second']:,.0f}")
+    console.print(table, crop=False)
+    rate = f"{report['tokens_per_second']:,.0f} tokens/s, {report['texts_per_second']:,.1f} texts/s"
+    console.print(f"engine, texts to vectors   {rate}; {report['padding']:.1%} of what it computes is padding")
+    products = f"{report['matrix_rate'] / 1e9:,.0f} GFLOP/s of matrix products"
+    needed = f"{report['flops_a_token'] / 1e6:.1f} MFLOP a token"
+    console.print(f"floor                      {report['floor_tokens_per_second']:,.0f} tokens/s: {products}, {needed}")
+    console.print(f"share of the floor         {report['floor_share']:.0%}")
+    console.print(report["verdict"], style="bold", soft_wrap=True)

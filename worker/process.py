@@ -55,6 +55,8 @@ class Process:
         self._supervisor = Supervisor()
         self._stores: Stores
         self._engine: Any
+        #: How the engine was set up, and why, in a sentence.
+        self._setup = ""
         self._hints = Hints(settings.redis)
         self._worked = False
 
@@ -77,10 +79,12 @@ class Process:
 
     def _load(self) -> Any:
         from worker.engine.checkpoint import resolve
-        from worker.engine.engine import Engine  # imports torch, after the device was pinned
+        from worker.engine.loading import load_engine  # imports torch, after the device was pinned
 
-        checkpoint = resolve(self._settings.model, self._settings.revision)
-        engine = Engine(checkpoint, self._torch_device, self._settings.dtype, self._settings.token_budget)
+        settings = self._settings
+        checkpoint = resolve(settings.model, settings.revision)
+        asked = (settings.dtype, settings.token_budget, settings.backend)
+        engine, self._setup = load_engine(checkpoint, self._torch_device, *asked)
         engine.warm()
         return engine
 
@@ -89,12 +93,13 @@ class Process:
         self._stores.workers.register(card, self._id, socket.gethostname(), os.getpid(), self._slot)
         self._supervisor.tell(ready=True, model_id=card.id)
         logger.info(
-            "serving %s at %s on %s in %s, width %d",
+            "serving %s at %s on %s in %s, width %d; %s",
             card.name,
             card.revision[:12],
             self._slot,
             card.precision,
             card.width,
+            self._setup,
         )
 
     def _sign_on(self) -> None:

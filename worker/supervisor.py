@@ -35,7 +35,7 @@ _LAST_WORDS = 10.0
 
 #: Keep the memory of one batch for the next, in one heap, instead of giving it back to the kernel each time: 3 % on a
 #: CPU. Where there is no glibc nobody reads it.
-_ALLOCATOR = ":".join(
+ALLOCATOR = ":".join(
     f"glibc.malloc.{name}" for name in ("mmap_max=0", "trim_threshold=2147483647", "top_pad=67108864", "arena_max=1")
 )
 
@@ -54,7 +54,7 @@ class Supervisor:
         self._stores = Stores.open(settings)
         self._metrics = Metrics(self._stores)
         self._stopped = threading.Event()
-        shared = _environment(settings)
+        shared = child_environment(settings)
         self.workers = [
             Child(f"worker on {slot.name}", _worker_command(program, slot), shared | slot.environment, self._release)
             for slot in slots
@@ -158,9 +158,9 @@ def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:
     return lambda worker_id: ["-m", program, slot.name, slot.torch_device, worker_id]
 
 
-def _environment(settings: WorkerSettings) -> dict[str, str]:
+def child_environment(settings: WorkerSettings) -> dict[str, str]:
     """Return the settings as the variables from which a child reads the same settings again."""
     given = settings.model_dump(exclude_none=True, exclude={"health_port", "health_host"})
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
     variables |= {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return variables | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _ALLOCATOR)}
+    return variables | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ALLOCATOR)}

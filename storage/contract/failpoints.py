@@ -18,7 +18,7 @@ VARIABLE = "EMBEDMILL_FAILPOINTS"
 
 #: Every place, in the order in which one text passes them; those of the reconciler and the supervisor come last.
 NAMES = (
-    "submit.appended",  # chunks are written; those of a short job inside the transaction that seals it
+    "submit.appended",  # a transaction of chunks is committed
     "submit.sealing",  # inside the transaction that seals
     "submit.sealed",  # the job is accepted, nothing is sent
     "dispatch.marking",  # inside the transaction that marks chunks as sent

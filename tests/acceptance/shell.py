@@ -58,7 +58,7 @@ class Shell:
     Args:
         data_dir: What EMBEDMILL_DATA_DIR names.
         cwd: Where commands are typed, and where their files lie.
-        variables: Further variables.
+        variables: Further variables, or others in place of those that leave nothing to be measured at a start.
     """
 
     data_dir: Path
@@ -70,7 +70,8 @@ class Shell:
         noise = ("EMBEDMILL_", "COLUMNS", "LINES", "FORCE_COLOR", "TERM", "GITHUB_ACTIONS", "PYTHONPATH", "COV_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(noise)}
         place = {"EMBEDMILL_DATA_DIR": str(self.data_dir), "HF_HUB_OFFLINE": "1"}
-        return kept | place | self.variables
+        measured = {"EMBEDMILL_DTYPE": "float32", "EMBEDMILL_TOKEN_BUDGET": "1024"}
+        return kept | place | measured | self.variables
 
     def __call__(self, *words: object, stdin: bytes = b"") -> Ran:
         """Type `embedmill` and these words."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +72,18 @@ def test_a_worker_of_ones_own_serves_another_model_beside_the_stack(shell: Shell
     with Client(data_dir=shell.data_dir, model=str(tiny)) as client:
         early = client.submit(["an early text"], revision=resolve(str(tiny)).revision[:8])
         assert early.notice is not None and "The job is safe and waits for a worker" in early.notice
-    # When a worker for it is started on the same data folder
-    log = shell.cwd / "log"
-    with serving(shell, "worker", "--model", tiny, "--health-port", 0, log=log) as worker:
-        # Then it says that it is ready, and does the job with its own model
+    # When a worker for it is started on the same data folder, and nothing is said of how it is to compute
+    log, measures = shell.cwd / "log", {"EMBEDMILL_DTYPE": "", "EMBEDMILL_TOKEN_BUDGET": ""}
+    own = replace(shell, variables=measures | {"XDG_CACHE_HOME": str(shell.cwd / "cache")})
+    with serving(own, "worker", "--model", tiny, "--health-port", 0, log=log) as worker:
+        # Then it has measured that, says what came of it, and will know it the next time
+        told = re.search(
+            r"serving .* in (float32|half), width 64; (float32|bfloat16) \(.+\), batches of \d+", log.read_text()
+        )
+        assert "measuring once what is fastest here" in log.read_text()
+        assert told and (told[1] == "half") == (told[2] == "bfloat16"), log.read_text()
+        assert len(list((shell.cwd / "cache").rglob("*.json"))) == 1
+        # And it says that it is ready, and does the job with its own model
         assert get(f"{address(log)}/healthz")[0] == 200
         assert get(f"{address(log)}/nothing")[0] == 404
         ran = shell("embed", "in.txt", "--model", tiny, "--pooling", "cls", "--layer", 0, "-o", "out.npy")

@@ -21,6 +21,7 @@ from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
 from worker.engine.failures import EngineFailed
+from worker.engine.packed import Packed
 
 #: A weight that becomes infinite in each type, and is a number in float32.
 TOO_LARGE = {"float16": 1e5, "bfloat16": 3.4e38}
@@ -132,12 +133,14 @@ def test_without_memory_for_float32_the_text_has_its_error(
         tried.append(full)
         raise torch.OutOfMemoryError("device full")
 
-    load, forward = Encoder.__init__, Encoder.forward
+    load, forward = Encoder.__init__, Encoder.forward_flat
     if full == "while it is loaded":
         monkeypatch.setattr(Encoder, "__init__", fill)
     else:
         monkeypatch.setattr(
-            Encoder, "forward", lambda self, *given: (fill if self.dtype is torch.float32 else forward)(self, *given)
+            Encoder,
+            "forward_flat",
+            lambda self, *given: (fill if self.dtype is torch.float32 else forward)(self, *given),
         )
     # When two texts overflow
     found = engine.embed(["river", "violin", "a violin"], JobOptions())
@@ -178,6 +181,10 @@ class Widening(Encoder):
     def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
         self.wide = self.marker is None or bool((ids == self.marker).any())
         return super().forward(ids, mask, layer)
+
+    def forward_flat(self, packed: Packed, layer: int) -> Tensor:
+        self.wide = self.marker is None or bool((packed.ids == self.marker).any())
+        return super().forward_flat(packed, layer)
 
     def project(self, pooled: Tensor) -> Tensor:
         projected = super().project(pooled)

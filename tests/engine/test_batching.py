@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.engine.batching import padding_share, plan
+from worker.engine.batching import Packing, padding_share, plan
 
 
 def lengths_of(seed: int, count: int) -> np.ndarray:
@@ -58,3 +58,28 @@ def test_a_small_step_in_length_is_padded_rather_than_paid_with_a_batch() -> Non
 
 def test_padding_share_counts_padded_tokens() -> None:
     assert padding_share(np.array([10, 5, 5]), [np.array([0, 1, 2])]) == pytest.approx(10 / 30)
+
+
+@pytest.mark.parametrize("packing", [Packing.SORTED, Packing.FREE])
+def test_packed_batches_are_as_full_of_real_tokens_as_the_budget_allows(packing: Packing) -> None:
+    lengths = lengths_of(4, 500)
+    batches = plan(lengths, 1024, packing)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+    sizes = [int(lengths[batch].sum()) for batch in batches]
+    assert max(sizes) <= 1024
+    # The first encoding of each batch did not fit into the one before
+    firsts = [int(lengths[batch[0]]) for batch in batches[1:]]
+    assert all(size + first > 1024 for size, first in zip(sizes, firsts, strict=False))
+
+
+def test_packed_batches_keep_the_order_unless_equal_neighbours_are_faster() -> None:
+    lengths = np.array([7, 300, 7, 9, 300, 7])
+    assert [batch.tolist() for batch in plan(lengths, 400, Packing.FREE)] == [[0, 1, 2, 3], [4, 5]]
+    assert [batch.tolist() for batch in plan(lengths, 400, Packing.SORTED)] == [[1], [4, 3, 0, 2, 5]]
+
+
+@pytest.mark.parametrize("packing", [Packing.SORTED, Packing.FREE])
+def test_an_encoding_longer_than_the_budget_is_a_packed_batch_of_its_own(packing: Packing) -> None:
+    batches = plan(np.array([10, 5000, 10]), 1024, packing)
+    assert [1] in [batch.tolist() for batch in batches] and sorted(np.concatenate(batches)) == [0, 1, 2]
+    assert plan(np.zeros(0, np.int64), 1024, packing) == []

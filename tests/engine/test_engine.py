@@ -12,9 +12,10 @@ from torch import Tensor
 
 from storage.contract.errors import InvalidOption
 from storage.contract.options import JobOptions
-from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread
+from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread, tokens_of, until
 from tests.models import WORDS, add_layout
 from worker.engine.checkpoint import Checkpoint, resolve
+from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
 from worker.engine.failures import EngineStopped
 
@@ -128,9 +129,9 @@ def test_options_that_do_not_fit_the_model_are_refused(engine: Engine, options: 
         engine.embed(["river"], options)
 
 
-def test_int8_is_not_a_dtype_of_the_encoder(checkpoint: Checkpoint) -> None:
+def test_int8_is_not_a_dtype_of_torchs_encoder(checkpoint: Checkpoint) -> None:
     with pytest.raises(InvalidOption, match="dtype must be one of auto, float32, bfloat16, float16"):
-        Engine(checkpoint, dtype="int8")
+        Encoder(checkpoint, dtype="int8")
 
 
 def test_an_id_beyond_the_weights_costs_only_its_text(tiny: Path, tmp_path: Path) -> None:
@@ -170,23 +171,41 @@ def test_stop_ends_running_and_later_calls(watched: MakeWatched) -> None:
     assert len(encoder.batches) == 1
 
 
-def test_an_urgent_text_is_next_after_the_batch_under_way(watched: MakeWatched) -> None:
+def test_an_urgent_text_waits_for_no_batch_under_way(watched: MakeWatched) -> None:
+    # Given a batch that is not let through
     gate = threading.Semaphore(0)
-    engine, encoder = watched(lambda ids: gate.acquire(timeout=10) and None, 64)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None if tokens_of(ids) > 3 else None, 64)
     bulk = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
-    while not encoder.batches:
-        time.sleep(0.01)
+    until(lambda: encoder.batches)
+    # When an urgent text comes, then it is embedded beside that batch
     urgent = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
-    while not engine._room._urgent:
-        time.sleep(0.01)
-    gate.release(2)
-    urgent.join(5)
+    urgent.join(10)
     assert not urgent.is_alive() and bulk.is_alive()
-    marker = id_of(engine, "telescope")
-    assert len(encoder.batches[1]) == 1 and marker in encoder.batches[1][0]
     gate.release(1000)
     bulk.join(20)
     assert len(encoder.batches) > 10
+
+
+def test_urgent_texts_are_next_where_every_thread_is_busy(watched: MakeWatched) -> None:
+    # Given a bulk batch and an urgent one under way
+    gate = threading.Semaphore(0)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None, 64)
+    bulk = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
+    until(lambda: len(encoder.batches) == 1)
+    first = in_thread(lambda: engine.embed(["river"], JobOptions(), urgent=True))
+    until(lambda: len(encoder.batches) == 2)
+    # When one more urgent text comes, and one of the batches ends
+    second = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
+    until(lambda: engine._room._urgent)
+    gate.release()
+    # Then it is next
+    until(lambda: len(encoder.batches) == 3)
+    marker = id_of(engine, "telescope")
+    assert len(encoder.batches[2]) == 1 and marker in encoder.batches[2][0]
+    gate.release(1000)
+    for thread in (bulk, first, second):
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_the_default_prompt_is_put_before_texts_unless_the_job_has_its_own(tiny: Path, tmp_path: Path) -> None:
@@ -205,3 +224,17 @@ def test_the_default_prompt_is_put_before_texts_unless_the_job_has_its_own(tiny:
     }
     assert lengths == {"default": 4, "named": 3, "own": 5}
     engine.stop(wait=10)
+
+
+def test_the_budget_counts_padding_only_where_there_is_any(watched: MakeWatched) -> None:
+    # Given texts of 3 and of 42 tokens, and an engine that packs batches of 90 tokens
+    engine, encoder = watched(lambda ids: None, budget=90)
+    texts = [" ".join(WORDS[:40]), "river", "mill", " ".join(WORDS[40:80]), "stone"]
+    # When they are embedded with and without padding
+    engine.embed(texts, JobOptions())
+    packed = [len(batch) for batch in encoder.batches]
+    encoder.batches.clear()
+    engine.embed(texts, JobOptions(padding="max_length", max_length=45))
+    # Then real tokens fill a batch, or padded ones
+    assert packed == [4, 1]
+    assert sorted(len(batch) for batch in encoder.batches) == [1, 2, 2]

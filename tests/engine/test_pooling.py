@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,36 +11,52 @@ from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 from worker.engine.pooling import Recipe, finish, pool
 
-STATES = torch.tensor([[[1.0, -1.0], [3.0, -5.0], [100.0, 100.0]], [[2.0, 2.0], [4.0, 0.0], [6.0, 7.0]]])
-MASK = torch.tensor([[True, True, False], [True, True, True]])
+#: Texts of two, three and one token.
+STATES = torch.tensor([[1.0, -1.0], [3.0, -5.0], [2.0, 2.0], [4.0, 0.0], [6.0, 7.0], [-8.0, 9.0]])
+OFFSETS = torch.tensor([0, 2, 5, 6], dtype=torch.int32)
+POOLINGS = ("mean", "cls", "max", "last")
 CARD = ModelCard("m", "r", "float32", width=2, max_length=8, layers=1, pooling="cls", normalize=False)
 
 
 @pytest.mark.parametrize(
     ("pooling", "expected"),
     [
-        ("mean", [[2.0, -3.0], [4.0, 3.0]]),
-        ("cls", [[1.0, -1.0], [2.0, 2.0]]),
-        ("max", [[3.0, -1.0], [6.0, 7.0]]),
-        ("last", [[3.0, -5.0], [6.0, 7.0]]),
+        ("mean", [[2.0, -3.0], [4.0, 3.0], [-8.0, 9.0]]),
+        ("cls", [[1.0, -1.0], [2.0, 2.0], [-8.0, 9.0]]),
+        ("max", [[3.0, -1.0], [6.0, 7.0], [-8.0, 9.0]]),
+        ("last", [[3.0, -5.0], [6.0, 7.0], [-8.0, 9.0]]),
     ],
 )
-def test_padding_never_enters_a_vector(pooling: str, expected: list[list[float]]) -> None:
-    assert pool(STATES, MASK, pooling).tolist() == expected
+def test_a_vector_is_made_of_its_own_texts_tokens(pooling: str, expected: list[list[float]]) -> None:
+    assert pool(STATES, OFFSETS, pooling).tolist() == expected
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
-def test_no_mask_means_a_token_everywhere(pooling: str) -> None:
-    everywhere = torch.ones(2, 3, dtype=torch.bool)
-    assert torch.equal(pool(STATES, None, pooling), pool(STATES, everywhere, pooling))
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_half_precision_states_are_pooled_in_float32(pooling: str) -> None:
-    half = STATES.to(torch.bfloat16)
-    pooled = pool(half, MASK, pooling)
+    half = (STATES * 1.37).to(torch.bfloat16)
+    pooled = pool(half, OFFSETS, pooling)
     assert pooled.dtype is torch.float32
-    assert torch.equal(pooled, pool(half.float(), MASK, pooling))
+    assert torch.equal(pooled, pool(half.float(), OFFSETS, pooling))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_what_is_no_number_stays_in_its_own_text_and_is_seen_there(pooling: str, wrong: float) -> None:
+    states = STATES.clone()
+    states[2:5] = wrong
+    pooled = pool(states, OFFSETS, pooling)
+    assert not pooled[1].isfinite().any()
+    assert torch.equal(pooled[[0, 2]], pool(STATES, OFFSETS, pooling)[[0, 2]])
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_same_states_give_the_same_vector_in_any_company(pooling: str) -> None:
+    torch.manual_seed(2)
+    lengths = [300, 17, 1, 511, 40]
+    texts = [torch.randn(tokens, 64) for tokens in lengths]
+    together = pool(torch.cat(texts), torch.tensor([0, *lengths]).cumsum(0).int(), pooling)
+    for text, vector in zip(texts, together, strict=True):
+        assert torch.equal(pool(text, torch.tensor([0, len(text)]).int(), pooling)[0], vector)
 
 
 def test_cut_vectors_are_normalised_again_unless_the_job_says_no() -> None:

@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tests.models import CHARACTERS, WORDS
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
+from worker.engine.packed import Packed
 
 TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 23 + 1]) + CHARACTERS[i % 40] for i in range(150)]
 
@@ -23,7 +26,8 @@ class Watched(Encoder):
 
     Args:
         checkpoint: What to load.
-        watch: Is given the ids of every batch, and may raise, or return what is to be done to the states.
+        watch: Is given the ids of every batch, zeros at their ends, and may raise, or return what is to be done to the
+            states.
         dtype: What it computes in.
     """
 
@@ -38,9 +42,22 @@ class Watched(Encoder):
         states = super().forward(ids, mask, layer)
         return change(states) if change else states
 
+    def forward_flat(self, packed: Packed, layer: int) -> Tensor:
+        ids = pad_sequence(packed.ids.split(packed.lengths), batch_first=True)
+        mask = torch.arange(packed.longest) < torch.tensor(packed.lengths)[:, None]
+        self.batches.append(ids.tolist())
+        change = self.watch(ids)
+        states = super().forward_flat(packed, layer)
+        return change(pad_sequence(states.split(packed.lengths), batch_first=True))[mask] if change else states
+
 
 #: Makes an engine over a watched encoder: `watch`, token budget, cores, dtype.
 MakeWatched = Callable[..., tuple[Engine, Watched]]
+
+
+def tokens_of(ids: Tensor) -> int:
+    """Tokens of a batch, zeros at its ends not counted."""
+    return int((ids != 0).sum())
 
 
 def id_of(engine: Engine, word: str) -> int:

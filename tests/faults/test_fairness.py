@@ -34,3 +34,4 @@ def test_a_small_job_does_not_wait_for_a_large_one_of_another_key(kind: str) -> 
         status = mill.client.job(large).status()
         assert status.pending > LARGE // 4
         assert mill.client.job(small).status().succeeded == 100
+        mill.wait_complete(timeout=450)

@@ -6,7 +6,7 @@ import pytest
 from producer.chunking import CHUNK_ITEMS, CHUNK_TOKENS, GROUP_BYTES, Chunker
 from producer.judging import estimate_tokens, judge
 from producer.records import Record
-from storage.submissions import NewChunk
+from storage.chunks import NewChunk
 from storage.texts import hash_ids
 
 

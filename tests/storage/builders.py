@@ -11,15 +11,16 @@ from sqlalchemy import select, update
 
 from storage import texts as packing
 from storage.attempts import Claim
+from storage.chunks import NewChunk
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions
 from storage.database import Database
+from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
-from storage.submissions import NewChunk, NewJob
 from storage.tables import ChunkRow
 
 MODEL = "mill/grain-small"
@@ -61,8 +62,14 @@ def submit(
     """Submit a job of two-item chunks, or of these; return its id."""
     job_id = accept(stores, chunks, card, model=model, revision=revision, priority=priority, owner=owner)
     written = made(chunks)
-    assert stores.submissions.seal(job_id, sum(len(c.texts) for c in written), len(written), payload, key)
+    assert stores.jobs.seal(job_id, sum(len(c.texts) for c in written), len(written), payload, key)
     return job_id
+
+
+def new_job(**given: Any) -> NewJob:
+    """Return a job that is about to be submitted, of the default model unless something else is given."""
+    fields = {"id": new_id(), "model": MODEL, "revision": None, "model_id": CARD.id, "options": JobOptions().to_dict()}
+    return NewJob(**(fields | given))
 
 
 def accept(
@@ -79,10 +86,9 @@ def accept(
     job_id, written = new_id(), made(chunks)
     name, model_id = (card.name, card.id) if card else (model, None)
     has_ids = any(c.ids is not None for c in written)
-    job = NewJob(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner)
-    stores.submissions.create(job)
+    stores.jobs.create(NewJob(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner))
     if written:
-        stores.submissions.append(job_id, written)
+        stores.chunks.append(job_id, written)
     return job_id
 
 

@@ -14,8 +14,8 @@ from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
+from storage.newjobs import NewJob
 from storage.outcomes import ItemError
-from storage.submissions import NewJob
 from tests.storage.builders import CARD, OTHER, PLENTY, chunk
 from tests.storage.protocol_mill import ProtocolMill, step
 from tests.storage.protocol_model import Attempt, Chunk, Job
@@ -56,8 +56,8 @@ class Protocol(ProtocolMill):
             given = dict.fromkeys(bad, INVALID)
             written.append(chunk(number, ["" if i in bad else "wheat" for i in range(size)], first, invalid=given))
             first += size
-        self.sides[0].submissions.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
-        self.sides[0].submissions.append(job_id, written)
+        self.sides[0].jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
+        self.sides[0].chunks.append(job_id, written)
         self.model.jobs[job_id] = job
         self.ids.append(job_id)
         if seal:
@@ -68,8 +68,9 @@ class Protocol(ProtocolMill):
         job_id = self.job(place)
         job = self.model.jobs.get(job_id)
         total, chunks = (job.total, len(job.chunks)) if job else (1, 1)
-        seal = self.sides[0].submissions.seal
-        self.same(lambda: seal(job_id, total, chunks, None, key), lambda: self.model.seal(job_id, key))
+        self.same(
+            lambda: self.sides[0].jobs.seal(job_id, total, chunks, None, key), lambda: self.model.seal(job_id, key)
+        )
 
     # Messages
 

@@ -47,7 +47,7 @@ def test_chunks_are_appended_only_while_a_job_is_being_submitted(stores: Stores,
     serve(stores)
     job_id = submit(stores, 1)
     with pytest.raises(WrongState, match="takes no more texts"):
-        stores.submissions.append(job_id, [chunk(1)])
+        stores.chunks.append(job_id, [chunk(1)])
     assert chunk_states(database, job_id) == ["pending"]
 
 

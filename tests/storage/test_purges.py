@@ -71,14 +71,14 @@ def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database
     with database.write() as connection:
         long_ago = update(JobRow).where(JobRow.id.in_([silent, busy, sealed])).values(touched_at=now_ms() - 100_000)
         connection.execute(long_ago)
-    stores.submissions.append(busy, [chunk(1)])
+    stores.chunks.append(busy, [chunk(1)])
     stores.purges.mark(abandoned_after=60_000, keep=None)
     assert stores.purges.marked() == [silent]
     # And a producer that wakes up then is told, instead of being promised what is about to be purged
     with pytest.raises(WrongState, match="takes no more texts"):
-        stores.submissions.append(silent, [chunk(1)])
+        stores.chunks.append(silent, [chunk(1)])
     with pytest.raises(WrongState, match="takes no more texts"):
-        stores.submissions.seal(silent, 2, 1)
+        stores.jobs.seal(silent, 2, 1)
 
 
 def test_ended_jobs_go_when_their_time_is_over_and_open_ones_never(stores: Stores, database: Database) -> None:

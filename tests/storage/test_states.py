@@ -64,7 +64,7 @@ class Mill(RuleBasedStateMachine):
         self.jobs.append(job_id)
         self.note()
         if seal:
-            self.stores.submissions.seal(job_id, 2 * chunks, chunks)
+            self.stores.jobs.seal(job_id, 2 * chunks, chunks)
 
     @precondition(lambda self: self.jobs)
     @rule(place=PLACE)
@@ -72,7 +72,7 @@ class Mill(RuleBasedStateMachine):
         job_id = self.pick(place)
         chunks = [key for key in self.seen_chunks if key[0] == job_id]
         try:
-            self.stores.submissions.seal(job_id, 2 * len(chunks), len(chunks))
+            self.stores.jobs.seal(job_id, 2 * len(chunks), len(chunks))
         except WrongState:
             assert self.seen_jobs.get(job_id) != JobState.ACCEPTING
 

@@ -27,7 +27,7 @@ def test_counts_add_up_at_every_stage(stores: Stores) -> None:
     worker = serve(stores)
     job_id = accept(stores, [chunk(0), chunk(1, ("", "rye"), invalid={0: REFUSED}), chunk(2)])
     assert counts(stores.statuses.get(job_id)) == (6, 0, 1, 0, 5)
-    stores.submissions.seal(job_id, 6, 3)
+    stores.jobs.seal(job_id, 6, 3)
     seen = [stores.statuses.get(job_id)]
     # When it is sent, claimed, committed with a failure and a cut text
     stores.chunks.dispatch(CARD.id, Priority.BULK)

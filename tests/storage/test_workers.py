@@ -105,7 +105,7 @@ def test_a_submission_that_began_before_the_first_worker_came_is_bound_when_it_i
     pinned, foreign = accept(stores, card=None, revision="7a11bee"), accept(stores, card=None, model=OTHER.name)
     # When it seals the job, then that worker does it
     for job_id in (late, pinned, foreign):
-        stores.submissions.seal(job_id, 2, 1)
+        stores.jobs.seal(job_id, 2, 1)
     assert stores.jobs.get(late).model_id == CARD.id
     assert len(claim(stores, late, 0, worker)) == 1
     # And what that worker does not serve still waits

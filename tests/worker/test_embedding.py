@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from storage.chunks import NewChunk
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.contract.states import JobState
+from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from storage.stores import Stores
-from storage.submissions import NewChunk, NewJob
 from storage.tables import ChunkRow, InputRow
 from tests.worker.engines import CARD, HashEngine, Trouble, vector_of
 from worker.embedding import Embedding
@@ -46,14 +47,14 @@ class Mill:
     def submit(self, *chunks: list[str], invalid: dict[int, ItemError] | None = None, **options: object) -> str:
         job_id = new_id()
         job_options = JobOptions(**options).to_dict()  # type: ignore[arg-type]
-        self.stores.submissions.create(NewJob(job_id, CARD.name, None, CARD.id, job_options))
+        self.stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, job_options))
         first = 0
         for number, texts in enumerate(chunks):
             bad = invalid or {}
             encoded = [b"" if i in bad else text.encode() for i, text in enumerate(texts)]
-            self.stores.submissions.append(job_id, [NewChunk(number, first, encoded, 10, None, bad)])
+            self.stores.chunks.append(job_id, [NewChunk(number, first, encoded, 10, None, bad)])
             first += len(texts)
-        self.stores.submissions.seal(job_id, first, len(chunks))
+        self.stores.jobs.seal(job_id, first, len(chunks))
         return job_id
 
     def run(self, job_id: str, chunk: int = 0) -> None:
@@ -263,9 +264,9 @@ def test_an_urgent_job_is_embedded_as_urgent(mill: Mill) -> None:
 
     mill.engine.embed = note  # type: ignore[method-assign]
     job_id = new_id()
-    mill.stores.submissions.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict(), Priority.URGENT))
-    mill.stores.submissions.append(job_id, [NewChunk(0, 0, [b"quick"], 3, None, {})])
-    mill.stores.submissions.seal(job_id, 1, 1)
+    mill.stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict(), Priority.URGENT))
+    mill.stores.chunks.append(job_id, [NewChunk(0, 0, [b"quick"], 3, None, {})])
+    mill.stores.jobs.seal(job_id, 1, 1)
     mill.run(job_id)
     assert seen == [True]
 

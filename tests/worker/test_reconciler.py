@@ -9,6 +9,7 @@ import redis
 from sqlalchemy import update
 
 from storage import counters
+from storage.chunks import NewChunk
 from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import QueueUnavailable, UnknownJob
 from storage.contract.ids import new_id
@@ -17,8 +18,8 @@ from storage.contract.models import Priority, queue_name
 from storage.contract.options import JobOptions
 from storage.database import now_ms
 from storage.leases import LeaseStore
+from storage.newjobs import NewJob
 from storage.stores import Stores
-from storage.submissions import NewChunk, NewJob
 from storage.tables import JobRow
 from tests.worker.engines import CARD
 from worker import keeper, reconciler
@@ -53,10 +54,10 @@ def sweeper(stores: Stores, redis_server: str, outbox: Outbox) -> Reconciler:
 
 def submitted(stores: Stores, *texts: str) -> str:
     job_id = new_id()
-    stores.submissions.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
+    stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
     chunks = [NewChunk(i, i, [text.encode()], 3, None, {}) for i, text in enumerate(texts)]
-    stores.submissions.append(job_id, chunks)
-    stores.submissions.seal(job_id, len(texts), len(texts))
+    stores.chunks.append(job_id, chunks)
+    stores.jobs.seal(job_id, len(texts), len(texts))
     return job_id
 
 
@@ -150,8 +151,8 @@ def test_messages_not_answered_for_long_are_sent_again_whatever_redis_says(
 def test_abandoned_submissions_are_purged(stores: Stores, sweeper: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a submission whose producer died before sealing it
     job_id = new_id()
-    stores.submissions.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
-    stores.submissions.append(job_id, [NewChunk(0, 0, [b"a"], 3, None, {})])
+    stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
+    stores.chunks.append(job_id, [NewChunk(0, 0, [b"a"], 3, None, {})])
     # When it has been silent for long
     monkeypatch.setattr(keeper, "ABANDONED_AFTER", -1)
     sweeper.sweep()

@@ -1,8 +1,9 @@
-"""Which encodings go through the encoder together: sorted by length, within the token budget, with little padding."""
+"""Which encodings go through the encoder together: within the token budget, with little padding or none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,24 +13,41 @@ from numpy.typing import NDArray
 BATCH_COST_DIVISOR = 25
 
 
-def plan(lengths: NDArray[np.integer], budget: int) -> list[NDArray[np.int64]]:
-    """Divide encodings, sorted by length, into those batches that cost least: padding and the batches themselves.
+class Packing(Enum):
+    """How the encodings of a batch lie in it."""
+
+    PADDED = "each filled up to the longest"
+    SORTED = "end to end; faster where neighbours are equally long"
+    FREE = "end to end, in any order"
+
+
+def plan(lengths: NDArray[np.integer], budget: int, packing: Packing = Packing.PADDED) -> list[NDArray[np.int64]]:
+    """Divide encodings into batches: padded ones into those that cost least, others into full ones.
 
     Args:
         lengths: Shape (encodings,): tokens of each, at least 1.
         budget: Most tokens of a batch, padding included; an encoding longer than that is a batch of its own.
+        packing: How they will lie in their batches.
 
     Returns:
-        For each batch, the longest first, which encodings it holds.
+        For each batch, which encodings it holds: the longest first, or in their own order where that is free.
     """
-    order = np.argsort(-lengths.astype(np.int64), kind="stable")
-    ends = _cheapest_ends(lengths[order].astype(np.int64), budget)
+    order = np.arange(len(lengths)) if packing is Packing.FREE else np.argsort(-lengths.astype(np.int64), kind="stable")
+    ordered = lengths[order].astype(np.int64)
+    ends = _cheapest_ends(ordered, budget) if packing is Packing.PADDED else _full_ends(ordered, budget)
     batches = []
     start = 0
     while start < len(order):
         batches.append(order[start : ends[start]])
-        start = ends[start]
+        start = int(ends[start])
     return batches
+
+
+def _full_ends(lengths: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
+    """Return for each place where the batch that starts there ends, so that it is as full as the budget allows."""
+    filled = np.cumsum(lengths)
+    ends = np.searchsorted(filled, filled - lengths + budget, side="right")
+    return np.maximum(ends, np.arange(1, len(lengths) + 1))
 
 
 def _cheapest_ends(descending: NDArray[np.int64], budget: int) -> list[int]:

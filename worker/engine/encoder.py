@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from storage.contract.errors import InvalidOption, ModelBroken
+from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint
-from worker.engine.flatbert import flatten
+from worker.engine.flatbert import FlatBert
 from worker.engine.layout import Dense
+from worker.engine.packed import Packed
 from worker.engine.packedlinear import pack_linears
+from worker.engine.packednetwork import token_states
+from worker.engine.unpadded import without_padding
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -57,14 +61,15 @@ class Encoder:
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: str = "auto") -> None:
         self.device = torch.device(device)
         self.dtype = resolve_dtype(dtype, device)
-        self._network = _load(checkpoint.transformer, self.dtype)
+        self._network = load_network(checkpoint.transformer, self.dtype)
         self._network.to(self.device)
-        self._flat = flatten(self._network, self.dtype) if self.device.type == "cpu" else None
-        if self._flat is not None:
+        self._flat = without_padding(self._network, self.dtype)
+        self._is_flat_only = isinstance(self._flat, FlatBert) and self.device.type == "cpu"
+        if self._is_flat_only:
             del self._network.encoder  # the weights are in the flat network now
         elif self.device.type == "cpu":
             pack_linears(self._network, self.dtype)
-        self._dense = nn.Sequential(*(_load_dense(dense) for dense in checkpoint.dense)).to(self.device).eval()
+        self._dense = load_dense(checkpoint.dense).to(self.device)
 
     @property
     def precision(self) -> str:
@@ -76,8 +81,28 @@ class Encoder:
         """How many ids there are: an id that is not below this has no embedding."""
         return int(self._network.get_input_embeddings().num_embeddings)
 
+    @property
+    def packing(self) -> Packing:
+        """How batches are best laid out; `PADDED` where there is no `forward_flat`."""
+        if self._flat is None:
+            return Packing.PADDED
+        return Packing.SORTED if self.device.type == "cpu" else Packing.FREE
+
+    def forward_flat(self, packed: Packed, layer: int) -> Tensor:
+        """Return the token states of a batch without padding.
+
+        Args:
+            packed: The batch, on the device.
+            layer: -1 the last layer, 0 the embedding layer's output, n the n-th layer's.
+
+        Returns:
+            Shape (tokens, components), on the device, in the encoder's own float type.
+        """
+        assert self._flat is not None
+        return self._flat(packed, layer)
+
     def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
-        """Return the token states of one batch.
+        """Return the token states of a padded batch.
 
         Args:
             ids: int64 on the device, shape (texts, tokens).
@@ -87,15 +112,18 @@ class Encoder:
         Returns:
             Shape (texts, tokens, components), on the device, in the encoder's own float type.
         """
-        if self._flat is not None:
-            flat: Tensor = self._flat(ids, mask, layer)
-            return flat
+        if mask is None and self._flat is not None:
+            mask = torch.ones_like(ids, dtype=torch.bool)  # as attention tells by it that the texts are no packed ones
+        if self._is_flat_only and mask is not None:
+            return self._without_padding(ids, mask, layer)
         attention = None if mask is None else mask.long()
-        if layer == -1:
-            states: Tensor = self._network(input_ids=ids, attention_mask=attention).last_hidden_state
-        else:
-            output = self._network(input_ids=ids, attention_mask=attention, output_hidden_states=True)
-            states = output.hidden_states[layer]
+        return token_states(self._network, layer, input_ids=ids, attention_mask=attention)
+
+    def _without_padding(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
+        packed = Packed.of(ids[mask].numpy(), mask.sum(1).numpy(), self.device)
+        flat = Encoder.forward_flat(self, packed, layer)
+        states = flat.new_zeros(*ids.shape, flat.shape[1])
+        states[mask] = flat
         return states
 
     def project(self, pooled: Tensor) -> Tensor:
@@ -111,7 +139,16 @@ class Encoder:
         return projected
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
+def load_network(folder: Path, dtype: torch.dtype) -> Any:
+    """Load transformers' own network of a folder.
+
+    Args:
+        folder: Where its config and weights lie.
+        dtype: What it is to compute in.
+
+    Raises:
+        ModelBroken: When the files do not make a whole network.
+    """
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -138,6 +175,18 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
             "Download or save the model again.",
         )
     return network.eval()
+
+
+def load_dense(modules: Iterable[Dense]) -> nn.Sequential:
+    """Load the dense modules that follow the pooling, one after another.
+
+    Args:
+        modules: Where they lie, in order; none makes a module that changes nothing.
+
+    Raises:
+        ModelBroken: When their weights cannot be loaded.
+    """
+    return nn.Sequential(*map(_load_dense, modules)).eval()
 
 
 def _load_dense(dense: Dense) -> nn.Sequential:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,30 +22,33 @@ from storage.contract.errors import ModelBroken
 from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 from storage.outcomes import ItemError
+from worker.engine.backends import load_encoder
 from worker.engine.call import Call, Embedded, Lane
 from worker.engine.checkpoint import Checkpoint
-from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, EngineStopped, NoVectors
+from worker.engine.flight import Flight
 from worker.engine.pooling import Recipe
+from worker.engine.processor import available_cores
 from worker.engine.runner import Runner
 from worker.engine.tally import Tally
 from worker.engine.tokenizing import Encodings, Tokenizer
 from worker.engine.waiting import WaitingRoom
 
-#: Tokens of a batch, padding included. On a CPU larger batches fall out of its caches and pad more; on a GPU smaller
-#: ones leave it waiting for launches.
+#: Tokens of a batch, padding included where there is any. On a CPU larger batches fall out of its caches and pad more;
+#: on a GPU smaller ones leave it waiting for launches.
 CPU_TOKEN_BUDGET = 1024
 CUDA_TOKEN_BUDGET = 32_768
+
+#: Batches that a GPU is given at once: it computes one while the vectors of the one before are delivered.
+CUDA_FLIGHTS = 2
 
 #: Most seconds that the interpreter's end waits for the batch on the device.
 _LAST_BATCH = 10.0
 
 #: A text that every model embeds: the warm-up shows it, and a failure on it is not a text's.
 HARMLESS = "warm"
-
-#: As many as torch would compute on; asked before it is told to use one.
-_PHYSICAL_CORES = torch.get_num_threads()
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +59,21 @@ class Engine:
     Args:
         checkpoint: The model to load.
         device: `cpu`, `cuda` or `cuda:n`.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        dtype: `auto`, `float32`, `bfloat16`, `float16` or, with OpenVINO, `int8`.
         token_budget: Most tokens of a batch, padding included; None takes what suits the device.
         cores: CPU cores to compute on, each a batch of its own, since several cores in one small batch mostly wait for
-            each other; None takes as many as torch would. Sets torch's own threads to 1 in this process.
+            each other; None takes as many as torch would.
         encoder: A loaded network to use in place of the checkpoint's own.
+        threads: CPU threads that compute one batch; all of torch in this process has as many from then on.
+        tokenizer: The checkpoint's tokenizer, where it is loaded already.
+        flights: Most batches a thread has sent to the device before it waits for the oldest; None takes what suits it.
+        backend: `torch` or `openvino`; None takes torch, and OpenVINO for int8.
 
     Raises:
         ModelBroken: When the checkpoint's files do not make a whole model.
-        InvalidOption: When the dtype is unknown.
+        ModelRefused: When its network cannot be computed in int8.
+        InvalidOption: When the dtype is unknown, or does not go with backend and device.
+        MissingExtra: When OpenVINO is not installed.
     """
 
     def __init__(
@@ -75,15 +83,21 @@ class Engine:
         dtype: str = "auto",
         token_budget: int | None = None,
         cores: int | None = None,
-        encoder: Encoder | None = None,
+        encoder: EncoderLike | None = None,
+        flights: int | None = None,
+        threads: int = 1,
+        tokenizer: Tokenizer | None = None,
+        backend: str | None = None,
     ) -> None:
-        self._tokenizer = Tokenizer(checkpoint)
-        self._encoder = encoder or Encoder(checkpoint, device, dtype)
+        self._tokenizer = tokenizer or Tokenizer(checkpoint)
+        cores = cores or available_cores()
+        self._encoder = encoder or load_encoder(checkpoint, device, dtype, backend, cores)
         self.card: ModelCard = checkpoint.card(self._encoder.precision)
         on_gpu = self._encoder.device.type == "cuda"
-        count = 1 if on_gpu else cores or _available_cores()
+        count = 1 if on_gpu else cores
         budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
-        self._room = WaitingRoom(budget, top_up=on_gpu, takers=count)
+        self._room = WaitingRoom(budget, top_up=on_gpu, takers=count, packing=self._encoder.packing)
+        self._most_flights = flights or (CUDA_FLIGHTS if on_gpu else 1)
         self._tally = Tally()
         pad_id = self._tokenizer.pad_id if self._tokenizer.pad_id < self._encoder.vocabulary else 0
         harmless = self._tokenizer.encode([HARMLESS], self.card.max_length).ids
@@ -91,8 +105,12 @@ class Engine:
         width = self.card.width
         self._runner = Runner(self._encoder, exact, width, pad_id, harmless, self._room, self._tally)
         if not on_gpu:
-            torch.set_num_threads(1)
+            torch.set_num_threads(threads)
         self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(count)]
+        if self._most_flights == 1:
+            # Beside the others, on their cores: an urgent text waits for none of their batches, and takes so little
+            # that they hardly notice. What is sent ahead to a device is computed in turn, whoever sent it.
+            self._threads.append(threading.Thread(target=self._work, args=[True], name="engine-urgent", daemon=True))
         for thread in self._threads:
             thread.start()
         # A thread that the interpreter's end finds inside torch would abort the process.
@@ -102,6 +120,21 @@ class Engine:
     def progress(self) -> float:
         """When the oldest work under way began, on `time.monotonic`'s clock; now while the engine has nothing to do."""
         return self._room.progress
+
+    @property
+    def encoder(self) -> EncoderLike:
+        """The loaded network."""
+        return self._encoder
+
+    @property
+    def cores(self) -> int:
+        """How many threads work the device: one for each CPU core it computes on, one on a GPU."""
+        return len(self._threads)
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens of a batch planned from now on."""
+        return self._room.budget
 
     @property
     def counts(self) -> Counter[str]:
@@ -195,21 +228,24 @@ class Engine:
         error = ItemError("encoder_failed", "The text has a token that the model's weights do not know.")
         return {int(place): error for place in places}
 
-    def _work(self) -> None:
+    def _work(self, urgent: bool = False) -> None:
         try:
             with torch.inference_mode():
-                while (batch := self._room.next()) is not None:
-                    self._runner.run(batch)
-                    self._room.finished()
+                self._keep_flying(urgent)
         except BaseException as error:  # whatever ends this thread, nobody may wait for it for ever
             _log.exception("the engine has failed")
             kind = type(error).__name__
-            failure = error if isinstance(error, EngineFailed) else EngineFailed(f"{kind} in the engine.")
-            self._room.finished()
-            self._room.close(failure)
+            self._room.close(error if isinstance(error, EngineFailed) else EngineFailed(f"{kind} in the engine."))
+        finally:
+            self._room.leave_off()
 
-
-def _available_cores() -> int:
-    """Return how many cores this process may use, by affinity; hyperthreads of one core gain nothing here."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, _PHYSICAL_CORES))
+    def _keep_flying(self, urgent: bool) -> None:
+        """Launch batch after batch; wait for the oldest only when enough are under way, or nothing else is to do."""
+        flights: deque[Flight] = deque()
+        while (batch := self._room.next(not flights, urgent)) is not None or flights:
+            if batch is not None:
+                flights.append(self._runner.launch(batch))
+            # What has failed is seen to at once, but alone on the device.
+            while flights and (batch is None or len(flights) >= self._most_flights or flights[-1].has_failed):
+                self._runner.land(flights.popleft())
+                self._room.finished()

@@ -1,15 +1,14 @@
-"""The network once more in float32, for texts whose vectors half precision cannot hold."""
+"""The network once more, by torch and in float32, for texts whose vectors the encoder in use cannot make."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-import torch
-
 from storage.contract.errors import ModelBroken
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.failures import is_out_of_memory
 
 _log = logging.getLogger(__name__)
@@ -20,18 +19,19 @@ class Exact:
 
     Args:
         checkpoint: What to load.
-        encoder: The encoder in use; it is the exact one itself where it computes in float32.
+        encoder: The encoder in use; it is the exact one itself where torch computes it in float32.
     """
 
-    def __init__(self, checkpoint: Checkpoint, encoder: Encoder) -> None:
+    def __init__(self, checkpoint: Checkpoint, encoder: EncoderLike) -> None:
         self._checkpoint = checkpoint
         self._device = encoder.device
-        self._found: Encoder | None = encoder if encoder.dtype is torch.float32 else None
+        is_exact = isinstance(encoder, Encoder) and encoder.precision == "float32"
+        self._found: EncoderLike | None = encoder if is_exact else None
         self._is_copy = self._found is None
         self._given_up = False
         self._loading = threading.Lock()
 
-    def encoder(self) -> Encoder | None:
+    def encoder(self) -> EncoderLike | None:
         """Return the float32 encoder, or None where there is no room for it."""
         with self._loading:
             if self._found is None and not self._given_up:

@@ -8,17 +8,16 @@ that the encoder still works; where it does not, the engine has failed and no te
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from storage.outcomes import ItemError
-from worker.engine.encoder import Encoder
+from worker.engine.encoderlike import EncoderLike
 from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, NoVectors, is_out_of_memory
-from worker.engine.pooling import Recipe, finish, pool
+from worker.engine.flight import Flight, Vectors
 from worker.engine.tally import Tally
 from worker.engine.waiting import WaitingRoom
 from worker.engine.window import Batch
@@ -26,14 +25,6 @@ from worker.engine.window import Batch
 _BAD_VECTOR = ItemError("bad_vector", "The vector is zero, not finite, of a wrong width, or too large to be kept.")
 
 _log = logging.getLogger(__name__)
-
-
-class _Vectors(NamedTuple):
-    """The vectors of those rows of a batch that share a recipe; no rows named means all."""
-
-    recipe: Recipe
-    rows: NDArray[np.int64] | None
-    matrix: NDArray[np.float32]
 
 
 class Runner:
@@ -51,7 +42,7 @@ class Runner:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: EncoderLike,
         exact: Exact,
         width: int,
         pad_id: int,
@@ -67,19 +58,20 @@ class Runner:
         self._room = room
         self._tally = tally
 
-    def run(self, batch: Batch) -> None:
-        """Give every text of a batch its vector or its error.
+    def launch(self, batch: Batch) -> Flight:
+        """Send a batch to the device; `land` is to be called for each flight, in order."""
+        return self._send(self._encoder, batch)
+
+    def land(self, flight: Flight) -> None:
+        """Wait for a batch and give each of its texts its vector or its error.
 
         Args:
-            batch: Planned by the room, perhaps before the budget was halved.
+            flight: What `launch` returned.
 
         Raises:
             EngineFailed: When no text is to blame.
         """
-        if len(batch) > 1 and batch.longest * len(batch) > self._room.budget:
-            self._run_halves(batch)
-            return
-        found = self._attempt(self._encoder, batch)
+        batch, found = flight.batch, flight.land()
         if not isinstance(found, Exception):
             self._deliver(batch, found)
         elif is_out_of_memory(found):
@@ -90,37 +82,21 @@ class Runner:
         else:
             self._blame(batch, found)
 
+    def _run(self, batch: Batch) -> None:
+        if len(batch) > 1 and batch.tokens > self._room.budget:
+            self._run_halves(batch)
+        else:
+            self._room.renew()
+            self.land(self.launch(batch))
+
     def _run_halves(self, batch: Batch) -> None:
         for half in batch.halves():
-            self.run(half)
+            self._run(half)
 
-    def _attempt(self, encoder: Encoder, batch: Batch) -> list[_Vectors] | Exception:
-        self._room.renew()
-        try:
-            return self._vectors(encoder, batch)
-        except Exception as error:
-            # Its traceback would keep the tensors of this attempt while the next one needs their memory.
-            return error.with_traceback(None)
+    def _send(self, encoder: EncoderLike, batch: Batch) -> Flight:
+        return Flight(batch, encoder, self._width, self._pad_id)
 
-    def _vectors(self, encoder: Encoder, batch: Batch) -> list[_Vectors]:
-        """Send a batch through an encoder and make vectors of it, recipe by recipe."""
-        padded, present = batch.padded(self._pad_id)
-        device = encoder.device
-        ids = torch.from_numpy(padded).to(device)
-        mask = None if present is None else torch.from_numpy(present).to(device)
-        states = encoder.forward(ids, mask, batch.window.lane.layer)
-        found = []
-        for recipe, rows in batch.by_recipe():
-            chosen = slice(None) if rows is None else torch.from_numpy(rows).to(device)
-            pooled = pool(states[chosen], None if mask is None else mask[chosen], recipe.pooling)
-            vectors = encoder.project(pooled)
-            if vectors.shape[1] != self._width:
-                # Cutting would hide it: as good as no vectors.
-                vectors = vectors.new_full((len(vectors), self._width), float("nan"))
-            found.append(_Vectors(recipe, rows, finish(vectors, recipe).cpu().numpy()))
-        return found
-
-    def _deliver(self, batch: Batch, vectors: list[_Vectors]) -> None:
+    def _deliver(self, batch: Batch, vectors: list[Vectors]) -> None:
         for found in vectors:
             part = batch if found.rows is None else batch.only(found.rows)
             good = _usable(found)
@@ -135,7 +111,7 @@ class Runner:
         self._tally.count("vectors_refused")
         self._room.renew()
         exact = self._exact.encoder()
-        found = None if exact is None else self._attempt(exact, alone)
+        found = None if exact is None else self._send(exact, alone).land()
         if isinstance(found, Exception) and is_out_of_memory(found) and exact is not self._encoder:
             self._exact.give_up()
             self._free()
@@ -147,7 +123,7 @@ class Runner:
         else:
             self._blame(alone, found)
 
-    def _judge(self, alone: Batch, found: list[_Vectors] | None, encoder: Encoder) -> None:
+    def _judge(self, alone: Batch, found: list[Vectors] | None, encoder: EncoderLike) -> None:
         """Take the second try's vector or, with an encoder that works, charge the text."""
         if found is not None and _usable(found[0]).all():
             for call, _, numbers in alone.by_call():
@@ -159,7 +135,7 @@ class Runner:
     def _shrink(self, batch: Batch, error: Exception) -> None:
         if self._exact.give_up():
             self._free()
-            self.run(batch)
+            self._run(batch)
             return
         if len(batch) == 1:
             raise EngineFailed(
@@ -167,7 +143,7 @@ class Runner:
                 "Free memory on the device, or use a smaller max_length or model.",
             ) from error
         self._tally.count("budgets_halved")
-        self._room.shrink(batch.longest * len(batch) // 2)
+        self._room.shrink(batch.tokens // 2)
         _log.warning("out of memory: batches hold at most %d tokens from now on", self._room.budget)
         self._free()
         self._run_halves(batch)
@@ -182,11 +158,11 @@ class Runner:
         kind = type(error).__name__
         self._reject(alone, ItemError("encoder_failed", f"The encoder failed on this text ({kind})."), read=False)
 
-    def _check_harmless(self, encoder: Encoder) -> None:
+    def _check_harmless(self, encoder: EncoderLike) -> None:
         """Raise where a harmless text fails too: then the text that failed before it is not to blame."""
         try:
             states = encoder.forward(self._harmless.to(encoder.device), None, -1)
-            vector = encoder.project(pool(states, None, "mean"))
+            vector = encoder.project(states.float().mean(1))
             works = bool(states.any() and vector.isfinite().all()) and vector.shape[1] == self._width
         except Exception as error:
             raise EngineFailed(
@@ -201,7 +177,7 @@ class Runner:
                 call.reject(number, error, read)
 
 
-def _usable(found: _Vectors) -> NDArray[np.bool_]:
+def _usable(found: Vectors) -> NDArray[np.bool_]:
     """Tell which rows are vectors: finite, not zero, and small enough to be kept."""
     sizes = np.abs(found.matrix)
     return np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from storage.contract.errors import EmbedmillError
+from worker.engine.batching import Packing
 from worker.engine.call import Call
 from worker.engine.window import Batch, Window
 
@@ -33,12 +34,14 @@ class WaitingRoom:
         top_up: Whether urgent encodings that do not fill a batch are joined by others: right where a fuller batch takes
             hardly longer, as on a GPU.
         takers: How many threads take batches out.
+        packing: How the encoder takes batches.
     """
 
-    def __init__(self, budget: int, top_up: bool, takers: int = 1) -> None:
+    def __init__(self, budget: int, top_up: bool, takers: int = 1, packing: Packing = Packing.PADDED) -> None:
         self._budget = budget
         self._top_up = top_up
         self._takers = takers
+        self._packing = packing
         self._changed = threading.Condition()
         self._urgent: deque[Call] = deque()
         self._bulk: deque[Call] = deque()
@@ -46,8 +49,8 @@ class WaitingRoom:
         self._bulk_batches: deque[Batch] = deque()
         self._live: set[Call] = set()
         self._tokenizing = 0
-        #: By thread: when it began what it is at, tokenizing a call or working off a batch.
-        self._begun: dict[int, float] = {}
+        #: By thread: how many calls or batches it has under way, and when it began with them, or last came on.
+        self._begun: dict[int, tuple[int, float]] = {}
         self._last = time.monotonic()
         self._closed: EmbedmillError | None = None
 
@@ -59,7 +62,7 @@ class WaitingRoom:
         """
         with self._changed:
             if self._begun:
-                return min(self._begun.values())
+                return min(since for _, since in self._begun.values())
             return self._last if self._waiting() else time.monotonic()
 
     @property
@@ -89,7 +92,7 @@ class WaitingRoom:
             with self._changed:
                 self._tokenizing -= 1
                 self._end()
-                self._changed.notify()
+                self._changed.notify_all()
 
     def put(self, call: Call) -> None:
         """Let a call wait for its turn.
@@ -103,7 +106,7 @@ class WaitingRoom:
                 self._last = time.monotonic()
             self._live.add(call)
             (self._urgent if call.urgent else self._bulk).append(call)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def leave(self, call: Call) -> None:
         """Forget a call that has ended."""
@@ -113,30 +116,42 @@ class WaitingRoom:
     def renew(self) -> None:
         """Note that the thread that calls has come on with its batch and begins another part of it."""
         with self._changed:
-            self._begin()
+            count, _ = self._begun.get(threading.get_ident(), (1, 0.0))
+            self._begun[threading.get_ident()] = count, time.monotonic()
 
     def finished(self) -> None:
-        """Note that a batch taken out has been worked off."""
+        """Note that the oldest batch that the thread that calls has taken out has been worked off."""
         with self._changed:
             self._end()
             self._last = time.monotonic()
 
-    def next(self) -> Batch | None:
-        """Wait for the next batch; `finished` is to be called for each.
+    def leave_off(self) -> None:
+        """Note that the thread that calls works no more, whatever it had taken out."""
+        with self._changed:
+            self._begun.pop(threading.get_ident(), None)
+
+    def next(self, wait: bool = True, urgent: bool = False) -> Batch | None:
+        """Take the next batch out; `finished` is to be called for each.
+
+        Args:
+            wait: Whether to wait until there is one.
+            urgent: Whether to take nothing but urgent ones.
 
         Returns:
-            The batch, or None when the room is closed.
+            The batch, or None when the room is closed, or there is none yet and it is not waited for.
         """
         with self._changed:
             since = time.monotonic()
             while self._closed is None:
-                batch = self._next_planned(since)
+                batch = self._next_urgent() or (None if urgent else self._next_planned(since))
                 if batch is not None:
                     self._begin()
                     if self._bulk_batches or self._urgent_batches:
-                        self._changed.notify()
+                        self._changed.notify_all()
                     return batch
-                self._changed.wait(LINGER_SECONDS if self._bulk else None)
+                if not wait:
+                    return None
+                self._changed.wait(LINGER_SECONDS if self._bulk and not urgent else None)
             return None
 
     def close(self, failure: EmbedmillError) -> None:
@@ -150,29 +165,42 @@ class WaitingRoom:
             self._changed.notify_all()
 
     def _begin(self) -> None:
-        self._begun[threading.get_ident()] = time.monotonic()
+        """Count one more under way; its own clock starts when the oldest is done."""
+        count, since = self._begun.get(threading.get_ident(), (0, time.monotonic()))
+        self._begun[threading.get_ident()] = count + 1, since
 
     def _end(self) -> None:
-        self._begun.pop(threading.get_ident(), None)
+        count, _ = self._begun.pop(threading.get_ident(), (1, 0.0))
+        if count > 1:
+            self._begun[threading.get_ident()] = count - 1, time.monotonic()
 
     def _waiting(self) -> bool:
         return bool(self._urgent or self._bulk or self._urgent_batches or self._bulk_batches)
 
-    def _next_planned(self, since: float) -> Batch | None:
+    def _next_urgent(self) -> Batch | None:
         if self._urgent:
             self._urgent_batches.extend(self._window(self._urgent).batches(self._budget))
-        if self._urgent_batches:
-            return self._urgent_batches.popleft()
+        return self._fitting(self._urgent_batches) if self._urgent_batches else None
+
+    def _next_planned(self, since: float) -> Batch | None:
         if not self._bulk_batches and self._bulk and not self._should_linger(since):
             self._bulk_batches.extend(self._window(self._bulk).batches(self._budget))
         return self._next_bulk() if self._bulk_batches else None
 
     def _next_bulk(self) -> Batch:
-        batch = self._bulk_batches.popleft()
+        batch = self._fitting(self._bulk_batches)
         last = not self._bulk and not self._tokenizing and len(self._bulk_batches) < self._takers
-        if last and self._takers > 1 and len(batch) > 1 and len(batch) * batch.longest >= 2 * TAIL_TOKENS:
+        if last and self._takers > 1 and len(batch) > 1 and batch.tokens >= 2 * TAIL_TOKENS:
             batch, rest = batch.halves()
             self._bulk_batches.appendleft(rest)
+        return batch
+
+    def _fitting(self, batches: deque[Batch]) -> Batch:
+        """Take the first batch, cut to the budget, which may have been halved since it was planned."""
+        batch = batches.popleft()
+        while len(batch) > 1 and batch.tokens > self._budget:
+            batch, rest = batch.halves()
+            batches.appendleft(rest)
         return batch
 
     def _should_linger(self, since: float) -> bool:
@@ -187,7 +215,7 @@ class WaitingRoom:
         room = self._take(calls, lane, WINDOW_BATCHES * self._budget, parts)
         if calls is self._urgent and self._top_up:
             self._take(self._bulk, lane, room - (WINDOW_BATCHES - 1) * self._budget, parts)
-        return Window(parts)
+        return Window(parts, self._packing)
 
     def _take(self, calls: deque[Call], lane: object, room: int, parts: list[tuple[Call, int, int]]) -> int:
         """Move encodings from waiting calls to `parts` and return how many tokens of room are left."""

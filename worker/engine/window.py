@@ -1,4 +1,4 @@
-"""Encodings of several calls, taken together to be sorted by length, and the batches made of them."""
+"""Encodings of several calls, taken together to be divided into batches, and those batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.batching import plan
+from worker.engine.batching import Packing, plan
 from worker.engine.call import Call, Lane
 from worker.engine.pooling import Recipe
 
@@ -18,11 +18,13 @@ class Window:
 
     Args:
         parts: Calls of the same lane, each with the range of its encodings that are meant.
+        packing: How the encoder takes batches, unless the lane asks for padding.
     """
 
-    def __init__(self, parts: Sequence[tuple[Call, int, int]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Call, int, int]], packing: Packing = Packing.PADDED) -> None:
         self.calls = [call for call, _, _ in parts]
         self.lane: Lane = self.calls[0].lane
+        self.packing = Packing.PADDED if self.lane.padded else packing
         counts = [end - start for _, start, end in parts]
         self.owners = np.repeat(np.arange(len(parts)), counts)
         self.numbers = np.concatenate([np.arange(start, end) for _, start, end in parts])
@@ -37,7 +39,7 @@ class Window:
             budget: Most tokens of a batch, padding included.
         """
         padded = np.maximum(self.lengths, self.lane.padded)
-        return [Batch(self, picks) for picks in plan(padded, budget)]
+        return [Batch(self, picks) for picks in plan(padded, budget, self.packing)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,28 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """How many tokens every encoding is padded to."""
-        return max(int(self.window.lengths[self.picks].max()), self.window.lane.padded)
+        """Tokens of the longest encoding, or how many all are padded to."""
+        return max(int(self.lengths.max()), self.window.lane.padded)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens go through the encoder, padding included."""
+        if self.window.packing is Packing.PADDED:
+            return self.longest * len(self)
+        return int(self.lengths.sum())
+
+    @property
+    def lengths(self) -> NDArray[np.integer]:
+        """Tokens of each encoding."""
+        return np.asarray(self.window.lengths[self.picks])
+
+    def flat(self) -> NDArray[np.integer]:
+        """Return the ids of all encodings, end to end."""
+        lengths = self.lengths
+        places = np.arange(lengths.sum()) + np.repeat(
+            self.window.starts[self.picks] - np.cumsum(lengths) + lengths, lengths
+        )
+        return np.asarray(self.window.ids[places])
 
     def padded(self, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
         """Return the ids, filled up at their ends, and the mask.
@@ -71,7 +93,7 @@ class Batch:
             there is one everywhere.
         """
         window, places = self.window, np.arange(self.longest)
-        mask = places < window.lengths[self.picks, None]
+        mask = places < self.lengths[:, None]
         wanted = np.minimum(window.starts[self.picks, None] + places, len(window.ids) - 1)
         ids = window.ids[wanted].astype(np.int64)
         if mask.all():

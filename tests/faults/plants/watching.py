@@ -48,6 +48,7 @@ WATCHING = (
                 "",
             ),
             Edit(_PROCESS, "from worker.starvation import Starvation\n", ""),
+            Edit(_PROCESS, "from functools import partial\n", ""),
         ),
     ),
     Plant(

@@ -1,0 +1,48 @@
+"""Texts for tests of packed batches, and what transformers alone makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModel
+
+from tests.models import make_model
+from worker.engine.packed import Packed
+
+#: Families whose attention can be replaced, so that their texts lie end to end; the others have positions in it.
+PACKABLE = ("albert", "bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+
+LENGTHS = [12, 12, 5, 40, 3, 1]
+
+
+def load(folder: Path, kind: str, **settings: Any) -> Any:
+    """Make a small network with random weights and load it."""
+    return AutoModel.from_pretrained(make_model(folder / kind, kind, hidden=64, layers=2), **settings).eval()
+
+
+def texts_of(lengths: list[int] = LENGTHS, seed: int = 1) -> list[Tensor]:
+    dice = np.random.default_rng(seed)
+    return [torch.from_numpy(dice.integers(5, 100, tokens)) for tokens in lengths]
+
+
+def packed_of(texts: list[Tensor]) -> Packed:
+    lengths = np.array([len(text) for text in texts])
+    return Packed.of(torch.cat(texts).numpy(), lengths, torch.device("cpu"))
+
+
+def states_alone(network: Any, texts: list[Tensor], layer: int) -> Tensor:
+    """What transformers gives each text alone, without padding, end to end."""
+    found = [network(input_ids=text[None], output_hidden_states=True).hidden_states[layer][0] for text in texts]
+    return torch.cat(found)
+
+
+def padded_of(texts: list[Tensor], padding: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, padded to the longest."""
+    mask = torch.arange(max(map(len, texts))) < torch.tensor([len(text) for text in texts])[:, None]
+    ids = torch.full(mask.shape, padding)
+    ids[mask] = torch.cat(texts)
+    return ids, mask

@@ -1,0 +1,267 @@
+"""How an engine is run is measured once, remembered, and never put over what was asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.contract.errors import ModelBroken
+from storage.contract.options import JobOptions
+from tests.models import make_model
+from worker.engine import calibration, tuning
+from worker.engine.calibration import Calibration
+from worker.engine.checkpoint import Checkpoint, resolve
+from worker.engine.engine import CPU_TOKEN_BUDGET, Engine
+from worker.engine.processor import Processor, available_cores, this_processor
+from worker.engine.records import Record
+from worker.engine.tuning import tune
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few texts and rounds: what is measured here is whether it is measured."""
+    for name, value in {"_ROUNDS": 2, "_BATCHING_ROUNDS": 2, "_SAMPLE_TOKENS": 500, "_WARM_UP": 2}.items():
+        monkeypatch.setattr(calibration, name, value)
+
+
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that multiplies bfloat16, or is believed to."""
+    processor = Processor("a mill", frozenset({"avx512_bf16"}), available_cores())
+    monkeypatch.setattr(tuning, "this_processor", lambda: processor)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was measured: `precision`, `batching`."""
+    done: list[str] = []
+    real = {name: getattr(Calibration, name) for name in ("precision", "batching")}
+
+    def noting(name: str) -> Callable[..., Any]:
+        return lambda self, *given: done.append(name) or real[name](self, *given)
+
+    for name in real:
+        monkeypatch.setattr(Calibration, name, noting(name))
+    return done
+
+
+def record(folder: Path) -> Record:
+    (path,) = folder.glob("*.json")
+    return Record.model_validate_json(path.read_bytes())
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_bfloat16_where_it_is_faster_and_hardly_differs(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+) -> None:
+    # Given a machine where any gain is enough, so that the test does not depend on this one's
+    monkeypatch.setattr(calibration, "LEAST_GAIN", 0.0)
+    # When tuned
+    found = tune(checkpoint, folder=tmp_path)
+    # Then it computes in bfloat16, with all cores in use, and says why
+    assert (found.dtype, measured) == ("bfloat16", ["precision", "batching"])
+    assert found.token_budget in (512, 1024, 2048) and (found.cores or 0) * found.threads == available_cores()
+    assert "x float32 here, cosine at least 0.9" in str(found) and str(found).startswith("bfloat16 (")
+    # And the network it loaded makes those vectors
+    engine = Engine(checkpoint, **found.options)
+    exact = Engine(checkpoint, dtype="float32")
+    texts = ["river stone mill", "quiet harbour"]
+    cosines = (_unit(engine, texts) * _unit(exact, texts)).sum(axis=1)
+    assert engine.card.precision == "half" and cosines.min() > 0.999
+    engine.stop(wait=10)
+    exact.stop(wait=10)
+
+
+def _unit(engine: Engine, texts: list[str]) -> np.ndarray:
+    return engine.embed(texts, JobOptions(normalize=True)).vectors
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("LEAST_COSINE", 1.1, "bfloat16 differs, cosine 0.99"),
+        ("LEAST_MEAN", 1.1, "bfloat16 differs, cosine 0.99"),
+        ("LEAST_GAIN", 1e9, "bfloat16 is only "),
+    ],
+)
+def test_float32_where_bfloat16_differs_or_gains_too_little(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float, why: str
+) -> None:
+    monkeypatch.setattr(calibration, name, value)
+    found = tune(checkpoint, token_budget=1024, folder=tmp_path)
+    assert found.dtype == "float32" and why in found.why
+    assert found.encoder is not None and found.encoder.precision == "float32"
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_a_model_whose_numbers_bfloat16_cannot_hold_stays_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a model that makes no vectors in bfloat16, and any gain is enough
+    monkeypatch.setattr(calibration, "LEAST_GAIN", 0.0)
+    real = calibration.Encoder.forward_flat
+
+    def forward(self: Any, packed: Any, layer: int) -> Any:
+        states = real(self, packed, layer)
+        return states if self.precision == "float32" else states.fill_(float("nan"))
+
+    monkeypatch.setattr(calibration.Encoder, "forward_flat", forward)
+    checkpoint = resolve(str(make_model(tmp_path / "model", hidden=64)))
+    # When tuned, then it computes in float32
+    found = tune(checkpoint, token_budget=1024, folder=tmp_path / "cache")
+    assert found.dtype == "float32" and "bfloat16 differs" in found.why
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_a_start_chooses_what_the_one_before_chose(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+) -> None:
+    # Given a choice that was measured
+    monkeypatch.setattr(calibration, "LEAST_GAIN", 0.0)
+    first = tune(checkpoint, folder=tmp_path)
+    # When this machine would choose otherwise now
+    monkeypatch.setattr(calibration, "LEAST_GAIN", 1e9)
+    again = tune(checkpoint, folder=tmp_path)
+    # Then it is the same all the same, and nothing was measured or loaded for it
+    assert str(again) == str(first) and measured == ["precision", "batching"] and again.encoder is None
+    # And what is asked for is known apart from it
+    exact = tune(checkpoint, dtype="float32", folder=tmp_path)
+    assert exact.dtype == "float32" and measured == ["precision", "batching", "batching"]
+    assert set(record(tmp_path).batchings) == {"float32", "bfloat16"}
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_another_torch_processor_or_model_is_measured_anew(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+) -> None:
+    tune(checkpoint, token_budget=64, folder=tmp_path)
+    assert measured == ["precision"]
+    tune(resolve(str(make_model(tmp_path / "other", "roberta", hidden=64))), token_budget=64, folder=tmp_path)
+    assert len(measured) == 2
+    monkeypatch.setattr(tuning, "torch", SimpleNamespace(__version__="99.0"))
+    tune(checkpoint, token_budget=64, folder=tmp_path)
+    assert len(measured) == 3
+    monkeypatch.setattr(tuning, "this_processor", lambda: Processor("a newer mill", frozenset({"bf16"}), 2))
+    tune(checkpoint, token_budget=64, folder=tmp_path)
+    assert len(measured) == 4
+
+
+def test_what_is_asked_for_is_taken_and_needs_no_file(
+    checkpoint: Checkpoint, tmp_path: Path, measured: list[str]
+) -> None:
+    found = tune(checkpoint, dtype="bfloat16", token_budget=333, folder=tmp_path / "none")
+    assert (found.dtype, found.token_budget, found.cores) == ("bfloat16", 333, available_cores())
+    assert measured == [] and not (tmp_path / "none").exists()
+
+
+def test_on_a_gpu_nothing_is_measured(checkpoint: Checkpoint, tmp_path: Path, measured: list[str]) -> None:
+    found = tune(checkpoint, "cuda", folder=tmp_path)
+    assert (found.dtype, found.token_budget, found.cores, measured) == ("auto", None, None, [])
+    assert tune(checkpoint, "cuda:1", "float16", 4096, folder=tmp_path).options | {"encoder": None} == {
+        "dtype": "float16",
+        "token_budget": 4096,
+        "cores": None,
+        "threads": 1,
+        "encoder": None,
+    }
+
+
+def test_a_processor_without_products_of_bfloat16_computes_in_float32(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+) -> None:
+    monkeypatch.setattr(tuning, "this_processor", lambda: Processor("an old mill", frozenset({"avx2"}), 1))
+    found = tune(checkpoint, folder=tmp_path)
+    assert (found.dtype, found.why) == ("float32", "this processor multiplies no bfloat16")
+    assert measured == ["batching"] and found.cores == 1
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_what_there_is_no_time_for_keeps_its_default_and_is_remembered(
+    checkpoint: Checkpoint, tmp_path: Path, measured: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given no time at all
+    found = tune(checkpoint, folder=tmp_path, seconds=0)
+    # Then everything has its default, and it is said how to have it measured after all
+    assert (found.dtype, found.token_budget, found.cores) == ("float32", CPU_TOKEN_BUDGET, available_cores())
+    assert "no time" in found.why and "to measure again, remove" in caplog.text
+    # And a start with more time chooses the same: jobs may be bound to it
+    again = tune(checkpoint, folder=tmp_path)
+    assert again.dtype == "float32" and measured == ["precision", "batching"]
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_measuring_that_fails_costs_no_start(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a machine without room for a second network
+    monkeypatch.setattr(Calibration, "precision", lambda self: (_ for _ in ()).throw(RuntimeError("no memory")))
+    # When tuned, then it is as it always was, and the next start may try again
+    found = tune(checkpoint, folder=tmp_path)
+    assert (found.dtype, found.why, found.encoder) == ("float32", "bfloat16 could not be measured", None)
+    assert "measuring failed (RuntimeError: no memory)" in caplog.text
+    assert record(tmp_path).dtype is None
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_measuring_that_ends_the_process_is_not_begun_for_ever(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a machine whose kernel ends processes that load two networks
+    def die(self: Calibration) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Calibration, "precision", die)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            tune(checkpoint, folder=tmp_path)
+    # When started once more, then it does without, and says which file stands for that
+    found = tune(checkpoint, folder=tmp_path)
+    assert found.dtype == "float32" and f"while there is {next(tmp_path.glob('*.json'))}" in caplog.text
+
+
+def test_a_broken_model_is_told_as_such(tmp_path: Path) -> None:
+    checkpoint = resolve(str(make_model(tmp_path / "model", hidden=64)))
+    (checkpoint.transformer / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelBroken):
+        tune(checkpoint, folder=tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_several_workers_that_start_at_once_choose_the_same_and_one_measures(
+    checkpoint: Checkpoint, tmp_path: Path, measured: list[str]
+) -> None:
+    # Given three starts in one moment
+    found: list[str] = []
+    starts = [
+        threading.Thread(target=lambda: found.append(str(tune(checkpoint, token_budget=1024, folder=tmp_path))))
+        for _ in range(3)
+    ]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join(60)
+    # Then all know the same, which was measured once
+    assert len(found) == 3 and len(set(found)) == 1 and measured == ["precision"]
+
+
+def test_the_processor_is_described_by_what_the_kernel_tells(tmp_path: Path) -> None:
+    # Given what Linux tells on Intel and AMD, on Arm, and nothing
+    x86, arm = tmp_path / "x86", tmp_path / "arm"
+    x86.write_text("processor\t: 0\nmodel name\t: A Mill 9\nflags\t\t: fpu avx512_bf16\n\nprocessor\t: 1\n")
+    arm.write_text("processor\t: 0\nFeatures\t: fp asimd bf16\nCPU implementer\t: 0x41\nCPU part\t: 0xd49\n")
+    # Then name and flags are found, and whether they multiply bfloat16
+    found = this_processor(x86)
+    assert (found.name, found.flags, found.multiplies_bfloat16) == ("A Mill 9", {"fpu", "avx512_bf16"}, True)
+    assert this_processor(arm).multiplies_bfloat16 and this_processor(arm).name == "0x41 0xd49"
+    nothing = this_processor(tmp_path / "none")
+    assert nothing.flags == frozenset() and not nothing.multiplies_bfloat16 and nothing.name
+    # And other flags make another processor
+    assert found.identity != Processor(found.name, frozenset({"fpu"}), found.cores).identity
+    assert available_cores() == found.cores >= 1

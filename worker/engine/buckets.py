@@ -1,0 +1,136 @@
+"""Attention on a CPU in bfloat16 over texts laid end to end: those of about the same length at once, by plain products.
+
+torch's own kernel for this multiplies blocks so small that it is busy calling. Here texts are filled up, for attention
+alone, to a common width at which softmax runs over whole vector registers; what is filled up weighs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Longest text that is not left to torch's kernel, in tokens: the scores of one text are a matrix of that size a head.
+LONGEST = 512
+
+#: Widths up to this one are multiples of 16, and softmax computes in float32, which is faster there; above, of 32.
+_NARROW = 80
+
+#: Added to the score of what is filled up.
+_NEVER = -1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Neighbouring texts that attend together.
+
+    Args:
+        start: The first token of the first text.
+        end: The token after the last one.
+        texts: How many they are.
+        width: Tokens that each is filled up to.
+        rows: Which token stands at each of texts x width places, any token where there is none; None where no text
+            needs filling up.
+        kept: Which of these places hold a token; None as above.
+        absent: What is added to the scores of each place, shape (texts, 1, 1, width); None as above.
+    """
+
+    start: int
+    end: int
+    texts: int
+    width: int
+    rows: Tensor | None = None
+    kept: Tensor | None = None
+    absent: Tensor | None = None
+
+
+def buckets_of(lengths: list[int]) -> list[Bucket]:
+    """Divide texts into buckets.
+
+    Args:
+        lengths: Tokens of each text; few buckets come of it where neighbours are about equally long.
+    """
+    found, start = [], 0
+    for width, group in itertools.groupby(lengths, _width):
+        tokens = list(group)
+        found.append(_bucket(start, tokens, width))
+        start = found[-1].end
+    return found
+
+
+def attend_in_buckets(query: Tensor, key: Tensor, value: Tensor, buckets: list[Bucket], scale: float) -> Tensor:
+    """Let each text attend to itself alone.
+
+    Args:
+        query: bfloat16 on a CPU, shape (tokens, heads, components of a head).
+        key: The same shape.
+        value: The same shape.
+        buckets: Where the texts lie.
+        scale: What scores are multiplied with.
+
+    Returns:
+        Shape (tokens, heads, components of a head).
+    """
+    _, heads, components = query.shape
+    mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
+    for bucket in buckets:
+        shape = (bucket.texts, bucket.width, heads, components)
+        asked, offered, given = (part.flatten(0, 1) for part in _laid_out((query, key, value), bucket, shape))
+        scores = _scores(asked, offered.transpose(1, 2), bucket, heads, scale)
+        found = torch.bmm(_weights(scores), given).view(bucket.texts, heads, bucket.width, -1).transpose(1, 2)
+        into = mixed[bucket.start : bucket.end]
+        if bucket.kept is None:
+            into.view(shape).copy_(found)
+        else:
+            torch.index_select(found.flatten(0, 1), 0, bucket.kept, out=into)
+    return mixed
+
+
+@cache
+def products_are_fast() -> bool:
+    """Tell whether batches of bfloat16 matrices are multiplied by a library here, and not one number at a time."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
+def _width(tokens: int) -> int:
+    step = 16 if tokens <= _NARROW else 32
+    return -(-tokens // step) * step
+
+
+def _bucket(start: int, tokens: list[int], width: int) -> Bucket:
+    lengths = np.array(tokens)
+    end = start + int(lengths.sum())
+    places = np.arange(width)
+    present = places < lengths[:, None]
+    if present.all():
+        return Bucket(start, end, len(tokens), width)
+    first = start + np.cumsum(lengths) - lengths
+    rows = torch.from_numpy(np.where(present, first[:, None] + places, first[:, None]).reshape(-1))
+    absent = torch.from_numpy(np.where(present, 0.0, _NEVER)).bfloat16()[:, None, None]
+    return Bucket(start, end, len(tokens), width, rows, torch.from_numpy(np.flatnonzero(present)), absent)
+
+
+def _laid_out(parts: tuple[Tensor, ...], bucket: Bucket, shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield each of the parts for a bucket, contiguous, shape (texts, heads, width, components)."""
+    for part in parts:
+        taken = part[bucket.start : bucket.end] if bucket.rows is None else part.index_select(0, bucket.rows)
+        yield taken.view(shape).transpose(1, 2).contiguous()
+
+
+def _scores(asked: Tensor, offered: Tensor, bucket: Bucket, heads: int, scale: float) -> Tensor:
+    if bucket.absent is None:
+        return torch.baddbmm(asked.new_empty(1, 1, 1), asked, offered, beta=0, alpha=scale)
+    absent = bucket.absent.expand(-1, heads, -1, -1).flatten(0, 1)
+    return torch.baddbmm(absent, asked, offered, alpha=scale)
+
+
+def _weights(scores: Tensor) -> Tensor:
+    if scores.shape[2] > _NARROW:
+        return torch.softmax(scores, 2)
+    return torch.softmax(scores, 2, dtype=torch.float32).to(scores.dtype)

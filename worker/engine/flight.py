@@ -1,0 +1,108 @@
+"""A batch on its way through an encoder: sent off without waiting, its vectors fetched once they are there.
+
+A GPU works off what it is sent in order, so the next batch can be launched while this one is computed. On a CPU the
+vectors are there as soon as the batch is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.engine.batching import Packing
+from worker.engine.encoderlike import EncoderLike
+from worker.engine.packed import Packed, upload
+from worker.engine.pooling import Recipe, finish, pool
+from worker.engine.window import Batch
+
+
+class Vectors(NamedTuple):
+    """The vectors of those rows of a batch that share a recipe; no rows named means all."""
+
+    recipe: Recipe
+    rows: NDArray[np.int64] | None
+    matrix: NDArray[np.float32]
+
+
+class Flight:
+    """One batch, sent through an encoder.
+
+    Args:
+        batch: What is sent.
+        encoder: Where through.
+        width: Components of a vector before it is cut.
+        pad_id: What a padded batch is filled up with.
+    """
+
+    def __init__(self, batch: Batch, encoder: EncoderLike, width: int, pad_id: int) -> None:
+        self.batch = batch
+        self._encoder = encoder
+        self._width = width
+        self._pad_id = pad_id
+        self._found: list[Vectors] | Exception
+        self._arrived: torch.cuda.Event | None = None
+        try:
+            self._found = list(self._launch())
+            if encoder.device.type == "cuda":
+                # Blocking: the thread sleeps until then, which leaves its core to the tokenizers.
+                arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                self._arrived = torch.cuda.current_stream(encoder.device).record_event(arrived)
+        except Exception as error:
+            self._found = _without_trace(error)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is known already that there will be no vectors."""
+        return isinstance(self._found, Exception)
+
+    def land(self) -> list[Vectors] | Exception:
+        """Wait for the vectors and return them, recipe by recipe, or why there are none."""
+        if self._arrived is not None:
+            try:
+                self._arrived.synchronize()
+            except Exception as error:
+                return _without_trace(error)
+        return self._found
+
+    def _launch(self) -> Iterator[Vectors]:
+        states, offsets = self._states()
+        for recipe, rows in self.batch.by_recipe():
+            pooled = pool(states, offsets, recipe.pooling)
+            if rows is not None:
+                pooled = pooled.index_select(0, upload(rows, pooled.device))
+            vectors = self._encoder.project(pooled)
+            if vectors.shape[1] != self._width:
+                # Cutting would hide it: as good as no vectors.
+                vectors = vectors.new_full((len(vectors), self._width), float("nan"))
+            yield Vectors(recipe, rows, _fetch(finish(vectors, recipe)))
+
+    def _states(self) -> tuple[Tensor, Tensor]:
+        """Return the states of all tokens, end to end, and where each text begins."""
+        batch, encoder = self.batch, self._encoder
+        packed = Packed.of(batch.flat(), batch.lengths, encoder.device)
+        if batch.window.packing is not Packing.PADDED and encoder.packing is not Packing.PADDED:
+            return encoder.forward_flat(packed, batch.window.lane.layer), packed.offsets
+        ids, present = batch.padded(self._pad_id)
+        mask = None if present is None else upload(present, encoder.device)
+        states = encoder.forward(upload(ids, encoder.device), mask, batch.window.lane.layer).flatten(0, 1)
+        if present is not None:
+            states = states.index_select(0, upload(np.flatnonzero(present), encoder.device))
+        return states, packed.offsets
+
+
+def _fetch(vectors: Tensor) -> NDArray[np.float32]:
+    """Return an array that holds the vectors once the device has come so far."""
+    if vectors.is_cuda:
+        host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+        vectors = host.copy_(vectors, non_blocking=True)
+    return vectors.numpy()
+
+
+def _without_trace(error: Exception) -> Exception:
+    """Return an error without what it was raised in: the tensors of this attempt, whose memory the next one needs."""
+    return error.with_traceback(None)

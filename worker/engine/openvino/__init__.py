@@ -1,0 +1,1 @@
+"""The encoder computed by OpenVINO on a CPU: exported and quantised by ourselves, kept in the user's cache folder."""
