@@ -27,7 +27,8 @@ _PRAGMAS = (
     "foreign_keys = ON",
     "wal_autocheckpoint = 2000",
     "journal_size_limit = 67108864",
-    "cache_size = -65536",
+    # Small enough to stay in the processor's own cache; the system keeps the file's pages anyway.
+    "cache_size = -8192",
 )
 
 #: Pauses of a process that waits until another one has written, in seconds: a commit takes some milliseconds.
