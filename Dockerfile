@@ -42,7 +42,8 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin embedmill \
 ENV PATH="/opt/embedmill/bin:${PATH}" \
     PYTHONUNBUFFERED=1 \
     EMBEDMILL_DATA_DIR=/data \
-    HF_HOME=/data/models
+    HF_HOME=/data/models \
+    XDG_CACHE_HOME=/data/cache
 USER embedmill
 WORKDIR /data
 ENTRYPOINT ["embedmill"]

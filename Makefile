@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chaos bench bench-sts lock clean wheel
+.PHONY: help demo up test check chaos bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -60,6 +60,9 @@ chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=
 
 bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..."
 	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS))
+
+bench-gpu: ## Measure the engine on this machine's GPU, with any python3 that has torch and transformers: PY=python3
+	@$(PY) -m benchmarks.gpu
 
 bench-sts: .venv/.bench ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
 	@$(PY) -m benchmarks.sts '$(or $(CSV),$(error Say which file: make bench-sts CSV=FILE))'

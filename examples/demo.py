@@ -34,7 +34,7 @@ SENTENCES = Path(__file__).resolve().parent / "sentences.jsonl"
 OUTPUT = SENTENCES.parents[1] / "demo-output"
 LOG = OUTPUT / "stack.log"
 
-#: Seconds until the stack must be ready; a cold disk needs most of it for loading torch.
+#: Seconds until the stack must be ready; a cold disk needs most of it for loading torch, measuring may take twenty.
 READY_TIMEOUT = 180
 #: Seconds the stack has for a clean stop before it is killed.
 STOP_TIMEOUT = 30
@@ -50,7 +50,7 @@ def main() -> int:
     environment = prepare()
     port = free_port()
     with stack(environment, port) as process:
-        with console.status("Starting Redis, the database and one worker ..."):
+        with console.status("Starting Redis, the database and one worker, which measures this machine once ..."):
             wait_until_ready(process, port)
         job_id = command(environment, "submit", str(SENTENCES), "--id-field", "id", "--on-invalid", "keep").strip()
         console.print(f"[bold]job {job_id}[/bold]")

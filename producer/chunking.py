@@ -65,12 +65,11 @@ class Chunker:
         unwritten = [self._ids, *(chunk.ids for chunk in self._group)]
         return any(ids is not None and custom_id in ids for ids in unwritten)
 
-    def finish(self) -> None:
-        """Write what is left."""
+    def finish(self) -> list[NewChunk]:
+        """Return what is left to write."""
         if self._texts:
             self._close_chunk()
-        if self._group:
-            self._write_group()
+        return self._group
 
     def _close_chunk(self) -> None:
         chunk = NewChunk(self.chunks, self.items, self._texts, self._tokens, self._ids, self._invalid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ from producer.records import Record
 from producer.submission import Submission
 from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
-from storage.contract.models import ModelCard, Priority, model_name
+from storage.contract.models import Priority, model_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.dispatch import dispatch_next
@@ -21,6 +21,7 @@ from storage.hints import Hints
 from storage.jobs import JobRecord
 from storage.statuses import JobStatus
 from storage.stores import Stores
+from storage.workers import Served
 
 
 class Client:
@@ -129,24 +130,39 @@ class Client:
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
         priority: str = "bulk",
+        key_id: str = "",
         expires_in: float | None = None,
         options: JobOptions | None = None,
     ) -> Job:
-        """Submit what a reader yields; the same as `submit`, with places that a person can find again."""
+        """Submit what a reader yields; the same as `submit`, with places that a person can find again.
+
+        Args:
+            records: What was read.
+            with_ids: Whether each has a caller's id.
+            model: As for `submit`, as are all others.
+            revision: See there.
+            on_invalid: See there.
+            idempotency_key: See there; each owner has keys of his own.
+            priority: See there.
+            key_id: Whose job it is: what is under way is shared fairly between owners.
+            expires_in: See there.
+            options: See there.
+        """
         options = options or JobOptions()
         check_word("model", model)
         check_word("revision", revision)
         name = model_name(model or self.settings.model)
-        card = self._card(name, revision)
-        if card is not None:
-            options.check_against(card)
+        served = self._served(name, revision)
+        if served is not None:
+            options.check_against(served.card)
         submission = Submission(
             self._stores,
             model=name,
             revision=revision,
-            card=card,
+            card=served.card if served is not None else None,
             options=options,
             priority=_priority(priority),
+            key_id=key_id,
             with_ids=with_ids,
             on_invalid=on_invalid,
             idempotency_key=idempotency_key,
@@ -155,7 +171,10 @@ class Client:
         )
         job = self._handle(submission.run(records))
         try:
-            job.notice = self._dispatch(job.record())
+            if served is not None and served.workers and job.id == submission.job_id:
+                job.notice = self._send(name, served.card.id, [_priority(priority)])
+            else:
+                job.notice = self._dispatch(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
@@ -189,10 +208,11 @@ class Client:
     def _handle(self, job_id: str) -> Job:
         return Job(job_id, self._stores, self._hints, self._dispatch)
 
-    def _card(self, name: str, revision: str | None) -> ModelCard | None:
+    def _served(self, name: str, revision: str | None) -> Served | None:
+        """Return the identity of a model that a new job is bound to, or None while nobody has ever served it."""
         served = self._stores.workers.find(name, revision)
         if served:
-            return served[0].card
+            return served[0]
         if name != model_name(self.settings.model):
             raise UnknownModel(
                 f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
@@ -205,8 +225,12 @@ class Client:
         waiting = self._stores.statuses.get(record.id).waiting_for
         if waiting is not None or record.model_id is None:
             return f"The job is safe and waits for {waiting}{self._served_now()}" if waiting else None
+        return self._send(record.model, record.model_id, [record.priority])
+
+    def _send(self, model: str, model_id: str, priorities: Collection[Priority]) -> str | None:
+        """Send what the window of a model has room for; return why that cannot be done now."""
         try:
-            dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+            dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
         except QueueUnavailable as error:
             reason = error.message.rstrip(".")
             return f"{reason}: the job is safe and starts when Redis takes messages again."

@@ -111,18 +111,20 @@ class Job:
         Raises:
             UnknownJob: When the job is deleted before all of it was read: no page is missing silently.
         """
-        return self._pages(0, settled_only)
+        return self._pages(0, self.record().total, settled_only)
 
-    def _pages(self, first: int, settled_only: bool) -> Iterator[Page]:
+    def _pages(self, first: int, total: int, settled_only: bool) -> Iterator[Page]:
         """Yield the pages from item `first` on; a job is marked as deleted before any row of it goes."""
-        total = self.record().total
+        if first == total:
+            return
         for page in self._stores.results.pages(self.id, first, settled_only):
             if page.first != first:
                 self.record()
             first = page.first + page.size
             yield page
-        if first != total:
-            self.record()
+            if first == total:
+                return
+        self.record()
 
     def results(self) -> Iterator[Outcome]:
         """Yield every item's outcome in submission order; while the job runs, wait for the next one.
@@ -134,11 +136,11 @@ class Job:
         with self._hints.listen() as listener:
             while True:
                 # The state is read first: pages read after the end are complete.
-                ended = self.status().is_final
-                for page in self._pages(following, settled_only=not ended):
+                status = self.status()
+                for page in self._pages(following, status.total, settled_only=not status.is_final):
                     following = page.first + page.size
                     yield from page.outcomes()
-                if ended:
+                if status.is_final:
                     return
                 listener.wait(self.id, WATCHED_POLL)
 
@@ -166,12 +168,14 @@ class Job:
             raise JobFailed(f"Job {self.id} failed: {(status.error or {}).get('message')}")
         if not status.is_final:
             raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first: job.wait().")
-        matrix: NDArray[np.float32] = np.full((status.total, self.width()), np.nan, dtype=np.float32)
-        for page in self.pages():
+        matrix: NDArray[np.float32] | None = None
+        for page in self._pages(0, status.total, settled_only=False):
             part = page.matrix()
             if part is not None:
+                if matrix is None:
+                    matrix = np.full((status.total, page.width), np.nan, dtype=np.float32)
                 matrix[page.first : page.first + page.size] = part
-        return matrix
+        return matrix if matrix is not None else np.full((status.total, self.width()), np.nan, dtype=np.float32)
 
     def width(self) -> int:
         """Return how many components the job's vectors have; 0 when nothing is known of the model yet."""

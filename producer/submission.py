@@ -31,6 +31,7 @@ from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
 from storage.contract.states import JobState
 from storage.jobs import JobRecord
+from storage.newjobs import NewJob
 from storage.stores import Stores
 from storage.texts import hash_ids
 
@@ -63,6 +64,7 @@ class Submission:
         card: The model identity, or None while no worker has ever registered the model.
         options: The job's options.
         priority: Which queue it waits in.
+        key_id: Whose job it is.
         with_ids: Whether every record must have a caller's id.
         on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
         idempotency_key: Makes a second submission of the same payload return the first one's job.
@@ -82,6 +84,7 @@ class Submission:
         card: ModelCard | None,
         options: JobOptions,
         priority: Priority = Priority.BULK,
+        key_id: str = "",
         with_ids: bool = False,
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
@@ -96,13 +99,12 @@ class Submission:
         if expires_in is not None and not 0 < expires_in <= _LONGEST_LIFE:
             raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
         self._stores = stores
-        self._expires_in = expires_in
-        self._model, self._revision, self._card = model, revision, card
-        self._options, self._priority, self._with_ids = options, priority, with_ids
+        model_id, known = (card.id, card.revision) if card is not None else (None, revision)
+        self._job = NewJob(new_id(), model, known, model_id, options.to_dict(), priority, with_ids, key_id, expires_in)
+        self._with_ids = with_ids
         self._keep = on_invalid == "keep"
         self._key = idempotency_key
         self._max_bytes = max_text_bytes
-        self._job_id = new_id()
         self._chunker = Chunker(self._write, with_ids)
         self._seen = IdSet()
         self._verified = 0
@@ -112,6 +114,11 @@ class Submission:
         self._hash = _payload_hash(model, revision, options, priority, on_invalid, with_ids, expires_in)
         self._replay: JobRecord | None = None
         self._created = False
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job, unless `run` finds that an earlier one is the same."""
+        return self._job.id
 
     def run(self, records: Iterable[Record]) -> str:
         """Read all records and seal the job.
@@ -128,7 +135,7 @@ class Submission:
             StorageUnavailable: When the database cannot be reached; nothing was accepted.
         """
         if self._key is not None:
-            self._replay = self._stores.jobs.find_by_key(self._key)
+            self._replay = self._stores.jobs.find_by_key(self._key, self._job.key_id)
         try:
             for batch in _batches(records):
                 self._take(batch)
@@ -166,7 +173,7 @@ class Submission:
         if self._verified >= _VERIFIED or self._refusing or self._chunker.holds(custom_id):
             return True
         self._verified += 1
-        return self._stores.results.find(self._job_id, custom_id) is not None
+        return self._stores.results.find(self._job.id, custom_id) is not None
 
     @property
     def _refusing(self) -> bool:
@@ -182,48 +189,47 @@ class Submission:
         if self._refusing or self._replay is not None:
             return
         if not self._created:
-            model_id = self._card.id if self._card else None
-            revision = self._card.revision if self._card else self._revision
-            options = self._options.to_dict()
-            identity = (self._job_id, self._model, revision, model_id, options)
-            self._stores.jobs.create(
-                *identity, priority=self._priority, has_ids=self._with_ids, expires_in=self._expires_in
-            )
-            self._created = True
+            self._created = self._stores.jobs.create(self._job)
         else:
             time.sleep(_BREATH)
-        self._stores.chunks.append(self._job_id, chunks)
+        self._stores.chunks.append(self._job.id, chunks)
 
     def _seal(self) -> str:
-        self._chunker.finish()
+        rest = self._chunker.finish()
         if self._refusing:
             raise InvalidItems(self._problems, self._problem_count)
         if not self._chunker.items:
             raise InvalidOption("There are no texts to submit.")
         payload = self._hash.hexdigest() if self._key is not None else None
         if self._replay is None:
-            if self._accepted(payload):
-                return self._job_id
+            if self._accepted(rest, payload):
+                return self._job.id
             # Another submission with the same key was sealed a moment before.
             self._discard()
-            self._replay = self._stores.jobs.find_by_key(self._key or "")
+            self._replay = self._stores.jobs.find_by_key(self._key or "", self._job.key_id)
         if self._replay is None or self._replay.payload_hash != payload:
             raise IdempotencyConflict(
                 "This idempotency key was used before, for other texts or options.", "Use a new key for a new job."
             )
         return self._replay.id
 
-    def _accepted(self, payload: str | None) -> bool:
+    def _accepted(self, rest: list[NewChunk], payload: str | None) -> bool:
         """Seal the job; where the answer is lost, ask whether it was done: what is accepted must not be called lost."""
         try:
-            return self._stores.jobs.seal(self._job_id, self._chunker.items, self._chunker.chunks, payload, self._key)
+            if not self._created:
+                return self._stores.jobs.accept(self._job, rest, payload, self._key)
+            if rest:
+                self._write(rest)
+            return self._stores.jobs.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)
         except ServerError as error:
             if self._was_accepted(error):
                 return True
             raise
 
     def _was_accepted(self, error: ServerError) -> bool:
-        """Find out by a guarded write, which waits for a COMMIT that is still under way: a look might come too early.
+        """Find out by writes, which wait for a COMMIT that is still under way: a look might come too early.
+
+        Whoever takes an id second waits for the first; a job that is open then is the one just made, or never sealed.
 
         Raises:
             StorageUnavailable: When the database cannot be reached for long, so that nobody knows.
@@ -231,23 +237,24 @@ class Submission:
         deadline = time.monotonic() + _DOUBT
         while time.monotonic() < deadline:
             with contextlib.suppress(ServerError):
-                if self._stores.purges.discard(self._job_id):
+                self._stores.jobs.create(self._job)
+                if self._stores.purges.discard(self._job.id):
                     self._created = False
                     return False
                 with contextlib.suppress(UnknownJob):
-                    return self._stores.jobs.get(self._job_id).state != JobState.ACCEPTING
+                    return self._stores.jobs.get(self._job.id).state != JobState.ACCEPTING
                 return False
             time.sleep(0.5)
         raise StorageUnavailable(
-            f"Whether job {self._job_id} was accepted is not known: {error.message}",
-            f"Look when the database is back: embedmill status {self._job_id}. With an idempotency key, submitting"
+            f"Whether job {self._job.id} was accepted is not known: {error.message}",
+            f"Look when the database is back: embedmill status {self._job.id}. With an idempotency key, submitting"
             " again is safe.",
         ) from error
 
     def _discard(self) -> None:
         if self._created:
             self._created = False
-            self._stores.purges.discard(self._job_id)
+            self._stores.purges.discard(self._job.id)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select
 
 from storage.contract.models import Priority
 from storage.database import now_ms
@@ -33,29 +33,21 @@ def choose(connection: Connection, model_id: str, priority: Priority, room: int)
         priority: Which of its queues.
         room: At most so many.
     """
-    out = _out_by_key(connection, model_id, priority)
+    queue = {"model_id": model_id, "priority": priority}
+    out = {row.key_id: row.chunks for row in connection.execute(_OUT_BY_KEY, queue)}
     # Who has the least under way comes first; a share of one chunk goes round by chance, not by name.
-    keys = sorted(_open_keys(connection, model_id, priority), key=lambda key: (out.get(key, 0), random.random()))
+    open_keys = connection.execute(_OPEN_KEYS, queue).scalars()
+    keys = sorted(open_keys, key=lambda key: (out.get(key, 0), random.random()))
     chosen: dict[tuple[str, int], None] = {}
     for waiting in range(len(keys), 0, -1):
-        key = keys[len(keys) - waiting]
-        share = -(-(room - len(chosen)) // waiting)
-        chosen |= dict.fromkeys(_best(connection, model_id, priority, key, share))
-    if len(chosen) < room and len(keys) > 1:
+        if len(chosen) < room:
+            share = -(-(room - len(chosen)) // waiting)
+            chosen |= dict.fromkeys(_best(connection, pending(model_id, priority, keys[-waiting]), share))
+    if len(keys) > 1:
         for key in keys:
-            chosen |= dict.fromkeys(_best(connection, model_id, priority, key, room))
+            if len(chosen) < room:
+                chosen |= dict.fromkeys(_best(connection, pending(model_id, priority, key), room))
     return list(chosen)[:room]
-
-
-def pending_chunks(model_id: str, priority: Priority, key_id: str) -> Any:
-    """Return the query for the chunks of one key that a model's queue should do next, the oldest job's first."""
-    return (
-        select(ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate)
-        .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(JobRow.model_id == model_id, JobRow.priority == priority, JobRow.key_id == key_id, JOB_IS_OPEN)
-        .where(CHUNK_IS_PENDING, due(), not_expired())
-        .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
-    )
 
 
 def due() -> ColumnElement[bool]:
@@ -70,33 +62,57 @@ def not_expired() -> ColumnElement[bool]:
 
 def anything_pending(connection: Connection, model_id: str, priority: Priority) -> bool:
     """Whether a model's queue has anything to do."""
-    keys = _open_keys(connection, model_id, priority)
-    return any(connection.execute(pending_chunks(model_id, priority, key).limit(1)).first() for key in keys)
+    return connection.execute(_ANYTHING, {"model_id": model_id, "priority": priority}).first() is not None
 
 
-def _best(connection: Connection, model_id: str, priority: Priority, key: str, share: int) -> list[tuple[str, int]]:
-    query = pending_chunks(model_id, priority, key).limit(share).with_for_update(**SKIP_LOCKED)
+def pending_chunks() -> Any:
+    """Return the query for the chunks of one key that a model's queue should do next, the oldest job's first."""
+    return (
+        _pending().where(JobRow.key_id == bindparam("key_id")).order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
+    )
+
+
+def pending(model_id: str, priority: Priority, key_id: str) -> dict[str, Any]:
+    """Return what `pending_chunks` is run with."""
+    return {"model_id": model_id, "priority": priority, "key_id": key_id}
+
+
+def _best(connection: Connection, queue: dict[str, Any], share: int) -> list[tuple[str, int]]:
     rows: list[Any] = []
     if random.random() < _SMALL_FIRST:
-        rows += connection.execute(query.where(JobRow.chunk_count <= SMALL))
+        rows += connection.execute(_OF_SMALL_JOBS, queue | {"share": share})
     if len(rows) < share:
-        rows += connection.execute(query)
+        rows += connection.execute(_OLDEST, queue | {"share": share})
     return list(dict.fromkeys((row.job_id, row.number) for row in rows))[:share]
 
 
-def _open_keys(connection: Connection, model_id: str, priority: Priority) -> list[str]:
-    """Return the keys with open jobs: one look into the index each, however many jobs they have."""
-    keys: list[str] = []
-    smallest = select(func.min(JobRow.key_id)).where(JobRow.model_id == model_id, JobRow.priority == priority)
-    following = smallest.where(JOB_IS_OPEN)
-    while (key := connection.execute(following).scalar()) is not None:
-        keys.append(key)
-        following = smallest.where(JOB_IS_OPEN, JobRow.key_id > key)
-    return keys
+def _pending() -> Any:
+    return (
+        select(ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate)
+        .join(JobRow, JobRow.id == ChunkRow.job_id)
+        .where(*_IN_QUEUE, JOB_IS_OPEN, CHUNK_IS_PENDING, due(), not_expired())
+    )
 
 
-def _out_by_key(connection: Connection, model_id: str, priority: Priority) -> dict[str, int]:
-    out = select(JobRow.key_id, func.count()).join(ChunkRow, ChunkRow.job_id == JobRow.id)
-    out = out.where(or_(CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED), JobRow.model_id == model_id)
-    rows = connection.execute(out.where(JobRow.priority == priority).group_by(JobRow.key_id))
-    return {row[0]: row[1] for row in rows}
+def _open_keys() -> Any:
+    """Return the query for the keys with open jobs: one look into the index each, however many jobs they have."""
+    smallest = select(func.min(JobRow.key_id).label("key_id")).where(*_IN_QUEUE, JOB_IS_OPEN)
+    found = smallest.cte("found", recursive=True)
+    following = smallest.where(JobRow.key_id > found.c.key_id).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.key_id.is_not(None)))
+    return select(found.c.key_id).where(found.c.key_id.is_not(None))
+
+
+# Statements of every message, put together once.
+
+_IN_QUEUE = (JobRow.model_id == bindparam("model_id"), JobRow.priority == bindparam("priority"))
+_ANYTHING = _pending().limit(1)
+_OPEN_KEYS = _open_keys()
+_OLDEST = pending_chunks().limit(bindparam("share")).with_for_update(**SKIP_LOCKED)
+_OF_SMALL_JOBS = _OLDEST.where(JobRow.chunk_count <= SMALL)
+_OUT_BY_KEY = (
+    select(JobRow.key_id, func.count().label("chunks"))
+    .join(ChunkRow, ChunkRow.job_id == JobRow.id)
+    .where(or_(CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED), *_IN_QUEUE)
+    .group_by(JobRow.key_id)
+)

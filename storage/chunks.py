@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
-from storage import counters, texts
+from storage import counters, naming, texts
 from storage.choice import anything_pending, choose
 from storage.contract import failpoints
 from storage.contract.errors import WrongState
@@ -19,8 +19,17 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.outcomes import ItemError
 from storage.results import pack_errors
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow, InputRow, JobRow
-from storage.workers import live_workers
+from storage.tables import (
+    CHUNK_IS_DISPATCHED,
+    CHUNK_IS_LEASED,
+    CHUNK_IS_PENDING,
+    CHUNKS,
+    INPUTS,
+    ChunkRow,
+    JobRow,
+    WorkerRow,
+)
+from storage.workers import IS_LIVE
 
 #: Bulk messages in Redis for each live worker process, beyond those being worked on: its four bulk task threads' worth.
 WINDOW_PER_WORKER = 4
@@ -59,12 +68,13 @@ class ChunkStore:
         Raises:
             WrongState: When the job is no longer being submitted (it was purged, or sealed).
         """
+        # Packed before the transaction: other writers of a SQLite file wait for its end.
+        rows = packed(job_id, chunks)
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
             if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
-            connection.execute(insert(ChunkRow), [_chunk_row(job_id, chunk) for chunk in chunks])
-            connection.execute(insert(InputRow), [_input_row(job_id, chunk) for chunk in chunks])
+            write_chunks(connection, rows)
         failpoints.reach("submit.appended")
 
     @retried
@@ -83,23 +93,23 @@ class ChunkStore:
             room = _room(connection, model_id, priority)
             if room <= 0 or not anything_pending(connection, model_id, priority):
                 return []
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             room = _room(connection, model_id, priority)
             room = room if most is None else min(room, most)
             if room <= 0:
                 return []
             keys = choose(connection, model_id, priority, room)
-            values = {"state": ChunkState.DISPATCHED, "dispatched_at": now_ms()}
-            connection.execute(among(keys, ChunkState.PENDING).values(values))
+            if not keys:
+                return []
+            connection.execute(_DISPATCH, naming.chunks(keys))
             failpoints.reach("dispatch.marking")
         return [Pointer(job_id, number) for job_id, number in keys]
 
     @retried
     def undispatch(self, pointers: Sequence[Pointer]) -> None:
         """Take back what could not be sent."""
-        keys = [(pointer.job_id, pointer.chunk) for pointer in pointers]
-        with self._db.write() as connection:
-            connection.execute(among(keys, ChunkState.DISPATCHED).values(state=ChunkState.PENDING))
+        with self._db.write(durable=False) as connection:
+            connection.execute(_UNDISPATCH, naming.chunks((pointer.job_id, pointer.chunk) for pointer in pointers))
 
     @retried
     def redispatch(self, older_than: int, model_id: str | None = None) -> int:
@@ -144,6 +154,21 @@ class ChunkStore:
 _OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}
 
 
+#: The rows of chunks, and those of their texts.
+PackedChunks = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+def packed(job_id: str, chunks: Sequence[NewChunk]) -> PackedChunks:
+    """Return the rows of new chunks."""
+    return [_chunk_row(job_id, chunk) for chunk in chunks], [_input_row(job_id, chunk) for chunk in chunks]
+
+
+def write_chunks(connection: Connection, rows: PackedChunks) -> None:
+    """Write new chunks inside the transaction that has checked that their job is being submitted, or begins it."""
+    connection.execute(_NEW_CHUNKS, rows[0])
+    connection.execute(_NEW_INPUTS, rows[1])
+
+
 def _chunk_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
     return {
         "job_id": job_id,
@@ -168,20 +193,24 @@ def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
     }
 
 
-def among(keys: Sequence[tuple[str, int]], state: ChunkState) -> Any:
-    """Return the update of the chunks of these keys that are still in `state`."""
-    # The jobs and the numbers by themselves too: SQLite would else walk all chunks of that state.
-    jobs, numbers = {job_id for job_id, _ in keys}, {number for _, number in keys}
-    near = ChunkRow.job_id.in_(jobs) & ChunkRow.number.in_(numbers)
-    return update(ChunkRow).where(near, tuple_(ChunkRow.job_id, ChunkRow.number).in_(keys), ChunkRow.state == state)
-
-
 def _room(connection: Connection, model_id: str, priority: Priority) -> int:
-    workers = live_workers(connection)[model_id]
-    sent = (
-        select(func.count())
-        .select_from(ChunkRow)
-        .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id, JobRow.priority == priority)
-    )
-    return workers * WINDOW_PER_WORKER - int(connection.execute(sent).scalar_one()) if workers else 0
+    found = connection.execute(_WINDOW, {"model_id": model_id, "priority": priority}).one()
+    return int(found.workers * WINDOW_PER_WORKER - found.sent)
+
+
+# Statements of every message, put together once.
+
+_NEW_CHUNKS, _NEW_INPUTS = insert(CHUNKS), insert(INPUTS)
+
+_OF_MODEL = JobRow.model_id == bindparam("model_id")
+_SENT = select(func.count()).select_from(ChunkRow).join(JobRow, JobRow.id == ChunkRow.job_id).where(CHUNK_IS_DISPATCHED)
+_WINDOW = select(
+    select(func.count()).where(IS_LIVE, WorkerRow.model_id == bindparam("model_id")).scalar_subquery().label("workers"),
+    _SENT.where(_OF_MODEL, JobRow.priority == bindparam("priority")).scalar_subquery().label("sent"),
+)
+_DISPATCH = (
+    update(CHUNKS)
+    .where(naming.named(ChunkRow), CHUNK_IS_PENDING)
+    .values(state=ChunkState.DISPATCHED, dispatched_at=now_ms())
+)
+_UNDISPATCH = update(CHUNKS).where(naming.named(ChunkRow), CHUNK_IS_DISPATCHED).values(state=ChunkState.PENDING)

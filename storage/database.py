@@ -113,15 +113,20 @@ class Database:
                 yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, durable: bool = True) -> Iterator[Connection]:
         """Open a write transaction that commits at the end of the block and rolls back on any error.
+
+        Args:
+            durable: Whether it must survive a loss of power, as every job and every result must. Who sends, leads or
+                holds a lease on a SQLite file loses power with it, so that these need not, and no disk is waited for.
+                PostgreSQL may lose power alone, and keeps everything.
 
         Raises:
             StorageUnavailable: When the database cannot be reached or stays locked.
             StorageFull: When its disk is full.
         """
         with translated(), self.engine.connect() as connection:
-            connection = connection.execution_options(embedmill_write=True)
+            connection = connection.execution_options(embedmill_write=True, embedmill_durable=durable)
             with connection.begin():
                 yield connection
 

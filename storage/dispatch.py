@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from storage.chunks import ChunkStore
 from storage.contract import failpoints
@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 Send = Callable[[Sequence[Pointer], str], None]
 
 
-def dispatch_next(chunks: ChunkStore, send: Send, model: str, model_id: str) -> int:
+def dispatch_next(
+    chunks: ChunkStore, send: Send, model: str, model_id: str, priorities: Collection[Priority] = tuple(Priority)
+) -> int:
     """Send what a model should do next, urgent chunks first, as far as its windows have room.
 
     A crash between marking and sending leaves chunks that look sent; the reconciler takes them back.
@@ -27,6 +29,7 @@ def dispatch_next(chunks: ChunkStore, send: Send, model: str, model_id: str) -> 
         send: Sends to Redis.
         model: The model's name, for the queue's name.
         model_id: The model identity.
+        priorities: Which of its queues; default: all.
 
     Returns:
         How many messages were sent.
@@ -35,7 +38,7 @@ def dispatch_next(chunks: ChunkStore, send: Send, model: str, model_id: str) -> 
         QueueUnavailable: When Redis cannot be reached; the chunks are pending again.
     """
     sent = 0
-    for priority in sorted(Priority, reverse=True):
+    for priority in sorted(priorities, reverse=True):
         pointers = chunks.dispatch(model_id, priority)
         if not pointers:
             continue

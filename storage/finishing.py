@@ -6,25 +6,19 @@ from collections.abc import Iterable
 
 from sqlalchemy import ColumnElement, Connection, or_, select, update
 
+from storage import naming
 from storage.contract.states import JobState
 from storage.database import now_ms
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, JOB_IS_OPEN, JOBS, ChunkRow, JobRow
 
 
 def finish_settled(connection: Connection, job_ids: Iterable[str]) -> list[str]:
     """Complete, inside a running transaction, those of the jobs none of whose chunks is open; return their ids."""
-    finished = []
-    for job_id in sorted(job_ids):
-        waiting = select(ChunkRow.number).where(ChunkRow.job_id == job_id, CHUNK_IS_PENDING).limit(1)
-        if connection.execute(waiting).first():
-            continue
-        # Two workers may commit a job's last two chunks at once: whoever locks the job second sees both.
-        connection.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update()).first()
-        done = update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN, ~has_open_chunks())
-        values = {"state": JobState.COMPLETED, "finished_at": now_ms()}
-        if connection.execute(done.values(values)).rowcount:
-            finished.append(job_id)
-    return finished
+    touched = {"jobs": list(job_ids)}
+    # Two workers may commit a job's last two chunks at once: whoever locks the job second sees both. A job that has
+    # chunks left to send is not locked at all.
+    ending = {"jobs": list(connection.execute(_ENDING, touched).scalars())}
+    return list(connection.execute(_FINISH, ending).scalars()) if ending["jobs"] else []
 
 
 def has_open_chunks() -> ColumnElement[bool]:
@@ -32,3 +26,16 @@ def has_open_chunks() -> ColumnElement[bool]:
     # One by one: each has a partial index of its own, and SQLite would else walk all chunks of the job.
     of_job = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id)
     return or_(*(of_job.where(state).exists() for state in (CHUNK_IS_PENDING, CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)))
+
+
+# Statements of every commit, put together once.
+
+_OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
+_PENDING = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id, CHUNK_IS_PENDING).exists()
+_ENDING = select(JobRow.id).where(_OF_JOBS, ~_PENDING).order_by(JobRow.id).with_for_update()
+_FINISH = (
+    update(JOBS)
+    .where(_OF_JOBS, JOB_IS_OPEN, ~has_open_chunks())
+    .values(state=JobState.COMPLETED, finished_at=now_ms())
+    .returning(JobRow.id)
+)

@@ -19,7 +19,7 @@ from storage.contract.states import ChunkState
 from storage.database import now_ms
 from storage.finishing import finish_settled
 from storage.outcomes import ItemError
-from storage.results import ChunkResult, pack_errors, refused, unpack_errors, without, write_result
+from storage.results import ChunkResult, pack_errors, refused, unpack_errors, without, write_results
 from storage.tables import ChunkRow, InputRow, JobRow, ModelRow, ResultRow
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _settle(connection: Connection, chunk: Any, error: ItemError) -> list[str]:
     if result is None:
         result = refused(chunk.size, width, error, options.store_dtype)
         result.errors.update(unpack_errors(inputs.invalid or {}))
-    write_result(connection, chunk.job_id, chunk.number, chunk.token, result)
+    write_results(connection, {(chunk.job_id, chunk.number, chunk.token): result})
     values: dict[str, Any] = {"state": ChunkState.DONE, "done_at": now_ms(), "lease_owner": None, "lease_expires": None}
     values |= {"succeeded": result.succeeded, "failed": len(result.errors)}
     values |= {"truncated": result.truncated, "tokens": int(result.tokens.sum())}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
+from storage.chunks import NewChunk, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.models import Priority
@@ -17,6 +19,7 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
+from storage.newjobs import NEW_JOB, NewJob
 from storage.tables import JOB_IS_OPEN, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
@@ -63,48 +66,46 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def create(
-        self,
-        job_id: str,
-        model: str,
-        revision: str | None,
-        model_id: str | None,
-        options: dict[str, Any],
-        priority: Priority = Priority.BULK,
-        has_ids: bool = False,
-        key_id: str = "",
-        expires_in: float | None = None,
-    ) -> None:
+    def create(self, job: NewJob) -> bool:
         """Open a job that takes texts; nobody sees it before it is sealed.
 
-        Args:
-            job_id: Its UUIDv7.
-            model: Name of the model asked for.
-            revision: Revision asked for, or None.
-            model_id: The model identity, or None where no worker has ever registered the model.
-            options: The job's options as a JSON object.
-            priority: Which queue it waits in.
-            has_ids: Whether its items have callers' ids.
-            key_id: Whose job it is: what is under way is shared fairly between keys.
-            expires_in: Seconds after which it ends, whatever is left to do; None: never.
+        Returns:
+            False when there is a job of that id already; where another transaction is about to make one, the answer
+            waits for its end.
         """
-        with self._db.write() as connection:
-            connection.execute(
-                insert(JobRow).values(
-                    id=job_id,
-                    state=JobState.ACCEPTING,
-                    model=model,
-                    revision=revision,
-                    model_id=model_id,
-                    priority=priority,
-                    options=options,
-                    has_ids=has_ids,
-                    key_id=key_id,
-                    expires_at=None if expires_in is None else now_ms() + int(expires_in * 1000),
-                    created_at=now_ms(),
-                    touched_at=now_ms(),
-                )
-            )
+        try:
+            with self._db.write() as connection:
+                connection.execute(NEW_JOB, job.to_row())
+        except IntegrityError:
+            return False
+        return True
+
+    def accept(
+        self, job: NewJob, chunks: Sequence[NewChunk], payload_hash: str | None = None, key: str | None = None
+    ) -> bool:
+        """Open a job, write all its chunks and seal it, in one transaction; see `seal`.
+
+        Args:
+            job: What it is submitted with.
+            chunks: All there are.
+            payload_hash: As for `seal`.
+            key: Its idempotency key.
+        """
+        rows = packed(job.id, chunks)
+        total = sum(len(chunk.texts) for chunk in chunks)
+        sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
+        sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
+        try:
+            with self._db.write() as connection:
+                connection.execute(NEW_JOB, job.to_row() | sealed)
+                write_chunks(connection, rows)
+                if job.model_id is None:
+                    bind_to_known_model(connection, job.id)
+                failpoints.reach("submit.sealing")
+        except IntegrityError:
+            return False
+        failpoints.reach("submit.sealed")
+        return True
 
     def seal(
         self, job_id: str, total: int, chunks: int, payload_hash: str | None = None, idempotency_key: str | None = None
@@ -145,15 +146,16 @@ class JobStore:
             UnknownJob: When there is none of that id.
         """
         with self._db.read() as connection:
-            row = connection.execute(_RECORD.where(JobRow.id == job_id)).first()
+            row = connection.execute(_RECORD_OF, {"job": job_id}).first()
         if row is None:
             raise UnknownJob(job_id)
         return _record(row)
 
-    def find_by_key(self, idempotency_key: str) -> JobRecord | None:
-        """Return the job that was submitted with an idempotency key, or None."""
+    def find_by_key(self, idempotency_key: str, key_id: str = "") -> JobRecord | None:
+        """Return the job that was submitted with an idempotency key, which is one owner's alone, or None."""
+        same = (JobRow.idempotency_key == idempotency_key, JobRow.key_id == key_id)
         with self._db.read() as connection:
-            row = connection.execute(_RECORD.where(JobRow.idempotency_key == idempotency_key)).first()
+            row = connection.execute(_RECORD.where(*same)).first()
         return None if row is None else _record(row)
 
     def list_ids(self, limit: int = 20, before: str | None = None) -> list[str]:
@@ -279,6 +281,7 @@ _RECORD = select(
     JobRow.generation,
     JobRow.payload_hash,
 ).where(JobRow.deleted_at.is_(None))
+_RECORD_OF = _RECORD.where(JobRow.id == bindparam("job"))
 
 
 def _record(row: Any) -> JobRecord:

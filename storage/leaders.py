@@ -41,7 +41,7 @@ class LeaderStore:
         values = {"owner": owner, "expires": now_ms() + _TERM}
         free = or_(LeaderRow.owner == owner, LeaderRow.expires < now_ms())
         try:
-            with self._db.write() as connection:
+            with self._db.write(durable=False) as connection:
                 if connection.execute(update(LeaderRow).where(LeaderRow.duty == duty, free).values(values)).rowcount:
                     return True
                 if row is None:
@@ -53,5 +53,5 @@ class LeaderStore:
 
     def resign(self, duty: str, owner: str) -> None:
         """Give up the lead, so that another takes it at once."""
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             connection.execute(delete(LeaderRow).where(LeaderRow.duty == duty, LeaderRow.owner == owner))

@@ -6,15 +6,14 @@ token, so that a late one changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, func, or_, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, func, or_, select, update
 
-from storage import counters, texts
+from storage import counters, naming, texts
 from storage.attempts import AttemptKey, ChunkInput, Claim
-from storage.choice import SKIP_LOCKED, due, not_expired, pending_chunks
-from storage.chunks import among
+from storage.choice import SKIP_LOCKED, due, not_expired, pending, pending_chunks
 from storage.contract import failpoints
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
@@ -24,12 +23,25 @@ from storage.faults import StorageConflict, retried
 from storage.finishing import finish_settled
 from storage.isolation import give_up, isolate
 from storage.outcomes import ItemError
-from storage.results import ChunkResult, unpack_errors, write_result
-from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, InputRow, JobRow, ResultRow
+from storage.results import ChunkResult, unpack_errors, write_results
+from storage.tables import (
+    CHUNK_IS_LEASED,
+    CHUNK_IS_PENDING,
+    CHUNKS,
+    JOB_IS_OPEN,
+    JOBS,
+    ChunkRow,
+    InputRow,
+    JobRow,
+    ResultRow,
+)
 from storage.workers import touch_worker
 
 #: How long a lease lasts without a heartbeat, in milliseconds.
 LEASE = 60_000
+
+#: Most further chunks that one message brings.
+_TOGETHER = 256
 
 
 class LeaseStore:
@@ -52,49 +64,36 @@ class LeaseStore:
         Returns:
             The claims, empty where the chunk is somebody else's, done, cancelled, unknown or of another model.
         """
-        with self._db.write() as connection:
-            leased: list[Any] = list(
-                connection.execute(
-                    update(ChunkRow)
-                    .where(ChunkRow.job_id == pointer.job_id, ChunkRow.number == pointer.chunk, _claimable())
-                    .where(_job_is_open(model_id))
-                    .values(_lease_values(worker_id, self._lease))
-                    .returning(*_CLAIM_COLUMNS)
-                )
-            )
+        lease = {"worker": worker_id, "lease": self._lease}
+        with self._db.write(durable=False) as connection:
+            wanted = {"job": pointer.job_id, "chunk": pointer.chunk, "model_id": model_id}
+            leased: list[Any] = list(connection.execute(_CLAIM, wanted | lease))
             if not leased:
                 return []
-            of_job = select(JobRow.priority, JobRow.key_id).where(JobRow.id == pointer.job_id)
-            job = connection.execute(of_job).one()
-            priority = Priority(job.priority)
+            job = connection.execute(_READ_JOBS, {"jobs": [pointer.job_id]}).one()
             room = 0 if leased[0].crashes else token_room - leased[0].token_estimate
-            further = _fitting(connection, pending_chunks(model_id, priority, job.key_id), room)
+            queue = pending(model_id, job.priority, job.key_id)
+            further = _fitting(connection.execute(_FURTHER, queue), room) if room > 0 else []
             if further:
-                values = _lease_values(worker_id, self._lease)
-                statement = among(further, ChunkState.PENDING).values(values).returning(*_CLAIM_COLUMNS)
-                leased += connection.execute(statement)
-            jobs = {row.job_id for row in leased}
-            start = {"state": JobState.RUNNING, "started_at": func.coalesce(JobRow.started_at, now_ms())}
-            connection.execute(update(JobRow).where(JobRow.id.in_(jobs), JobRow.state == JobState.QUEUED).values(start))
-            options = select(JobRow.id, cast(JobRow.options, Text).label("options")).where(JobRow.id.in_(jobs))
-            options_of = {row.id: row.options for row in connection.execute(options.where(JobRow.model_id == model_id))}
-            if jobs - set(options_of):
+                leased += connection.execute(_CLAIM_FURTHER, naming.chunks(further) | lease)
+            jobs = {"jobs": list({row.job_id for row in leased})}
+            connection.execute(_BEGIN_JOBS, jobs)
+            others = connection.execute(_READ_JOBS, jobs) if further else [job]
+            options_of = {row.id: row.options for row in others if row.model_id == model_id}
+            if len(options_of) < len(jobs["jobs"]):
                 # Bound to another identity in between, which a worker that stood still for long may meet.
                 raise StorageConflict("A job was bound to another model meanwhile.", "Try again.")
             failpoints.reach("claim.writing")
         failpoints.reach("claim.committed")
-        return [Claim.of(row, options_of[row.job_id], priority) for row in leased]
+        return [Claim.of(row, options_of[row.job_id], Priority(job.priority)) for row in leased]
 
-    def input(self, claim: Claim) -> ChunkInput | None:
-        """Return the texts of a claimed chunk, or None when they have been deleted meanwhile."""
-        of_chunk = (InputRow.job_id == claim.job_id, InputRow.number == claim.number)
-        earlier = (ResultRow.job_id == claim.job_id, ResultRow.number == claim.number)
+    def inputs(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkInput]]:
+        """Return the texts of claimed chunks, without those that have been deleted meanwhile."""
         with self._db.read() as connection:
-            row = connection.execute(select(InputRow.texts, InputRow.invalid).where(*of_chunk)).first()
-            kept = connection.execute(select(ResultRow).where(*earlier)).first()
-        if row is None:
-            return None
-        return ChunkInput(texts.unpack(row.texts), unpack_errors(row.invalid or {}), kept)
+            rows = connection.execute(_INPUTS, naming.chunks((claim.job_id, claim.number) for claim in claims))
+            found = {(row.job_id, row.number): row for row in rows}
+        rows_of = [(claim, found.get((claim.job_id, claim.number))) for claim in claims]
+        return [(claim, _input(row)) for claim, row in rows_of if row is not None]
 
     @retried
     def heartbeat(self, worker_id: str, held: Collection[AttemptKey]) -> set[AttemptKey]:
@@ -109,16 +108,13 @@ class LeaseStore:
         Returns:
             What of it still holds; what is missing is lost: cancelled, or somebody else's.
         """
-        attempts = tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(list(held))
-        with self._db.write() as connection:
+        with self._db.write(durable=False) as connection:
             touch_worker(connection, worker_id)
             extended = connection.execute(
-                update(ChunkRow)
-                .where(attempts, CHUNK_IS_LEASED)
-                .values(lease_expires=now_ms() + self._lease)
-                .returning(ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
+                update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
+                naming.attempts(held),
             )
-            still = {(row.job_id, row.number, row.token) for row in extended}
+            still = _keys(extended)
             failpoints.reach("heartbeat.writing")
         return still
 
@@ -131,32 +127,19 @@ class LeaseStore:
         Returns:
             The attempts that are written (the others were late and changed nothing), and the jobs that finished.
         """
-        written: set[AttemptKey] = set()
-        unheld: list[Claim] = []
+        by_attempt = {claim.key: result for claim, result in results}
         with self._db.write() as connection:
-            for claim, result in results:
-                values = {
-                    "state": ChunkState.DONE,
-                    "lease_owner": None,
-                    "lease_expires": None,
-                    "done_at": now_ms(),
-                    "succeeded": result.succeeded,
-                    "failed": len(result.errors),
-                    "truncated": result.truncated,
-                    "tokens": int(result.tokens.sum()),
-                }
-                if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:
-                    failpoints.reach("commit.guarded")
-                    write_result(connection, claim.job_id, claim.number, claim.token, result)
-                    written.add(claim.key)
-                else:
-                    unheld.append(claim)
+            written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))
+            if written:
+                failpoints.reach("commit.guarded")
+                connection.execute(_SETTLE, [_settled(key, by_attempt[key]) for key in written])
+                write_results(connection, {key: by_attempt[key] for key in written})
             finished = finish_settled(connection, {job_id for job_id, _, _ in written})
-            resolved = {claim.key for claim in unheld if _committed_before(connection, claim)}
+            resolved = {key for key in by_attempt if key not in written and _committed_before(connection, key)}
             failpoints.reach("commit.written")
         failpoints.reach("commit.committed")
         counters.count("commits_resolved", len(resolved))
-        counters.count("commits_late", len(unheld) - len(resolved))
+        counters.count("commits_late", len(by_attempt) - len(written) - len(resolved))
         return written | resolved, finished
 
     @retried
@@ -168,10 +151,10 @@ class LeaseStore:
             delay: Milliseconds before the chunk may be claimed again.
             failed: Whether the attempt failed for a reason nobody foresaw, which is counted.
         """
+        values = _pending_values(delay) | {"failures": ChunkRow.failures + int(failed)}
         with self._db.write() as connection:
-            for claim in claims:
-                values = _pending_values(delay) | {"failures": ChunkRow.failures + int(failed)}
-                connection.execute(update(ChunkRow).where(*_held(claim)).values(values))
+            held = naming.attempts(claim.key for claim in claims)
+            connection.execute(update(CHUNKS).where(_IS_HELD).values(values), held)
 
     @retried
     def give_up(self, claims: Sequence[Claim], error: ItemError) -> list[str]:
@@ -182,10 +165,10 @@ class LeaseStore:
         """
         finished: list[str] = []
         with self._db.write() as connection:
-            for claim in claims:
-                if connection.execute(select(ChunkRow.number).where(*_held(claim)).with_for_update()).first():
-                    finished += give_up(connection, claim.job_id, claim.number, error)
-                    counters.count("chunks_given_up")
+            held = connection.execute(_HELD, naming.attempts(claim.key for claim in claims)).all()
+            for job_id, number, _ in held:
+                finished += give_up(connection, job_id, number, error)
+            counters.count("chunks_given_up", len(held))
         return finished
 
     @retried
@@ -220,23 +203,30 @@ class LeaseStore:
         return count
 
 
-_CLAIM_COLUMNS = (
-    ChunkRow.job_id,
-    ChunkRow.number,
-    ChunkRow.token,
-    ChunkRow.size,
-    ChunkRow.token_estimate,
-    ChunkRow.failures,
-    ChunkRow.crashes,
-)
+def _fitting(pending: Iterable[Any], room: int) -> list[tuple[str, int]]:
+    """Return those of further pending chunks, the best ones, whose estimates fit into `room` tokens."""
+    fitting: list[tuple[str, int]] = []
+    for row in pending:
+        room -= row.token_estimate
+        if room < 0:
+            break
+        fitting.append((row.job_id, row.number))
+    return fitting
 
 
-def _committed_before(connection: Connection, claim: Claim) -> bool:
-    """Whether this very attempt has committed already: a token is given out once, and a result keeps it."""
-    done = (ChunkRow.job_id == claim.job_id, ChunkRow.number == claim.number, ChunkRow.state == ChunkState.DONE)
-    same = (ResultRow.job_id == claim.job_id, ResultRow.number == claim.number, ResultRow.token == claim.token)
-    found = select(ChunkRow.number).where(*done, select(ResultRow.number).where(*same).exists())
-    return connection.execute(found).first() is not None
+def _input(row: Any) -> ChunkInput:
+    return ChunkInput(texts.unpack(row.texts), unpack_errors(row.invalid or {}), row if row.token is not None else None)
+
+
+def _keys(rows: Iterable[Any]) -> set[AttemptKey]:
+    return {(row.job_id, row.number, row.token) for row in rows}
+
+
+def _settled(attempt: AttemptKey, result: ChunkResult) -> dict[str, Any]:
+    """Return what `_SETTLE` is run with."""
+    job_id, number, _ = attempt
+    counts = {"succeeded": result.succeeded, "failed": len(result.errors), "truncated": result.truncated}
+    return counts | {"job": job_id, "chunk": number, "tokens": int(result.tokens.sum())}
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -244,28 +234,9 @@ def _claimable() -> ColumnElement[bool]:
     return or_(waiting, CHUNK_IS_LEASED & (ChunkRow.lease_expires < now_ms()))
 
 
-def _job_is_open(model_id: str) -> ColumnElement[bool]:
-    job = select(JobRow.id).where(JobRow.id == ChunkRow.job_id, JobRow.model_id == model_id)
+def _job_is_open() -> ColumnElement[bool]:
+    job = select(JobRow.id).where(JobRow.id == ChunkRow.job_id, JobRow.model_id == bindparam("model_id"))
     return job.where(JOB_IS_OPEN, not_expired()).exists()
-
-
-def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
-    return (
-        ChunkRow.job_id == claim.job_id,
-        ChunkRow.number == claim.number,
-        CHUNK_IS_LEASED,
-        ChunkRow.token == claim.token,
-    )
-
-
-def _lease_values(worker_id: str, lease: int) -> dict[str, Any]:
-    return {
-        "state": ChunkState.LEASED,
-        "token": ChunkRow.token + 1,
-        "claims": ChunkRow.claims + 1,
-        "lease_owner": worker_id,
-        "lease_expires": now_ms() + lease,
-    }
 
 
 def _pending_values(delay: int = 0) -> dict[str, Any]:
@@ -277,15 +248,66 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
     }
 
 
-def _fitting(connection: Connection, pending: Any, room: int) -> list[tuple[str, int]]:
-    """Return further pending chunks, best first, whose estimates fit into `room` tokens."""
-    fitting: list[tuple[str, int]] = []
-    if room <= 0:
-        return fitting
-    unsuspected = pending.where(ChunkRow.crashes == 0)
-    for row in connection.execute(unsuspected.limit(256).with_for_update(**SKIP_LOCKED)):
-        room -= row.token_estimate
-        if room < 0:
-            break
-        fitting.append((row.job_id, row.number))
-    return fitting
+# Statements of every message, put together once.
+
+_ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
+_CLAIM_COLUMNS = (*_ATTEMPT, ChunkRow.size, ChunkRow.token_estimate, ChunkRow.failures, ChunkRow.crashes)
+
+_LEASED: dict[str, Any] = {
+    "state": ChunkState.LEASED,
+    "token": ChunkRow.token + 1,
+    "claims": ChunkRow.claims + 1,
+    "lease_owner": bindparam("worker"),
+    "lease_expires": now_ms() + bindparam("lease", type_=BigInteger()),
+}
+_CLAIM = (
+    update(CHUNKS)
+    .where(ChunkRow.job_id == bindparam("job"), ChunkRow.number == bindparam("chunk"), _claimable(), _job_is_open())
+    .values(_LEASED)
+    .returning(*_CLAIM_COLUMNS)
+)
+_FURTHER = pending_chunks().where(ChunkRow.crashes == 0).limit(_TOGETHER).with_for_update(**SKIP_LOCKED)
+_CLAIM_FURTHER = (
+    update(CHUNKS).where(naming.named(ChunkRow), CHUNK_IS_PENDING).values(_LEASED).returning(*_CLAIM_COLUMNS)
+)
+_OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
+# The options as they are kept: those of one job may be unreadable.
+_JOB_COLUMNS = (JobRow.id, JobRow.model_id, JobRow.priority, JobRow.key_id, cast(JobRow.options, Text).label("options"))
+_READ_JOBS = select(*_JOB_COLUMNS).where(_OF_JOBS)
+_BEGIN_JOBS = (
+    update(JOBS)
+    .where(_OF_JOBS, JobRow.state == JobState.QUEUED)
+    .values(state=JobState.RUNNING, started_at=func.coalesce(JobRow.started_at, now_ms()))
+)
+
+_KEPT = (ResultRow.token, ResultRow.width, ResultRow.dtype, ResultRow.vectors, ResultRow.tokens, ResultRow.lengths)
+_INPUTS = (
+    select(InputRow.job_id, InputRow.number, InputRow.texts, InputRow.invalid, *_KEPT, ResultRow.errors)
+    .outerjoin(ResultRow, (ResultRow.job_id == InputRow.job_id) & (ResultRow.number == InputRow.number))
+    .where(naming.named(InputRow))
+)
+
+_IS_HELD = naming.ATTEMPTS & CHUNK_IS_LEASED
+# In one order, so that two who lock several chunks never wait for each other.
+_HELD = select(*_ATTEMPT).where(_IS_HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
+_SETTLE = (
+    update(CHUNKS)
+    .where(ChunkRow.job_id == bindparam("job"), ChunkRow.number == bindparam("chunk"))
+    .values(state=ChunkState.DONE, lease_owner=None, lease_expires=None, done_at=now_ms())
+    .values({name: bindparam(name) for name in ("succeeded", "failed", "truncated", "tokens")})
+)
+_COMMITTED = select(ChunkRow.number).where(
+    ChunkRow.job_id == bindparam("job"),
+    ChunkRow.number == bindparam("chunk"),
+    ChunkRow.state == ChunkState.DONE,
+    select(ResultRow.number)
+    .where(ResultRow.job_id == ChunkRow.job_id, ResultRow.number == ChunkRow.number)
+    .where(ResultRow.token == bindparam("token"))
+    .exists(),
+)
+
+
+def _committed_before(connection: Connection, attempt: AttemptKey) -> bool:
+    """Whether this very attempt has committed already: a token is given out once, and a result keeps it."""
+    job_id, number, token = attempt
+    return connection.execute(_COMMITTED, {"job": job_id, "chunk": number, "token": token}).first() is not None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import texts, vectors
+from storage.attempts import AttemptKey
 from storage.contract.states import ChunkState
 from storage.database import Database
 from storage.outcomes import ItemError, Page
-from storage.tables import ChunkRow, InputRow, ResultRow
+from storage.tables import RESULTS, ChunkRow, InputRow, ResultRow
 
 #: Most bytes of vectors fetched in one read transaction: a longer one would make SQLite's log grow.
 _PAGE_BYTES = 8_000_000
@@ -100,15 +102,26 @@ def without(kept: Any, error: ItemError) -> ChunkResult:
     return ChunkResult(matrix, kept.dtype, tokens, lengths, errors)
 
 
-def write_result(connection: Connection, job_id: str, number: int, token: int, result: ChunkResult) -> None:
-    """Write a chunk's result inside the transaction that has just checked its token.
+def write_results(connection: Connection, results: Mapping[AttemptKey, ChunkResult]) -> None:
+    """Write chunks' results inside the transaction that has just checked their tokens.
 
     A row is there already only when `retry` sent the chunk round again; the result then already holds the kept vectors.
     """
-    row = {**result.to_row(), "token": token}
-    same = (ResultRow.job_id == job_id, ResultRow.number == number)
-    if connection.execute(update(ResultRow).where(*same).values(row)).rowcount == 0:
-        connection.execute(insert(ResultRow).values(job_id=job_id, number=number, **row))
+    rows = [
+        {"job_id": job_id, "number": number, "token": token, **result.to_row()}
+        for (job_id, number, token), result in results.items()
+    ]
+    connection.execute(_WRITE[connection.dialect.name], rows)
+
+
+def _upsert(insert: Any) -> Any:
+    statement = insert(RESULTS)
+    new = {column.name: statement.excluded[column.name] for column in RESULTS.columns}
+    return statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
+
+
+#: The statement that writes results, by dialect; made once, because making one costs more than running it.
+_WRITE = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
 
 
 class ResultStore:

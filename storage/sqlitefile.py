@@ -21,8 +21,6 @@ _PRAGMAS = (
     # Takes effect only while the file is empty; vectors in 4 KiB pages would be long chains.
     "page_size = 16384",
     "journal_mode = WAL",
-    # FULL: an accepted job survives the loss of power, not only of the process.
-    "synchronous = FULL",
     "foreign_keys = ON",
     "wal_autocheckpoint = 2000",
     "journal_size_limit = 67108864",
@@ -78,7 +76,12 @@ class SqliteFile:
 
 
 def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("embedmill_write")
+    options = connection.get_execution_options()
+    write = options.get("embedmill_write")
+    if write:
+        # NORMAL: in the log, after all that came before it, but not waited for until it is on the disk.
+        level = "FULL" if options.get("embedmill_durable", True) else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 

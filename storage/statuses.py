@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from storage.contract.errors import UnknownJob
 from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
@@ -89,20 +89,7 @@ class StatusStore:
 
 
 def _status(connection: Connection, job_id: str) -> JobStatus:
-    job = connection.execute(
-        select(
-            JobRow.state,
-            JobRow.model,
-            JobRow.revision,
-            JobRow.model_id,
-            JobRow.total,
-            JobRow.error,
-            JobRow.created_at,
-            JobRow.started_at,
-            JobRow.finished_at,
-            now_ms().label("now"),
-        ).where(JobRow.id == job_id, JobRow.deleted_at.is_(None))
-    ).first()
+    job = connection.execute(_JOB, {"job": job_id}).first()
     if job is None:
         raise UnknownJob(job_id)
     counts = _counts(connection, job_id, job.now)
@@ -144,24 +131,9 @@ class _Counts(NamedTuple):
 
 
 def _counts(connection: Connection, job_id: str, now: int) -> _Counts:
-    is_open, is_done = ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)), ChunkRow.state == ChunkState.DONE
-    unsettled = ChunkRow.size - ChunkRow.succeeded - ChunkRow.failed
-    # Nothing is grouped or worked out anew for each row, such as the time: SQLite would take four times as long.
-    sums = (
-        func.sum(ChunkRow.size),
-        func.sum(ChunkRow.succeeded),
-        func.sum(ChunkRow.failed),
-        func.sum(ChunkRow.truncated),
-        func.sum(unsettled).filter(ChunkRow.state == ChunkState.CANCELLED),
-        func.sum(unsettled).filter(is_open),
-        func.sum(ChunkRow.tokens),
-        func.sum(ChunkRow.tokens).filter(ChunkRow.done_at > now - _RATE_WINDOW),
-        func.sum(ChunkRow.token_estimate).filter(is_done),
-        func.sum(ChunkRow.token_estimate).filter(is_open),
-    )
-    chunks = (ChunkRow.job_id == job_id, ChunkRow.state != ChunkState.SPLIT)
+    counted = connection.execute(_SUMS, {"job": job_id, "since": now - _RATE_WINDOW}).one()
     # PostgreSQL adds bigints up to a decimal.
-    return _Counts(*(int(found or 0) for found in connection.execute(select(*sums).where(*chunks)).one()))
+    return _Counts(*(int(found or 0) for found in counted))
 
 
 def _rate(job: Any, counts: _Counts) -> float | None:
@@ -211,3 +183,38 @@ def _iso(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _sums() -> Any:
+    is_open, is_done = ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)), ChunkRow.state == ChunkState.DONE
+    unsettled = ChunkRow.size - ChunkRow.succeeded - ChunkRow.failed
+    # Nothing is grouped or worked out anew for each row, such as the time: SQLite would take four times as long.
+    return select(
+        func.sum(ChunkRow.size),
+        func.sum(ChunkRow.succeeded),
+        func.sum(ChunkRow.failed),
+        func.sum(ChunkRow.truncated),
+        func.sum(unsettled).filter(ChunkRow.state == ChunkState.CANCELLED),
+        func.sum(unsettled).filter(is_open),
+        func.sum(ChunkRow.tokens),
+        func.sum(ChunkRow.tokens).filter(ChunkRow.done_at > bindparam("since")),
+        func.sum(ChunkRow.token_estimate).filter(is_done),
+        func.sum(ChunkRow.token_estimate).filter(is_open),
+    ).where(ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT)
+
+
+# Statements of every status, put together once.
+
+_JOB = select(
+    JobRow.state,
+    JobRow.model,
+    JobRow.revision,
+    JobRow.model_id,
+    JobRow.total,
+    JobRow.error,
+    JobRow.created_at,
+    JobRow.started_at,
+    JobRow.finished_at,
+    now_ms().label("now"),
+).where(JobRow.id == bindparam("job"), JobRow.deleted_at.is_(None))
+_SUMS = _sums()

@@ -6,7 +6,7 @@ databases write a whole row again when one of its columns changes.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
     JSON,
@@ -16,6 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     Uuid,
     literal_column,
@@ -208,6 +209,9 @@ class CounterRow(Row):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[int]
 
+
+# The tables by themselves: statements on the rows' classes go through the ORM, which takes as long again.
+JOBS, CHUNKS, INPUTS, RESULTS = (cast(Table, row.__table__) for row in (JobRow, ChunkRow, InputRow, ResultRow))
 
 # Conditions of the partial indexes, with literals: a planner cannot match a bound parameter with an index's condition.
 JOB_IS_UNFINISHED = JobRow.state.in_([literal_column(f"'{state}'") for state in ("accepting", "queued", "running")])

@@ -224,7 +224,7 @@ class Embedding:
                 self._stores.jobs.fail(job_id, error)
                 self._committed([job_id])
             return []
-        found = [(claim, chunk) for claim in claims if (chunk := self._stores.leases.input(claim)) is not None]
+        found = self._stores.leases.inputs(claims)
         todo = [_unsettled(chunk) for _, chunk in found]
         texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT

@@ -18,7 +18,7 @@ TASK_NAME = "embedmill.embed_chunk"
 #: Everything of ours in Redis begins so; an ACL user needs no other keys.
 KEY_PREFIX = "embedmill:"
 
-#: Channel on which the end of a job is hinted; the message is the job's id.
+#: Channel on which the ends of jobs are hinted; the message is their ids, with spaces between.
 FINISHED_CHANNEL = f"{KEY_PREFIX}finished"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from storage.contract.errors import InvalidOption
 from storage.contract.options import JobOptions
-from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread
+from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread, tokens_of, until
 from tests.models import WORDS, add_layout
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import Encoder
@@ -171,23 +171,41 @@ def test_stop_ends_running_and_later_calls(watched: MakeWatched) -> None:
     assert len(encoder.batches) == 1
 
 
-def test_an_urgent_text_is_next_after_the_batch_under_way(watched: MakeWatched) -> None:
+def test_an_urgent_text_waits_for_no_batch_under_way(watched: MakeWatched) -> None:
+    # Given a batch that is not let through
     gate = threading.Semaphore(0)
-    engine, encoder = watched(lambda ids: gate.acquire(timeout=10) and None, 64)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None if tokens_of(ids) > 3 else None, 64)
     bulk = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
-    while not encoder.batches:
-        time.sleep(0.01)
+    until(lambda: encoder.batches)
+    # When an urgent text comes, then it is embedded beside that batch
     urgent = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
-    while not engine._room._urgent:
-        time.sleep(0.01)
-    gate.release(2)
-    urgent.join(5)
+    urgent.join(10)
     assert not urgent.is_alive() and bulk.is_alive()
-    marker = id_of(engine, "telescope")
-    assert len(encoder.batches[1]) == 1 and marker in encoder.batches[1][0]
     gate.release(1000)
     bulk.join(20)
     assert len(encoder.batches) > 10
+
+
+def test_urgent_texts_are_next_where_every_thread_is_busy(watched: MakeWatched) -> None:
+    # Given a bulk batch and an urgent one under way
+    gate = threading.Semaphore(0)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None, 64)
+    bulk = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
+    until(lambda: len(encoder.batches) == 1)
+    first = in_thread(lambda: engine.embed(["river"], JobOptions(), urgent=True))
+    until(lambda: len(encoder.batches) == 2)
+    # When one more urgent text comes, and one of the batches ends
+    second = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
+    until(lambda: engine._room._urgent)
+    gate.release()
+    # Then it is next
+    until(lambda: len(encoder.batches) == 3)
+    marker = id_of(engine, "telescope")
+    assert len(encoder.batches[2]) == 1 and marker in encoder.batches[2][0]
+    gate.release(1000)
+    for thread in (bulk, first, second):
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_the_default_prompt_is_put_before_texts_unless_the_job_has_its_own(tiny: Path, tmp_path: Path) -> None:

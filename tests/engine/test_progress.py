@@ -34,8 +34,8 @@ def test_progress_stands_still_while_a_batch_hangs_and_never_while_idle(
     until(lambda: encoder.batches)
     stuck = engine.progress
     # Also while other calls keep arriving
-    others = [in_thread(lambda: engine.embed(TEXTS, JobOptions(), urgent=True)) for _ in range(3)]
-    until(lambda: len(engine._room._urgent) == 3)
+    others = [in_thread(lambda: engine.embed(TEXTS, JobOptions())) for _ in range(3)]
+    until(lambda: len(engine._room._bulk) == 3)
     time.sleep(0.05)
     assert engine.progress == stuck
     gate.set()

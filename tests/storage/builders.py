@@ -16,6 +16,7 @@ from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions
 from storage.database import Database
+from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
@@ -63,6 +64,12 @@ def submit(
     return job_id
 
 
+def new_job(**given: Any) -> NewJob:
+    """Return a job that is about to be submitted, of the default model unless something else is given."""
+    fields = {"id": new_id(), "model": MODEL, "revision": None, "model_id": CARD.id, "options": JobOptions().to_dict()}
+    return NewJob(**(fields | given))
+
+
 def accept(
     stores: Stores,
     chunks: int | Sequence[NewChunk] = 1,
@@ -77,7 +84,7 @@ def accept(
     job_id, written = new_id(), made(chunks)
     name, model_id = (card.name, card.id) if card else (model, None)
     has_ids = any(c.ids is not None for c in written)
-    stores.jobs.create(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner)
+    stores.jobs.create(NewJob(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner))
     if written:
         stores.chunks.append(job_id, written)
     return job_id

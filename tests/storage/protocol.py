@@ -14,6 +14,7 @@ from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
+from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from tests.storage.builders import CARD, OTHER, PLENTY, chunk
 from tests.storage.protocol_mill import ProtocolMill, step
@@ -55,7 +56,7 @@ class Protocol(ProtocolMill):
             given = dict.fromkeys(bad, INVALID)
             written.append(chunk(number, ["" if i in bad else "wheat" for i in range(size)], first, invalid=given))
             first += size
-        self.sides[0].jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
+        self.sides[0].jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
         self.sides[0].chunks.append(job_id, written)
         self.model.jobs[job_id] = job
         self.ids.append(job_id)

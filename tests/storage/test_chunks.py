@@ -39,8 +39,8 @@ def test_chunks_are_kept_with_their_texts(stores: Stores, database: Database) ->
     row = chunk_row(database, job_id, 1)
     assert (row.first, row.size, row.token_estimate, row.token, row.state) == (2, 1, 10, 0, "pending")
     held: list[Claim] = claim(stores, job_id, 0, worker)
-    found = stores.leases.input(held[0])
-    assert found is not None and found.texts == ["wheat", "小麦"]
+    ((_, found),) = stores.leases.inputs(held)
+    assert found.texts == ["wheat", "小麦"]
 
 
 def test_chunks_are_appended_only_while_a_job_is_being_submitted(stores: Stores, database: Database) -> None:

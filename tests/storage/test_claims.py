@@ -134,8 +134,7 @@ def test_the_texts_of_a_claim_come_with_what_is_known_of_them(stores: Stores) ->
     refused = ItemError("invalid_item", "Refused at the door: empty or blank.")
     job_id = submit(stores, [chunk(0, ("wheat", "", "rye"), invalid={1: refused})])
     (held,) = claim(stores, job_id, 0, worker)
-    found = stores.leases.input(held)
-    assert found is not None
+    ((_, found),) = stores.leases.inputs([held])
     assert (found.texts, found.settled, found.kept) == (["wheat", "", "rye"], {1: refused}, None)
 
 

@@ -130,8 +130,8 @@ def test_retried_items_are_committed_over_the_old_row_once(stores: Stores, datab
     finish(stores, job_id, 1, worker, failed=[1])
     stores.jobs.retry_failed(job_id)
     (held,) = claim(stores, job_id, 0, worker)
-    found = stores.leases.input(held)
-    assert found is not None and found.kept is not None and found.kept.token == 1
+    ((_, found),) = stores.leases.inputs([held])
+    assert found.kept is not None and found.kept.token == 1
     stores.leases.commit([(held, result())])
     assert result_tokens(database, job_id) == [2]
     status = stores.statuses.get(job_id)
@@ -144,7 +144,7 @@ def test_the_texts_of_a_deleted_job_are_not_there_for_a_late_worker(stores: Stor
     (late,) = claim(stores, job_id, 0, worker)
     stores.jobs.cancel(job_id)
     stores.purges.delete(job_id)
-    assert stores.leases.input(late) is None
+    assert stores.leases.inputs([late]) == []
     assert stores.leases.commit([(late, result())]) == (set(), [])
 
 

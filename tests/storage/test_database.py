@@ -207,3 +207,15 @@ def test_a_transaction_in_anothers_way_is_tried_again_a_few_times() -> None:
     with pytest.raises(StorageConflict):
         unlucky(99)
     assert len(calls) == 4
+
+
+def test_what_a_loss_of_power_may_take_is_not_waited_for_and_all_else_is(migrated_sqlite: Path) -> None:
+    database = Database(f"sqlite:///{migrated_sqlite}")
+
+    def waits(**given: bool) -> bool:
+        with database.write(**given) as connection:
+            return connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+    # Each after the other, since they share connections
+    assert [waits(), waits(durable=False), waits(durable=True)] == [True, False, True]
+    database.close()

@@ -9,6 +9,7 @@ from storage.contract.errors import InvalidOption
 from storage.contract.models import Priority
 from storage.contract.states import JobState
 from storage.database import Database, now_ms
+from storage.newjobs import NewJob
 from storage.stores import Stores
 from storage.tables import JobRow
 from tests.storage.builders import CARD, claim, finish, result, serve, submit
@@ -73,7 +74,7 @@ def test_the_time_of_a_job_begins_with_its_acceptance(stores: Stores, database: 
     # Given a submission that has taken a minute, of a job that may take an hour
     serve(stores)
     job_id = "01a20481-f5f5-79cc-a2c3-a57465f57431"
-    stores.jobs.create(job_id, CARD.name, None, CARD.id, {}, expires_in=3600)
+    stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, {}, expires_in=3600))
     with database.write() as connection:
         earlier = {"created_at": JobRow.created_at - 60_000, "expires_at": JobRow.expires_at - 60_000}
         connection.execute(update(JobRow).where(JobRow.id == job_id).values(earlier))

@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from storage.choice import pending_chunks
-from storage.chunks import among
+from storage import naming
+from storage.choice import pending, pending_chunks
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
-from storage.contract.states import ChunkState
 from storage.database import Database
 from storage.finishing import has_open_chunks
 from storage.stores import Stores
@@ -44,18 +43,17 @@ def crowded(stores: Stores, database: Database) -> Database:
     return database
 
 
-def plan(database: Database, query: Any) -> str:
-    """Return how the database would answer a query."""
-    compiled = query.compile(database.engine, compile_kwargs={"render_postcompile": True})
-    values = compiled.construct_params()
-    given = tuple(values[name] for name in compiled.positiontup) if compiled.positional else values
+def plan(database: Database, query: Any, **given: Any) -> str:
+    """Return how the database would answer a query that is run with these values."""
+    compiled = query.params(**given).compile(database.engine).construct_expanded_state()
+    values = compiled.positional_parameters if compiled.positiontup else compiled.parameters
     explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
     with database.read() as connection:
-        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {compiled}", given))
+        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {compiled.statement}", values))
 
 
 def test_what_to_do_next_is_read_from_the_indexes_of_open_jobs_and_pending_chunks(crowded: Database) -> None:
-    told = plan(crowded, pending_chunks(CARD.id, Priority.BULK, "").limit(4))
+    told = plan(crowded, pending_chunks().limit(4), **pending(CARD.id, Priority.BULK, ""))
     # PostgreSQL may find the few that are open by either of two small indexes; SQLite needs the one in order.
     assert "ix_jobs_open" in told or (not crowded.is_sqlite and "ix_jobs_unfinished" in told)
     assert "ix_chunks_pending" in told
@@ -84,7 +82,7 @@ def test_whether_a_job_has_open_chunks_is_read_from_the_indexes_of_open_ones(cro
 
 def test_chunks_that_are_marked_as_sent_are_found_by_their_keys(crowded: Database) -> None:
     keys = [(new_id(), number) for number in range(4)]
-    told = plan(crowded, among(keys, ChunkState.PENDING).values(state=ChunkState.DISPATCHED))
+    told = plan(crowded, select(ChunkRow).where(naming.named(ChunkRow), CHUNK_IS_PENDING), **naming.chunks(keys))
     assert "SCAN chunks" not in told and "Seq Scan on chunks" not in told
 
 

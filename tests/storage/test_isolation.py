@@ -42,8 +42,7 @@ def killed(stores: Stores, job_id: str, number: int) -> Claim:
 
 def vectors_for(stores: Stores, claim: Claim) -> ChunkResult:
     """Return a result in which each text's vector begins with its length."""
-    found = stores.leases.input(claim)
-    assert found is not None
+    ((_, found),) = stores.leases.inputs([claim])
     lengths = np.array([len(text) for text in found.texts], dtype=np.int32)
     matrix = np.ones((len(lengths), 4), dtype=np.float32)
     matrix[:, 0] = lengths

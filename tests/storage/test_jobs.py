@@ -1,5 +1,9 @@
 """The store of jobs, over both databases."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import func, select, text
 
@@ -8,6 +12,7 @@ from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.states import JobState
 from storage.database import Database
+from storage.newjobs import NEW_JOB
 from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
@@ -20,6 +25,8 @@ from tests.storage.builders import (
     chunk_states,
     claim,
     finish,
+    made,
+    new_job,
     result,
     serve,
     submit,
@@ -92,6 +99,65 @@ def test_an_idempotency_key_belongs_to_one_job(stores: Stores) -> None:
     found = stores.jobs.find_by_key("monday")
     assert found is not None and found.id == first
     assert stores.jobs.find_by_key("tuesday") is None
+
+
+def test_a_job_accepted_in_one_go_is_as_one_that_was_sealed(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    job, chunks = new_job(priority=Priority.URGENT, key_id="miller", expires_in=3600.0), made(2)
+    assert stores.jobs.accept(job, chunks, "aa", "monday")
+    sealed = submit(stores, 2, priority=Priority.URGENT, payload="aa", key="tuesday", owner="miller")
+    assert replace(stores.jobs.get(job.id), id=sealed) == stores.jobs.get(sealed)
+    with database.read() as connection:
+        row, other = (connection.execute(select(JobRow).where(JobRow.id == one)).one() for one in (job.id, sealed))
+    assert row.expires_at - row.created_at == 3_600_000
+    assert (row.key_id, row.chunk_count, row.finished_at) == (other.key_id, other.chunk_count, None)
+    finish(stores, job.id, 2, worker)
+    assert [page.first for page in stores.results.pages(job.id)] == [0, 2]
+    assert stores.statuses.get(job.id).state == "completed"
+
+
+def test_a_job_accepted_in_one_go_before_any_worker_came_is_bound_when_its_model_is_known(stores: Stores) -> None:
+    early = new_job(model_id=None)
+    assert stores.jobs.accept(early, made(1))
+    assert stores.jobs.get(early.id).model_id is None
+    serve(stores)
+    late = new_job(model_id=None)
+    assert stores.jobs.accept(late, made(1))
+    assert stores.jobs.get(early.id).model_id == stores.jobs.get(late.id).model_id == CARD.id
+
+
+def test_of_two_jobs_with_one_key_the_second_leaves_nothing_when_it_is_refused(stores: Stores) -> None:
+    serve(stores)
+    first, second, others = (new_job() for _ in range(3))
+    assert stores.jobs.accept(first, made(1), "aa", "monday")
+    assert not stores.jobs.accept(second, made(1), "aa", "monday")
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(second.id)
+    # And a key is its owner's alone
+    other = replace(others, key_id="miller")
+    assert stores.jobs.accept(other, made(1), "bb", "monday")
+    for owner, job in (("", first), ("miller", other)):
+        found = stores.jobs.find_by_key("monday", owner)
+        assert found is not None and found.id == job.id
+
+
+def test_an_id_that_another_transaction_is_about_to_take_is_waited_for(
+    stores: Stores, open_again: Callable[[], Stores]
+) -> None:
+    # Given a job whose acceptance is under way
+    serve(stores)
+    job, other = new_job(), open_again()
+    with ThreadPoolExecutor(1) as pool:
+        with stores.database.write() as accepting:
+            accepting.execute(NEW_JOB, job.to_row())
+            # When somebody asks for the same id, he is not answered before that has ended
+            taken = pool.submit(other.jobs.create, job)
+            with pytest.raises(TimeoutError):
+                taken.result(timeout=0.5)
+        # Then he is told that it is there
+        assert taken.result(timeout=30) is False
+    assert stores.purges.discard(job.id)
+    assert other.jobs.create(job)
 
 
 def test_jobs_without_an_idempotency_key_do_not_get_in_each_others_way(stores: Stores) -> None:

@@ -103,8 +103,8 @@ class Mill(RuleBasedStateMachine):
 
     def merged(self, claim: Claim, failed: tuple[int, ...]) -> Any:
         """Return a result that keeps the vectors of an earlier round, as a worker's does."""
-        chunk = self.stores.leases.input(claim)
-        if chunk is None or chunk.kept is None:
+        found = self.stores.leases.inputs([claim])
+        if not found or found[0][1].kept is None:
             return result(failed=failed, value=float(next(self.values)))
         (page,) = [p for p in self.stores.results.pages(claim.job_id) if p.first == 2 * claim.number]
         kept = page.matrix()

@@ -16,6 +16,7 @@ from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.contract.states import JobState
+from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import ChunkRow, InputRow
@@ -46,7 +47,7 @@ class Mill:
     def submit(self, *chunks: list[str], invalid: dict[int, ItemError] | None = None, **options: object) -> str:
         job_id = new_id()
         job_options = JobOptions(**options).to_dict()  # type: ignore[arg-type]
-        self.stores.jobs.create(job_id, CARD.name, None, CARD.id, job_options)
+        self.stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, job_options))
         first = 0
         for number, texts in enumerate(chunks):
             bad = invalid or {}
@@ -263,7 +264,7 @@ def test_an_urgent_job_is_embedded_as_urgent(mill: Mill) -> None:
 
     mill.engine.embed = note  # type: ignore[method-assign]
     job_id = new_id()
-    mill.stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict(), Priority.URGENT)
+    mill.stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict(), Priority.URGENT))
     mill.stores.chunks.append(job_id, [NewChunk(0, 0, [b"quick"], 3, None, {})])
     mill.stores.jobs.seal(job_id, 1, 1)
     mill.run(job_id)

@@ -18,6 +18,7 @@ from storage.contract.models import Priority, queue_name
 from storage.contract.options import JobOptions
 from storage.database import now_ms
 from storage.leases import LeaseStore
+from storage.newjobs import NewJob
 from storage.stores import Stores
 from storage.tables import JobRow
 from tests.worker.engines import CARD
@@ -53,7 +54,7 @@ def sweeper(stores: Stores, redis_server: str, outbox: Outbox) -> Reconciler:
 
 def submitted(stores: Stores, *texts: str) -> str:
     job_id = new_id()
-    stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
+    stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
     chunks = [NewChunk(i, i, [text.encode()], 3, None, {}) for i, text in enumerate(texts)]
     stores.chunks.append(job_id, chunks)
     stores.jobs.seal(job_id, len(texts), len(texts))
@@ -150,7 +151,7 @@ def test_messages_not_answered_for_long_are_sent_again_whatever_redis_says(
 def test_abandoned_submissions_are_purged(stores: Stores, sweeper: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a submission whose producer died before sealing it
     job_id = new_id()
-    stores.jobs.create(job_id, CARD.name, None, CARD.id, JobOptions().to_dict())
+    stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
     stores.chunks.append(job_id, [NewChunk(0, 0, [b"a"], 3, None, {})])
     # When it has been silent for long
     monkeypatch.setattr(keeper, "ABANDONED_AFTER", -1)

@@ -107,6 +107,10 @@ class Engine:
         if not on_gpu:
             torch.set_num_threads(threads)
         self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(count)]
+        if self._most_flights == 1:
+            # Beside the others, on their cores: an urgent text waits for none of their batches, and takes so little
+            # that they hardly notice. What is sent ahead to a device is computed in turn, whoever sent it.
+            self._threads.append(threading.Thread(target=self._work, args=[True], name="engine-urgent", daemon=True))
         for thread in self._threads:
             thread.start()
         # A thread that the interpreter's end finds inside torch would abort the process.
@@ -224,10 +228,10 @@ class Engine:
         error = ItemError("encoder_failed", "The text has a token that the model's weights do not know.")
         return {int(place): error for place in places}
 
-    def _work(self) -> None:
+    def _work(self, urgent: bool = False) -> None:
         try:
             with torch.inference_mode():
-                self._keep_flying()
+                self._keep_flying(urgent)
         except BaseException as error:  # whatever ends this thread, nobody may wait for it for ever
             _log.exception("the engine has failed")
             kind = type(error).__name__
@@ -235,10 +239,10 @@ class Engine:
         finally:
             self._room.leave_off()
 
-    def _keep_flying(self) -> None:
+    def _keep_flying(self, urgent: bool) -> None:
         """Launch batch after batch; wait for the oldest only when enough are under way, or nothing else is to do."""
         flights: deque[Flight] = deque()
-        while (batch := self._room.next(wait=not flights)) is not None or flights:
+        while (batch := self._room.next(not flights, urgent)) is not None or flights:
             if batch is not None:
                 flights.append(self._runner.launch(batch))
             # What has failed is seen to at once, but alone on the device.

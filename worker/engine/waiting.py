@@ -92,7 +92,7 @@ class WaitingRoom:
             with self._changed:
                 self._tokenizing -= 1
                 self._end()
-                self._changed.notify()
+                self._changed.notify_all()
 
     def put(self, call: Call) -> None:
         """Let a call wait for its turn.
@@ -106,7 +106,7 @@ class WaitingRoom:
                 self._last = time.monotonic()
             self._live.add(call)
             (self._urgent if call.urgent else self._bulk).append(call)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def leave(self, call: Call) -> None:
         """Forget a call that has ended."""
@@ -130,11 +130,12 @@ class WaitingRoom:
         with self._changed:
             self._begun.pop(threading.get_ident(), None)
 
-    def next(self, wait: bool = True) -> Batch | None:
+    def next(self, wait: bool = True, urgent: bool = False) -> Batch | None:
         """Take the next batch out; `finished` is to be called for each.
 
         Args:
             wait: Whether to wait until there is one.
+            urgent: Whether to take nothing but urgent ones.
 
         Returns:
             The batch, or None when the room is closed, or there is none yet and it is not waited for.
@@ -142,15 +143,15 @@ class WaitingRoom:
         with self._changed:
             since = time.monotonic()
             while self._closed is None:
-                batch = self._next_planned(since)
+                batch = self._next_urgent() or (None if urgent else self._next_planned(since))
                 if batch is not None:
                     self._begin()
                     if self._bulk_batches or self._urgent_batches:
-                        self._changed.notify()
+                        self._changed.notify_all()
                     return batch
                 if not wait:
                     return None
-                self._changed.wait(LINGER_SECONDS if self._bulk else None)
+                self._changed.wait(LINGER_SECONDS if self._bulk and not urgent else None)
             return None
 
     def close(self, failure: EmbedmillError) -> None:
@@ -176,11 +177,12 @@ class WaitingRoom:
     def _waiting(self) -> bool:
         return bool(self._urgent or self._bulk or self._urgent_batches or self._bulk_batches)
 
-    def _next_planned(self, since: float) -> Batch | None:
+    def _next_urgent(self) -> Batch | None:
         if self._urgent:
             self._urgent_batches.extend(self._window(self._urgent).batches(self._budget))
-        if self._urgent_batches:
-            return self._fitting(self._urgent_batches)
+        return self._fitting(self._urgent_batches) if self._urgent_batches else None
+
+    def _next_planned(self, since: float) -> Batch | None:
         if not self._bulk_batches and self._bulk and not self._should_linger(since):
             self._bulk_batches.extend(self._window(self._bulk).batches(self._budget))
         return self._next_bulk() if self._bulk_batches else None

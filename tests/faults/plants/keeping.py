@@ -9,6 +9,9 @@ _CHOICE = "storage/choice.py"
 _RESULTS = "storage/results.py"
 _EMBEDDING = "worker/embedding.py"
 
+#: What follows when a job is sealed.
+_SEALED = '        failpoints.reach("submit.sealed")\n        return True\n\n    def get('
+
 KEEPING = (
     Plant(
         "plain-begin",
@@ -18,7 +21,6 @@ KEEPING = (
             Edit(
                 "storage/sqlitefile.py",
                 """\
-    write = connection.get_execution_options().get("embedmill_write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 """,
                 '    connection.exec_driver_sql("BEGIN")\n',
@@ -32,20 +34,13 @@ KEEPING = (
         (
             Edit(
                 _CHOICE,
-                "    out = _out_by_key(connection, model_id, priority)\n    # Who has",
+                "    out = {row.key_id",
                 """\
-    oldest = (
-        select(ChunkRow.job_id, ChunkRow.number)
-        .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(JobRow.model_id == model_id, JobRow.priority == priority, JOB_IS_OPEN)
-        .where(CHUNK_IS_PENDING, due(), not_expired())
-        .order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
-    )
-    aged = connection.execute(oldest.limit(room).with_for_update(**SKIP_LOCKED)).all()
+    oldest = _pending().order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
+    aged = connection.execute(oldest.limit(room).with_for_update(**SKIP_LOCKED), queue).all()
     if aged:
         return [(row.job_id, row.number) for row in aged]
-    out = _out_by_key(connection, model_id, priority)
-    # Who has""",
+    out = {row.key_id""",
             ),
         ),
     ),
@@ -89,8 +84,8 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _JOBS,
-                "        except IntegrityError:\n            return False\n",
-                "        except IntegrityError:\n            return self.seal(job_id, total, chunks, payload_hash)\n",
+                f"            return False\n{_SEALED}",
+                f"            return self.seal(job_id, total, chunks, payload_hash)\n{_SEALED}",
             ),
         ),
     ),
@@ -174,27 +169,28 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
                 "producer/client.py",
                 """\
         try:
-            dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+            dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
         except QueueUnavailable as error:
             reason = error.message.rstrip(".")
             return f"{reason}: the job is safe and starts when Redis takes messages again."
         return None
 """,
                 """\
-        dispatch_next(self._stores.chunks, self._queue.send, record.model, record.model_id)
+        dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
         return None
 """,
             ),
             Edit(
                 "producer/client.py",
                 """\
-        try:
-            job.notice = self._dispatch(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
 """,
-                "        job.notice = self._dispatch(job.record())\n",
+                """\
+        except ZeroDivisionError:
+            raise
+""",
             ),
             Edit("producer/client.py", "Problem, QueueUnavailable, ServerError, UnknownModel", "Problem, UnknownModel"),
         ),

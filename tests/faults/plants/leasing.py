@@ -8,6 +8,10 @@ _LEASES = "storage/leases.py"
 _COMMITS = "tests/storage/test_commits.py"
 _GAPS = "tests/faults/test_planted_gaps.py"
 
+#: What checks the tokens of a commit, and what then writes its vectors.
+_GUARD = "            written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))\n"
+_WRITE = "write_results(connection, {key: by_attempt[key] for key in written})\n"
+
 LEASING = (
     Plant(
         "no-token-guard",
@@ -15,9 +19,18 @@ LEASING = (
         f"{_COMMITS}::test_a_late_commit_changes_nothing",
         (
             Edit(
+                "storage/naming.py",
+                "tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(",
+                "tuple_(ChunkRow.job_id, ChunkRow.number).in_(",
+            ),
+            Edit("storage/naming.py", '{"attempts": keys}', '{"attempts": [key[:2] for key in keys]}'),
+            Edit(
                 _LEASES,
-                "        CHUNK_IS_LEASED,\n        ChunkRow.token == claim.token,\n",
-                "        CHUNK_IS_LEASED,\n",
+                _GUARD,
+                """\
+            held = {key[:2] for key in _keys(connection.execute(_HELD, naming.attempts(by_attempt)))}
+            written = {key for key in by_attempt if key[:2] in held}
+""",
             ),
         ),
     ),
@@ -28,23 +41,13 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                """\
-        with self._db.write() as connection:
-            for claim, result in results:
-""",
+                f"        with self._db.write() as connection:\n{_GUARD}",
                 """\
         with self._db.read() as connection:
-            checks = {claim.key: select(ChunkRow.number).where(*_held(claim)) for claim, _ in results}
-            valid = {key for key, check in checks.items() if connection.execute(check).first()}
+            look = select(*_ATTEMPT).where(_IS_HELD)
+            written = _keys(connection.execute(look, naming.attempts(by_attempt)))
         with self._db.write() as connection:
-            for claim, result in results:
-                same = (ChunkRow.job_id == claim.job_id, ChunkRow.number == claim.number)
 """,
-            ),
-            Edit(
-                _LEASES,
-                "if connection.execute(update(ChunkRow).where(*_held(claim)).values(values)).rowcount == 1:",
-                "if claim.key in valid and connection.execute(update(ChunkRow).where(*same).values(values)).rowcount:",
             ),
         ),
     ),
@@ -56,7 +59,8 @@ LEASING = (
             Edit(
                 _LEASES, "from collections.abc import Collection", "import time\nfrom collections.abc import Collection"
             ),
-            Edit(_LEASES, '"lease_expires": now_ms() + lease,', '"lease_expires": int(time.time() * 1000) + lease,'),
+            Edit(_LEASES, '"lease": self._lease}', '"lease": int(time.time() * 1000) + self._lease}'),
+            Edit(_LEASES, 'now_ms() + bindparam("lease"', 'bindparam("lease"'),
         ),
     ),
     Plant(
@@ -64,23 +68,14 @@ LEASING = (
         "`done` is committed in one transaction and the vectors in the next",
         f"{_COMMITS}::test_a_commit_that_breaks_in_the_middle_writes_nothing",
         (
-            Edit(
-                _LEASES,
-                """\
-                    write_result(connection, claim.job_id, claim.number, claim.token, result)
-                    written.add(claim.key)
-""",
-                "                    written.add(claim.key)\n",
-            ),
+            Edit(_LEASES, f"                {_WRITE}", ""),
             Edit(
                 _LEASES,
                 '            failpoints.reach("commit.written")\n',
-                """\
+                f"""\
         with self._db.write() as connection:
-            for claim, result in results:
-                if claim.key in written:
-                    write_result(connection, claim.job_id, claim.number, claim.token, result)
-            failpoints.reach("commit.written")
+            if written:
+                {_WRITE}            failpoints.reach("commit.written")
 """,
             ),
         ),
@@ -90,26 +85,8 @@ LEASING = (
         "the guard counts for the chunk's state, not for its vectors",
         f"{_COMMITS}::test_a_second_attempt_never_changes_what_the_first_committed",
         (
-            Edit(
-                _LEASES,
-                """\
-                    write_result(connection, claim.job_id, claim.number, claim.token, result)
-                    written.add(claim.key)
-""",
-                "                    written.add(claim.key)\n",
-            ),
-            Edit(
-                _LEASES,
-                """\
-            for claim, result in results:
-                values = {
-""",
-                """\
-            for claim, result in results:
-                write_result(connection, claim.job_id, claim.number, claim.token, result)
-                values = {
-""",
-            ),
+            Edit(_LEASES, f"                {_WRITE}", ""),
+            Edit(_LEASES, _GUARD, f"            write_results(connection, by_attempt)\n{_GUARD}"),
         ),
     ),
     Plant(
@@ -119,7 +96,7 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                "resolved = {claim.key for claim in unheld if _committed_before(connection, claim)}",
+                "resolved = {key for key in by_attempt if key not in written and _committed_before(connection, key)}",
                 "resolved: set[AttemptKey] = set()",
             ),
         ),
@@ -128,7 +105,7 @@ LEASING = (
         "token-stands-still",
         "a claim raises no token, so that two attempts cannot be told apart",
         "tests/storage/test_claims.py::test_a_token_only_grows",
-        (Edit(_LEASES, '        "token": ChunkRow.token + 1,\n', ""),),
+        (Edit(_LEASES, '    "token": ChunkRow.token + 1,\n', ""),),
     ),
     Plant(
         "expiry-by-select-then-update",
@@ -161,8 +138,8 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                ".where(attempts, CHUNK_IS_LEASED)",
-                ".where(or_(attempts, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED)",
+                ".where(_IS_HELD).values(lease_expires=",
+                ".where(or_(_IS_HELD, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED).values(lease_expires=",
             ),
         ),
     ),
@@ -188,8 +165,7 @@ LEASING = (
                 "room = 0 if leased[0].crashes else token_room - leased[0].token_estimate",
                 "room = token_room - leased[0].token_estimate",
             ),
-            Edit(_LEASES, "unsuspected = pending.where(ChunkRow.crashes == 0)\n    for row", "for row"),
-            Edit(_LEASES, "connection.execute(unsuspected.limit(256)", "connection.execute(pending.limit(256)"),
+            Edit(_LEASES, "pending_chunks().where(ChunkRow.crashes == 0)", "pending_chunks()"),
         ),
     ),
     Plant(

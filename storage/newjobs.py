@@ -1,0 +1,58 @@
+"""A job on its way into storage, and the statement that opens it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, bindparam, insert
+
+from storage.contract.models import Priority
+from storage.contract.states import JobState
+from storage.database import now_ms
+from storage.tables import JOBS
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job on its way into storage.
+
+    Args:
+        id: Its UUIDv7.
+        model: Name of the model asked for.
+        revision: Revision asked for, or None.
+        model_id: The model identity, or None where no worker has ever registered the model.
+        options: The job's options as a JSON object.
+        priority: Which queue it waits in.
+        has_ids: Whether its items have callers' ids.
+        key_id: Whose job it is: what is under way is shared fairly between keys.
+        expires_in: Seconds after which it ends, whatever is left to do; None: never.
+    """
+
+    id: str
+    model: str
+    revision: str | None
+    model_id: str | None
+    options: dict[str, Any]
+    priority: Priority = Priority.BULK
+    has_ids: bool = False
+    key_id: str = ""
+    expires_in: float | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """Return what `NEW_JOB` is run with, while the job takes texts."""
+        life = None if self.expires_in is None else int(self.expires_in * 1000)
+        asked = {name: getattr(self, name) for name in _ASKED}
+        return asked | _UNSEALED | {"life": life}
+
+
+#: Columns of a job that are there from the start, and what the others are until it is sealed.
+_ASKED = ("id", "model", "revision", "model_id", "options", "priority", "has_ids", "key_id")
+_UNSEALED: dict[str, Any] = {"state": JobState.ACCEPTING, "total": 0, "chunk_count": 0}
+_UNSEALED |= {"payload_hash": None, "idempotency_key": None}
+
+#: Opens a job; put together once.
+NEW_JOB = insert(JOBS).values(
+    {name: bindparam(name) for name in (*_ASKED, *_UNSEALED)}
+    | {"created_at": now_ms(), "touched_at": now_ms(), "expires_at": now_ms() + bindparam("life", type_=BigInteger())}
+)
