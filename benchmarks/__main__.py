@@ -1,4 +1,4 @@
-"""Measures everything that docs/performance.md shows, part by part, then draws the pictures and writes the goals."""
+"""Measures everything that docs/performance.md shows, part by part, then draws the pictures and writes the tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS: dict[str, list[list[str]]] = {
     "stores": [["stores"]],
     "submit": [["submit"]],
     "plots": [["plots"]],
-    "goals": [["goals"]],
+    "page": [["page"]],
 }
 
 #: Modules that take words from files, and that can leave out what is measured already.

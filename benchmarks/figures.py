@@ -82,7 +82,7 @@ class Figures:
         report = self.section("stages", f"minilm, {name}")["report"]
         (forward,) = (stage for stage in report["stages"] if stage["name"] == "forward")
         whole = self.contender(MINILM, "W1", name)["cpu_seconds_a_million_tokens"]
-        return 1 - forward["seconds"] / forward["tokens"] * 1e6 / float(whole)
+        return 1 - float(forward["seconds"] / forward["tokens"] * 1e6 / whole)
 
     def submitted(self, door: str) -> float:
         """Return the texts a second of the largest submission through a door."""

@@ -1,21 +1,13 @@
-"""The goals and what was measured of them, as a table in docs/performance.md; what was not measured stays empty."""
+"""The goals and what was measured of them; what was not measured stays empty."""
 
 from __future__ import annotations
 
-import argparse
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from benchmarks.figures import BARE, MINILM, Figures, NotMeasured
-from benchmarks.results import FOLDER
-
-_PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
-
-#: What stands around the table.
-BEGIN, END = "<!-- goals: written by `make bench PART=goals` -->", "<!-- goals: end -->"
 
 _AUTO, _INT8, _FLOAT32 = "embedmill auto", "embedmill int8", "embedmill float32"
 
@@ -160,21 +152,3 @@ def _judged(goal: Goal, figures: Figures) -> tuple[str, str, str]:
     met = (operator.le if goal.most else operator.ge)(value, goal.aim)
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['measured_at'][:10]}"
     return goal.form.format(value), "met" if met else "**missed**", where
-
-
-def main() -> None:
-    """Write the table into the page, between its marks."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the results")
-    parser.add_argument("--page", type=Path, default=_PAGE, help="the page with the marks")
-    asked = parser.parse_args()
-    page = asked.page.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{asked.page} has no place for the goals: {BEGIN} ... {END}")
-    asked.page.write_text(f"{before}{BEGIN}\n\n{table(Figures(asked.results))}\n\n{END}{after}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
