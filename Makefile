@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chaos bench bench-submit bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check chaos bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -58,17 +58,14 @@ chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=
 	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS))
 
-bench: .venv/.dev ## Measure throughput through the whole path on this machine
-	@$(PY) benchmarks/throughput.py
-
-bench-submit: .venv/.dev ## Measure speed and memory of submitting up to five million texts
-	@$(PY) benchmarks/submit_memory.py
+bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..."
+	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS))
 
 bench-gpu: ## Measure the engine on this machine's GPU, with any python3 that has torch and transformers: PY=python3
 	@$(PY) -m benchmarks.gpu
 
-bench-sts: .venv/.dev ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
-	@$(PY) benchmarks/sts.py '$(or $(CSV),$(error Say which file: make bench-sts CSV=FILE))'
+bench-sts: .venv/.bench ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
+	@$(PY) -m benchmarks.sts '$(or $(CSV),$(error Say which file: make bench-sts CSV=FILE))'
 
 wheel: .venv/.dev ## Build the wheel into dist/
 	@rm -rf build
@@ -120,3 +117,16 @@ clean: ## Remove caches, builds and the demo's output; .venv stays, but is check
 	@echo "Installing into .venv; the first time takes some minutes."
 	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	@touch .venv/.demo .venv/.dev
+
+.venv/.bench: .venv/.dev
+	@$(PIP_INSTALL) -c constraints.txt -e '.[bench]'
+	@touch .venv/.bench
+
+# A peer in an environment of its own, since it needs an older transformers; where it cannot be made, it is left out.
+.venv-infinity/.made:
+	@echo "Installing Infinity into .venv-infinity, to be measured beside."
+	@$(PY) -m venv .venv-infinity
+	@.venv-infinity/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) '$(HOLD)' \
+		&& .venv-infinity/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) \
+			'infinity-emb[torch]==0.0.78' 'transformers==4.57.6' \
+		&& touch .venv-infinity/.made || echo "Infinity could not be installed: it is left out." >&2

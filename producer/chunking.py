@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.judging import Judged, estimate_tokens
 from storage.chunks import NewChunk
 from storage.outcomes import ItemError
 
@@ -25,60 +29,77 @@ class Chunker:
 
     Args:
         write: Takes a group of chunks, about a megabyte of text.
-        with_ids: Whether items have callers' ids.
     """
 
-    def __init__(self, write: Callable[[list[NewChunk]], None], with_ids: bool) -> None:
+    def __init__(self, write: Callable[[list[NewChunk]], None]) -> None:
         self._write = write
-        self._ids: list[str] | None = [] if with_ids else None
-        self._texts: list[bytes] = []
-        self._invalid: dict[int, ItemError] = {}
-        self._tokens = 0
+        self._open = _OpenChunk()
         self._group: list[NewChunk] = []
         self._group_bytes = 0
         self.items = 0
         self.chunks = 0
 
-    def add(self, encoded: bytes, tokens: int, custom_id: str = "", problem: str | None = None) -> None:
-        """Add the next item.
-
-        Args:
-            encoded: Its text in UTF-8; empty when it is invalid.
-            tokens: Its estimated tokens.
-            custom_id: The caller's id.
-            problem: Why it is invalid, or None.
-        """
-        if problem is not None:
-            self._invalid[len(self._texts)] = ItemError("invalid_item", f"Refused at the door: {problem}.")
-        self._texts.append(encoded)
-        if self._ids is not None:
-            self._ids.append(custom_id)
-        self._tokens += min(tokens, _LONGEST)
-        self._group_bytes += len(encoded)
-        if self._tokens >= CHUNK_TOKENS or len(self._texts) >= CHUNK_ITEMS:
-            self._close_chunk()
-            if self._group_bytes >= GROUP_BYTES:
-                self._write_group()
+    def extend(self, judged: Judged) -> None:
+        """Add the next items."""
+        ends = np.cumsum(np.minimum(estimate_tokens(judged.texts), _LONGEST))
+        start, before = 0, 0
+        while start < len(judged.texts):
+            # A chunk ends behind the item with which it has tokens enough.
+            enough = int(np.searchsorted(ends, before + CHUNK_TOKENS - self._open.tokens)) + 1
+            stop = min(enough, start + CHUNK_ITEMS - len(self._open.texts), len(judged.texts))
+            self._open.take(judged, start, stop, int(ends[stop - 1]) - before)
+            if self._open.tokens >= CHUNK_TOKENS or len(self._open.texts) >= CHUNK_ITEMS:
+                self._close_chunk()
+                if self._group_bytes >= GROUP_BYTES:
+                    self._write_group()
+            start, before = stop, int(ends[stop - 1])
 
     def holds(self, custom_id: str) -> bool:
         """Whether an item that is not written yet has this id."""
-        unwritten = [self._ids, *(chunk.ids for chunk in self._group)]
-        return any(ids is not None and custom_id in ids for ids in unwritten)
+        return custom_id in self._open.ids or any(custom_id in (chunk.ids or ()) for chunk in self._group)
 
     def finish(self) -> list[NewChunk]:
-        """Return what is left to write."""
-        if self._texts:
+        """Return what was not handed on yet."""
+        if self._open.texts:
             self._close_chunk()
         return self._group
 
     def _close_chunk(self) -> None:
-        chunk = NewChunk(self.chunks, self.items, self._texts, self._tokens, self._ids, self._invalid)
+        chunk = self._open.closed(self.chunks, self.items)
         self._group.append(chunk)
-        self.items += len(self._texts)
+        self._group_bytes += sum(map(len, chunk.texts))
+        self.items += len(chunk.texts)
         self.chunks += 1
-        self._texts, self._invalid, self._tokens = [], {}, 0
-        self._ids = None if self._ids is None else []
+        self._open = _OpenChunk()
 
     def _write_group(self) -> None:
         self._write(self._group)
         self._group, self._group_bytes = [], 0
+
+
+class _OpenChunk:
+    """A chunk that still takes items."""
+
+    def __init__(self) -> None:
+        self.texts: list[bytes] = []
+        self.ids: list[str] = []
+        self.tokens = 0
+        self._hashes: list[NDArray[np.uint64]] = []
+        self._invalid: dict[int, ItemError] = {}
+
+    def take(self, judged: Judged, start: int, stop: int, tokens: int) -> None:
+        """Take the items from `start` to `stop`, which have so many estimated tokens."""
+        for place, problem in judged.problems.items():
+            if start <= place < stop:
+                error = ItemError("invalid_item", f"Refused at the door: {problem}.")
+                self._invalid[len(self.texts) + place - start] = error
+        self.texts += judged.texts[start:stop]
+        self.tokens += tokens
+        if judged.ids is not None and judged.id_hashes is not None:
+            self.ids += judged.ids[start:stop]
+            self._hashes.append(judged.id_hashes[start:stop])
+
+    def closed(self, number: int, first: int) -> NewChunk:
+        """Return it as chunk `number`, whose first item is the job's item `first`."""
+        ids, hashes = (self.ids, np.concatenate(self._hashes)) if self._hashes else (None, None)
+        return NewChunk(number, first, self.texts, self.tokens, ids, self._invalid, hashes)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import repeat, zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from producer.job import Job
 from producer.queue import Queue
-from producer.records import Record
+from producer.records import RecordLike
 from producer.submission import Submission
 from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
@@ -122,7 +123,7 @@ class Client:
 
     def submit_records(
         self,
-        records: Iterable[Record],
+        records: Iterable[RecordLike],
         *,
         with_ids: bool,
         model: str | None = None,
@@ -248,18 +249,17 @@ def _priority(name: str) -> Priority:
         raise InvalidOption(f"priority must be bulk or urgent, not {name!r}.") from None
 
 
-def _records(texts: Iterable[str], ids: Iterable[str] | None) -> Iterator[Record]:
+def _records(texts: Iterable[str], ids: Iterable[str] | None) -> Iterable[RecordLike]:
     if ids is None:
-        for position, text in enumerate(texts):
-            yield Record(text, where=f"item {position}")
-        return
+        return zip(texts, repeat(None), repeat(""), repeat(None), strict=False)
+    return _records_with_ids(texts, ids)
+
+
+def _records_with_ids(texts: Iterable[str], ids: Iterable[str]) -> Iterator[RecordLike]:
     missing = object()
-    all_ids = iter(ids)
-    position = 0
-    for position, text in enumerate(texts):
-        custom_id = next(all_ids, missing)
+    for position, (text, custom_id) in enumerate(zip_longest(texts, ids, fillvalue=missing)):
         if custom_id is missing:
             raise InvalidItems([Problem(position, f"item {position}", "there are fewer ids than texts")], 1)
-        yield Record(text, custom_id, f"item {position}")
-    if next(all_ids, missing) is not missing:
-        raise InvalidItems([Problem(position + 1, f"item {position + 1}", "there are more ids than texts")], 1)
+        if text is missing:
+            raise InvalidItems([Problem(position, f"item {position}", "there are more ids than texts")], 1)
+        yield text, custom_id, "", None

@@ -2,25 +2,81 @@
 
 from __future__ import annotations
 
-from producer.records import Record
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.records import RecordLike
+from storage.texts import hash_ids
 
 #: Longest caller's id, in characters.
 MAX_ID_LENGTH = 512
 
 
-def judge_text(record: Record, max_bytes: int) -> tuple[bytes, str | None]:
-    """Return a record's text in UTF-8, or the reason why it is no valid text.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Consecutive items and what was found of them, column by column.
 
     Args:
-        record: What a reader found.
+        texts: Each in UTF-8; empty where the item is invalid.
+        ids: The callers' ids, empty where one is not valid; None when the job has none.
+        id_hashes: uint64, shape (items,): the hashes of `ids`; None when the job has none.
+        problems: Why items are invalid, by place.
+    """
+
+    texts: list[bytes]
+    ids: list[str] | None
+    id_hashes: NDArray[np.uint64] | None
+    problems: dict[int, str]
+
+    def refuse(self, place: int, problem: str) -> None:
+        """Make an item invalid that was not so already."""
+        if place not in self.problems:
+            self.problems[place] = problem
+            self.texts[place] = b""
+
+
+def judge(records: Sequence[RecordLike], max_bytes: int, with_ids: bool) -> Judged:
+    """Judge records one by one; repeated ids are judged elsewhere.
+
+    Args:
+        records: What a reader found.
         max_bytes: Longest text, in bytes of UTF-8.
+        with_ids: Whether every record must have a caller's id.
+    """
+    texts: list[bytes] = []
+    problems: dict[int, str] = {}
+    for place, (text, _, _, problem) in enumerate(records):
+        encoded, problem = (b"", problem) if problem is not None else _judge_text(text, max_bytes)
+        texts.append(encoded)
+        if problem is not None:
+            problems[place] = problem
+    if not with_ids:
+        return Judged(texts, None, None, problems)
+    ids, id_problems = _judge_ids(records)
+    judged = Judged(texts, ids, hash_ids(ids), problems)
+    for place, problem in id_problems.items():
+        judged.refuse(place, problem)
+    return judged
+
+
+def estimate_tokens(texts: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return rough numbers of tokens: about 4.5 bytes a token in Latin script, one a character in Chinese.
+
+    Args:
+        texts: Each in UTF-8.
 
     Returns:
-        The bytes and None, or empty bytes and the reason.
+        int64, shape (texts,).
     """
-    text = record.text
-    if record.problem is not None:
-        return b"", record.problem
+    sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    ascii_only = np.fromiter(map(bytes.isascii, texts), dtype=bool, count=len(texts))
+    return 2 + np.where(ascii_only, sizes * 2 // 9, sizes // 3)
+
+
+def _judge_text(text: object, max_bytes: int) -> tuple[bytes, str | None]:
     if not isinstance(text, str):
         return b"", f"the text is {_kind(text)}, not a string"
     try:
@@ -34,8 +90,18 @@ def judge_text(record: Record, max_bytes: int) -> tuple[bytes, str | None]:
     return encoded, None
 
 
-def judge_id(custom_id: object) -> tuple[str, str | None]:
-    """Return a caller's id, or the reason why it is no valid one; repeated ids are judged elsewhere."""
+def _judge_ids(records: Sequence[RecordLike]) -> tuple[list[str], dict[int, str]]:
+    ids: list[str] = []
+    problems: dict[int, str] = {}
+    for place, (_, custom_id, _, _) in enumerate(records):
+        given, problem = _judge_id(custom_id)
+        ids.append(given)
+        if problem is not None:
+            problems[place] = problem
+    return ids, problems
+
+
+def _judge_id(custom_id: object) -> tuple[str, str | None]:
     if custom_id is None:
         return "", "the id is missing"
     if not isinstance(custom_id, str):
@@ -49,13 +115,6 @@ def judge_id(custom_id: object) -> tuple[str, str | None]:
     except UnicodeEncodeError:
         return "", "the id has a lone surrogate"
     return custom_id, None
-
-
-def estimate_tokens(encoded: bytes) -> int:
-    """Return a rough number of tokens: about 4.5 bytes a token in Latin script, one a character in Chinese."""
-    if encoded.isascii():
-        return 2 + len(encoded) * 2 // 9
-    return 2 + len(encoded) // 3
 
 
 def _kind(value: object) -> str:

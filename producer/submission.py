@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 
+import numpy as np
+
 from producer.chunking import Chunker
 from producer.idset import IdSet
-from producer.judging import estimate_tokens, judge_id, judge_text
-from producer.records import Record
+from producer.judging import Judged, judge
+from producer.records import RecordLike
 from storage.chunks import NewChunk
 from storage.contract.errors import (
     IdempotencyConflict,
@@ -33,13 +35,12 @@ from storage.contract.states import JobState
 from storage.jobs import JobRecord
 from storage.newjobs import NewJob
 from storage.stores import Stores
-from storage.texts import hash_ids
 
 #: Invalid items that are reported one by one; of the others only the number is told.
 REPORTED = 100
 
 #: Records judged together; repeated ids are looked for in this many at once.
-_BATCH = 256
+_BATCH = 1024
 
 #: Suspected repeats that are compared letter by letter; two ids with one 64-bit hash are not met twice in a lifetime.
 _VERIFIED = 8
@@ -105,7 +106,7 @@ class Submission:
         self._keep = on_invalid == "keep"
         self._key = idempotency_key
         self._max_bytes = max_text_bytes
-        self._chunker = Chunker(self._write, with_ids)
+        self._chunker = Chunker(self._write)
         self._seen = IdSet()
         self._verified = 0
         self._taken = 0
@@ -120,7 +121,7 @@ class Submission:
         """The id of the job, unless `run` finds that an earlier one is the same."""
         return self._job.id
 
-    def run(self, records: Iterable[Record]) -> str:
+    def run(self, records: Iterable[RecordLike]) -> str:
         """Read all records and seal the job.
 
         Args:
@@ -146,28 +147,26 @@ class Submission:
                 self._discard()
             raise
 
-    def _take(self, batch: Sequence[Record]) -> None:
-        judged = [judge_text(record, self._max_bytes) for record in batch]
-        ids = [judge_id(record.id) for record in batch] if self._with_ids else [("", None)] * len(batch)
-        repeated = self._repeated([custom_id for custom_id, _ in ids]) if self._with_ids else frozenset()
-        for i, (encoded, problem) in enumerate(judged):
-            custom_id, id_problem = ids[i]
-            problem = problem or id_problem
-            if problem is None and i in repeated:
-                problem = "the id has come before"
-            if problem is not None:
-                encoded = b""
-                self._note(batch[i], problem)
-            if self._key is not None:
+    def _take(self, batch: Sequence[RecordLike]) -> None:
+        judged = judge(batch, self._max_bytes, self._with_ids)
+        for place in self._repeated(judged):
+            judged.refuse(place, "the id has come before")
+        for place, problem in sorted(judged.problems.items()):
+            self._note(self._taken + place, batch[place][2], problem)
+        if self._key is not None:
+            ids = judged.ids or [""] * len(batch)
+            for encoded, custom_id in zip(judged.texts, ids, strict=True):
                 self._hash.update(encoded + b"\xff" + custom_id.encode() + b"\xff")
-            self._chunker.add(encoded, estimate_tokens(encoded), custom_id, problem)
-            self._taken += 1
+        self._chunker.extend(judged)
+        self._taken += len(batch)
 
-    def _repeated(self, ids: Sequence[str]) -> frozenset[int]:
-        """Return the positions of ids that have come before in this submission."""
-        given = [i for i, custom_id in enumerate(ids) if custom_id]
-        suspects = [given[i] for i in self._seen.add(hash_ids([ids[i] for i in given]))]
-        return frozenset(i for i in suspects if ids[i] in ids[:i] or self._has_come(ids[i]))
+    def _repeated(self, judged: Judged) -> list[int]:
+        """Return the places of ids that have come before in this submission."""
+        if judged.ids is None or judged.id_hashes is None:
+            return []
+        given = np.flatnonzero([custom_id != "" for custom_id in judged.ids])
+        suspects = given[self._seen.add(judged.id_hashes[given])].tolist()
+        return [i for i in suspects if judged.ids[i] in judged.ids[:i] or self._has_come(judged.ids[i])]
 
     def _has_come(self, custom_id: str) -> bool:
         if self._verified >= _VERIFIED or self._refusing or self._chunker.holds(custom_id):
@@ -179,11 +178,10 @@ class Submission:
     def _refusing(self) -> bool:
         return bool(self._problem_count) and not self._keep
 
-    def _note(self, record: Record, problem: str) -> None:
-        position = self._taken
+    def _note(self, position: int, where: str, problem: str) -> None:
         self._problem_count += 1
         if len(self._problems) < REPORTED:
-            self._problems.append(Problem(position, record.where or f"item {position}", problem))
+            self._problems.append(Problem(position, where or f"item {position}", problem))
 
     def _write(self, chunks: list[NewChunk]) -> None:
         if self._refusing or self._replay is not None:
@@ -257,7 +255,7 @@ class Submission:
             self._stores.purges.discard(self._job.id)
 
 
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _batches(records: Iterable[RecordLike]) -> Iterator[list[RecordLike]]:
     iterator = iter(records)
     while batch := list(islice(iterator, _BATCH)):
         yield batch

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from storage import counters, naming, texts
@@ -46,6 +48,7 @@ class NewChunk:
         token_estimate: Tokens, estimated from bytes.
         ids: The callers' ids, or None when the job has none.
         invalid: Errors of items refused at the door, by position in the chunk.
+        id_hashes: uint64, shape (items,): `texts.hash_ids` of the ids, or None when the job has none.
     """
 
     number: int
@@ -54,6 +57,7 @@ class NewChunk:
     token_estimate: int
     ids: list[str] | None
     invalid: dict[int, ItemError]
+    id_hashes: NDArray[np.uint64] | None = None
 
 
 class ChunkStore:
@@ -188,7 +192,7 @@ def _input_row(job_id: str, chunk: NewChunk) -> dict[str, Any]:
         "number": chunk.number,
         "texts": texts.pack(chunk.texts),
         "ids": None if chunk.ids is None else texts.pack_ids(chunk.ids),
-        "id_hashes": None if chunk.ids is None else texts.hash_ids(chunk.ids).tobytes(),
+        "id_hashes": None if chunk.id_hashes is None else chunk.id_hashes.astype("<u8").tobytes(),
         "invalid": pack_errors(chunk.invalid) or None,
     }
 

@@ -6,8 +6,8 @@ under WAL, whatever the busy timeout. Time is always the database's own clock, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class Database:
         self.url = _checked_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_timeout = busy_timeout
+        self._writing: Callable[[], AbstractContextManager[None]] = nullcontext
         try:
             self.engine = self._make_engine()
         except ModuleNotFoundError as error:
@@ -70,7 +71,9 @@ class Database:
     def _make_engine(self) -> Engine:
         if self.is_sqlite:
             engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": self._busy_timeout / 1000})
-            SqliteFile(Path(self.url.database or ""), self._busy_timeout).keep(engine)
+            file = SqliteFile(Path(self.url.database or ""), self._busy_timeout)
+            file.keep(engine)
+            self._writing = file.writing
             return engine
         engine = create_engine(
             self.url,
@@ -125,7 +128,7 @@ class Database:
             StorageUnavailable: When the database cannot be reached or stays locked.
             StorageFull: When its disk is full.
         """
-        with translated(), self.engine.connect() as connection:
+        with translated(), self._writing(), self.engine.connect() as connection:
             connection = connection.execution_options(embedmill_write=True, embedmill_durable=durable)
             with connection.begin():
                 yield connection

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import texts, vectors
@@ -138,18 +139,24 @@ class ResultStore:
             first: Position of the first item of the chunk to begin with.
             settled_only: Stop before the first chunk whose items are still pending, for readers of a running job.
         """
-        many = 1
-        while True:
-            with self._db.read() as connection:
-                rows = connection.execute(_page_query(job_id, many).where(ChunkRow.first >= first)).all()
-            for row in rows:
-                if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
-                    return
-                yield _page(row)
-            if len(rows) < many:
-                return
-            first = rows[-1].first + rows[-1].size
-            many = _rows_a_page(rows)
+        many = 2
+        rows = self._rows(job_id, first, many)
+        # The next rows are read while those at hand are written somewhere.
+        with ThreadPoolExecutor(1, "pages") as ahead:
+            while rows:
+                following = None
+                if len(rows) == many:
+                    many = _rows_a_page(rows)
+                    following = ahead.submit(self._rows, job_id, rows[-1].first + rows[-1].size, many)
+                for row in rows:
+                    if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
+                        return
+                    yield _page(row)
+                rows = following.result() if following is not None else ()
+
+    def _rows(self, job_id: str, first: int, many: int) -> Sequence[Row[Any]]:
+        with self._db.read() as connection:
+            return connection.execute(_PAGES, {"job": job_id, "least": first, "many": many}).all()
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
@@ -159,33 +166,33 @@ class ResultStore:
             for number, blob in connection.execute(hashes.order_by(InputRow.number)):
                 if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
                     continue
-                page = _page(connection.execute(_page_query(job_id, 1).where(ChunkRow.number == number)).one())
+                page = _page(connection.execute(_PAGE, {"job": job_id, "number": number}).one())
                 if page.ids is not None and custom_id in page.ids:
                     return page
         return None
 
 
-def _page_query(job_id: str, many: int) -> Any:
-    return (
-        select(
-            ChunkRow.first,
-            ChunkRow.size,
-            ChunkRow.state,
-            InputRow.ids,
-            InputRow.invalid,
-            ResultRow.width,
-            ResultRow.dtype,
-            ResultRow.vectors,
-            ResultRow.tokens,
-            ResultRow.lengths,
-            ResultRow.errors,
-        )
-        .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
-        .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
-        .where(ChunkRow.job_id == job_id, ChunkRow.state != ChunkState.SPLIT)
-        .order_by(ChunkRow.first)
-        .limit(many)
+#: A job's chunks with what is known of them; the statements are put together once.
+_CHUNKS = (
+    select(
+        ChunkRow.first,
+        ChunkRow.size,
+        ChunkRow.state,
+        InputRow.ids,
+        InputRow.invalid,
+        ResultRow.width,
+        ResultRow.dtype,
+        ResultRow.vectors,
+        ResultRow.tokens,
+        ResultRow.lengths,
+        ResultRow.errors,
     )
+    .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
+    .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
+    .where(ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT)
+)
+_PAGE = _CHUNKS.where(ChunkRow.number == bindparam("number"))
+_PAGES = _CHUNKS.where(ChunkRow.first >= bindparam("least")).order_by(ChunkRow.first).limit(bindparam("many"))
 
 
 def _rows_a_page(rows: Sequence[Any]) -> int:
@@ -195,11 +202,10 @@ def _rows_a_page(rows: Sequence[Any]) -> int:
 
 def _page(row: Row[Any]) -> Page:
     none = np.zeros(row.size, dtype="<i4")
-    errors = unpack_errors(row.invalid or {}) | unpack_errors(row.errors or {})
-    done = row.state == ChunkState.DONE
-    if not done:
-        # A chunk on its way round again keeps its vectors, but what `retry` asked for has no outcome yet.
-        errors = unpack_errors(row.invalid or {})
+    errors = unpack_errors(row.invalid or {})
+    # A chunk on its way round again keeps its vectors, but what `retry` asked for has no outcome yet.
+    if row.errors and row.state == ChunkState.DONE:
+        errors |= unpack_errors(row.errors)
     return Page(
         first=row.first,
         size=row.size,

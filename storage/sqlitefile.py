@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import random
+from threading import Lock
 from time import monotonic, sleep
 from typing import Any
 
@@ -24,8 +27,12 @@ _PRAGMAS = (
     "foreign_keys = ON",
     "wal_autocheckpoint = 2000",
     "journal_size_limit = 67108864",
-    "cache_size = -65536",
+    # Small enough to stay in the processor's own cache; the system keeps the file's pages anyway.
+    "cache_size = -8192",
 )
+
+#: Pauses of a process that waits until another one has written, in seconds: a commit takes some milliseconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
 
 
 class SqliteFile:
@@ -39,11 +46,12 @@ class SqliteFile:
     def __init__(self, path: Path, busy_timeout: int) -> None:
         self._path = path
         self._busy_timeout = busy_timeout
+        self._turn = Lock()
 
     def keep(self, engine: Engine) -> None:
         """Look after every connection of an engine from now on."""
         event.listen(engine, "connect", self._on_connect)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._on_begin)
         event.listen(engine, "checkout", self._on_checkout)
 
     def _on_connect(self, connection: sqlite3.Connection, record: object) -> None:
@@ -64,6 +72,52 @@ class SqliteFile:
                     raise
                 sleep(0.005 + random() * 0.02)
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold this process's turn to write: its threads wait for each other here, where they are woken at once.
+
+        Raises:
+            StorageUnavailable: When one of them has written for longer than anybody waits.
+        """
+        if not self._turn.acquire(timeout=self._busy_timeout / 1000):
+            raise StorageUnavailable(
+                "The database does not answer: database is locked.", "Look what else writes to it."
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _on_begin(self, connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("embedmill_write"):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # NORMAL: in the log, after all that came before it, but not waited for until it is on the disk.
+        level = "FULL" if options.get("embedmill_durable", True) else "NORMAL"
+        driver: Any = connection.connection.driver_connection
+        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+        if not self._has_begun(driver):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def _has_begun(self, driver: sqlite3.Connection) -> bool:
+        """Try to begin a write again and again; SQLite itself would sleep ever longer, while others come and go."""
+        deadline, pause = monotonic() + self._busy_timeout / 1000, _FIRST_PAUSE
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            while monotonic() < deadline:
+                try:
+                    driver.execute("BEGIN IMMEDIATE")
+                    return True
+                except sqlite3.OperationalError as error:
+                    if not sqlite_name(error).startswith("SQLITE_BUSY"):
+                        return False
+                sleep(pause * (0.5 + random()))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {self._busy_timeout}")
+        return False
+
     def _on_checkout(self, connection: sqlite3.Connection, record: Any, proxy: object) -> None:
         """Leave a file that was deleted or replaced: what is written there nobody will ever see."""
         try:
@@ -73,16 +127,6 @@ class SqliteFile:
             identity = None
         if record.info.setdefault("file", identity) != identity:
             raise DisconnectionError("the file is another one")
-
-
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    write = options.get("embedmill_write")
-    if write:
-        # NORMAL: in the log, after all that came before it, but not waited for until it is on the disk.
-        level = "FULL" if options.get("embedmill_durable", True) else "NORMAL"
-        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def prepare_folder(folder: Path) -> None:

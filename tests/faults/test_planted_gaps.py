@@ -42,7 +42,8 @@ def about_to_write(pool: ThreadPoolExecutor, stores: Stores, work: Callable[[], 
     writing = threading.Event()
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(("BEGIN IMMEDIATE", "UPDATE chunks")):
+        # On SQLite that is how a write begins.
+        if statement.startswith(("PRAGMA synchronous", "UPDATE chunks")) or "FOR UPDATE" in statement:
             writing.set()
 
     event.listen(stores.database.engine, "before_cursor_execute", note)

@@ -91,7 +91,11 @@ class Dripping(io.RawIOBase):
         return self._content.read(1)
 
 
-@pytest.mark.parametrize("content", [b"\xef\xbb\xbfbit\nby\nbit", gzip.compress(b"bit\nby\nbit"), b"bit\nby\nbit\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbfbit\nby\nbit", gzip.compress(b"bit\nby\nbit"), b"bit\nby\nbit\n"],
+    ids=["marked", "packed", "plain"],
+)
 def test_a_stream_that_drips_is_read_like_any_other(content: bytes) -> None:
     assert [record.text for record in read(Dripping(content))] == ["bit", "by", "bit"]  # type: ignore[arg-type]
 

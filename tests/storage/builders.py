@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select, update
 
+from storage import texts as packing
 from storage.attempts import Claim
 from storage.chunks import NewChunk
 from storage.contract.ids import new_id
@@ -41,6 +42,7 @@ def serve(stores: Stores, card: ModelCard = CARD) -> str:
 def chunk(number: int, texts: Sequence[str] = ("wheat", "rye"), first: int | None = None, **given: Any) -> NewChunk:
     """Return a chunk of as many items as texts, whose estimate is 10 tokens an item."""
     fields: dict[str, Any] = {"token_estimate": 10 * len(texts), "ids": None, "invalid": {}} | given
+    fields["id_hashes"] = packing.hash_ids(fields["ids"]) if fields["ids"] else None
     begin = number * len(texts) if first is None else first
     return NewChunk(number, begin, [text.encode() for text in texts], **fields)
 

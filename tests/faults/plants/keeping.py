@@ -17,15 +17,7 @@ KEEPING = (
         "plain-begin",
         "writes on SQLite begin without IMMEDIATE and fail when another one comes in between",
         "tests/faults/test_planted_gaps.py::test_a_transaction_that_reads_before_it_writes_is_never_refused",
-        (
-            Edit(
-                "storage/sqlitefile.py",
-                """\
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-""",
-                '    connection.exec_driver_sql("BEGIN")\n',
-            ),
-        ),
+        (Edit("storage/sqlitefile.py", 'driver.execute("BEGIN IMMEDIATE")', 'driver.execute("BEGIN")'),),
     ),
     Plant(
         "no-fair-share",
