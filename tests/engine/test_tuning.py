@@ -265,3 +265,11 @@ def test_the_processor_is_described_by_what_the_kernel_tells(tmp_path: Path) -> 
     # And other flags make another processor
     assert found.identity != Processor(found.name, frozenset({"fpu"}), found.cores).identity
     assert available_cores() == found.cores >= 1
+
+
+@pytest.mark.parametrize(
+    ("told", "cores"), [("100000 100000\n", 1), ("max 100000\n", None), ("50000 100000", 1), ("", None)]
+)
+def test_a_container_has_as_many_cores_as_its_quota(tmp_path: Path, told: str, cores: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(told)
+    assert available_cores(tmp_path / "cpu.max") == (cores or available_cores())

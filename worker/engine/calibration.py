@@ -51,6 +51,12 @@ _ROUNDS, _ROUNDS_SECONDS = 6, 2.5
 _BATCHING_ROUNDS, _HOPELESS = 3, 1.1
 
 
+#: What is compared; the first is the one that the other must match.
+_DTYPES = ("float32", "bfloat16")
+
+#: Tells for how many seconds the processor was busy with us: others slow us down, but not both number types alike.
+_busy = time.process_time
+
 #: Most seconds to wait for the threads of an engine that was measured.
 _STOP = 5.0
 
@@ -91,6 +97,9 @@ class Calibration:
         self._tokenizer = Tokenizer(checkpoint)
         self._options = JobOptions(max_length=min(_MAX_LENGTH, checkpoint.max_length), prompt="")
         self._encoders: dict[str, Encoder] = {}
+        #: Seconds that one comparison of the number types takes, and seconds of the processor that each took, by round.
+        self._round = 0.0
+        self._spent: dict[str, list[float]] = {}
 
     def encoder(self, dtype: str) -> Encoder:
         """Return the network in a number type, and keep it.
@@ -119,12 +128,11 @@ class Calibration:
         cosines = self._cosines()
         if cosines is None:
             return NO_TIME
+        self._compare_speed()
         least, mean = float(cosines.min()), float(cosines.mean())
         if not (least >= LEAST_COSINE and mean >= LEAST_MEAN):  # NaN too
             return Precision("float32", f"bfloat16 differs, cosine {mean:.5f} on average, {least:.5f} at least")
-        gain = self._gain()
-        if gain is None:
-            return NO_TIME
+        gain = min(self._spent["float32"]) / min(self._spent["bfloat16"])
         if gain < LEAST_GAIN:
             return Precision("float32", f"bfloat16 is only {gain:.1f} x as fast here")
         return Precision("bfloat16", f"{gain:.1f} x float32 here, cosine at least {math.floor(1e5 * least) / 1e5}")
@@ -142,45 +150,48 @@ class Calibration:
         shared = [Batching(token_budget=budget, cores=batches, threads=threads) for batches, threads in ways]
         best = self._fastest(dtype, usual, shared, texts)
         budgets = [best.model_copy(update={"token_budget": tokens}) for tokens in _BUDGETS]
-        return self._fastest(dtype, best, budgets, texts, time.process_time)
+        return self._fastest(dtype, best, budgets, texts, _busy)
 
     def _allows(self, seconds: float) -> bool:
         return time.monotonic() + seconds <= self._end
 
     def _cosines(self) -> NDArray[np.float64] | None:
-        """Compare the vectors of both number types, kind by kind of text; None where there is no time for all."""
+        """Compare the vectors of both number types, kind by kind of text; None where there is no time for all.
+
+        What it took is the first round of the comparison of speed.
+        """
         found: list[NDArray[np.float64]] = []
-        pace = 0.0
+        spent = dict.fromkeys(_DTYPES, 0.0)
+        start, done = time.monotonic(), 0
         for texts in sample_texts():
             tokens = int(self._tokenizer.encode(texts, self._options.max_length or 0).tokens.sum())
-            start = time.monotonic()
-            if not self._allows(tokens * pace):
+            if done and not self._allows((time.monotonic() - start) / done * tokens):
                 return None
-            exact, half = (self._vectors(dtype, texts) for dtype in ("float32", "bfloat16"))
-            pace = (time.monotonic() - start) / tokens
+            exact, half = (self._vectors(dtype, texts, spent) for dtype in _DTYPES)
+            done += tokens
             lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(half, axis=1)
             found.append((exact * half).sum(axis=1) / lengths)
+        self._round = time.monotonic() - start
+        self._spent = {dtype: [seconds] for dtype, seconds in spent.items()}
         return np.concatenate(found)
 
-    def _vectors(self, dtype: str, texts: list[str]) -> NDArray[np.float64]:
+    def _vectors(self, dtype: str, texts: list[str], spent: dict[str, float]) -> NDArray[np.float64]:
         """Return vectors; NaN everywhere when one had to be computed again in float32."""
         with self._engine(dtype, self._small) as engine:
+            start = _busy()
             vectors = engine.embed(texts, self._options).vectors.astype(np.float64)
+            spent[dtype] += _busy() - start
             return vectors * np.nan if engine.counts else vectors
 
-    def _gain(self) -> float | None:
-        """Return how many times as fast bfloat16 is; None where there is no time for two rounds."""
+    def _compare_speed(self) -> None:
+        """Add rounds to the comparison of speed, as far as there is time for them."""
         texts = list(chain.from_iterable(sample_texts()))
-        exact: list[float] = []
-        half: list[float] = []
-        start = last = time.monotonic()
-        round_ = 0.0
-        while len(half) < _ROUNDS and last - start < _ROUNDS_SECONDS and self._allows(round_):
-            # By the processor's own clock: other programs cost time, but not the same for both.
-            exact.append(self._seconds("float32", self._small, texts, time.process_time))
-            half.append(self._seconds("bfloat16", self._small, texts, time.process_time))
-            last, round_ = time.monotonic(), time.monotonic() - last
-        return min(exact) / min(half) if exact else None
+        start = time.monotonic()
+        while len(self._spent["float32"]) < _ROUNDS and time.monotonic() - start < _ROUNDS_SECONDS:
+            if not self._allows(self._round):
+                return
+            for dtype, spent in self._spent.items():
+                spent.append(self._seconds(dtype, self._small, texts, _busy))
 
     def _fastest(
         self,
@@ -191,6 +202,8 @@ class Calibration:
         clock: Callable[[], float] = time.monotonic,
     ) -> Batching:
         """Return the first way, or another that is clearly faster."""
+        if not others or not self._allows(self._round):
+            return first
         expected = self._seconds(dtype, first, texts[:_WARM_UP]) / _WARM_UP * len(texts)
         spent: dict[Batching, list[float]] = {way: [] for way in (first, *others)}
         for _ in range(_BATCHING_ROUNDS):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import torch
 _BFLOAT16_PRODUCTS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 _CPUINFO = Path("/proc/cpuinfo")
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 #: As many as torch would compute on, which leaves hyperthreads out; asked before it is told to use one.
 _PHYSICAL_CORES = torch.get_num_threads()
@@ -63,7 +67,14 @@ def this_processor(cpuinfo: Path = _CPUINFO) -> Processor:
     return Processor(name, frozenset((told.get("flags") or told.get("Features") or "").split()), available_cores())
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use, by affinity; hyperthreads of one core gain nothing here."""
+def available_cores(quota: Path = _QUOTA) -> int:
+    """Return how many cores this process may use; hyperthreads of one core gain nothing here.
+
+    Args:
+        quota: What a container may use, as cgroups tell: microseconds of processor time, in how many.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # there is none everywhere, or it says `max`
+        time, period = map(int, quota.read_text().split())
+        allowed = min(allowed, math.ceil(time / period))
     return max(1, min(allowed, _PHYSICAL_CORES))
