@@ -219,12 +219,12 @@ class Submission:
             if rest:
                 self._write(rest)
             return self._stores.jobs.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)
-        except ServerError as error:
-            if self._was_accepted(error):
+        except StorageUnavailable as error:
+            if error.begun and self._was_accepted(error):
                 return True
             raise
 
-    def _was_accepted(self, error: ServerError) -> bool:
+    def _was_accepted(self, error: StorageUnavailable) -> bool:
         """Find out by writes, which wait for a COMMIT that is still under way: a look might come too early.
 
         Whoever takes an id second waits for the first; a job that is open then is the one just made, or never sealed.

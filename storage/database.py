@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch
+from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageUnavailable
 from storage.contract.settings import Settings
 from storage.faults import translated
 from storage.sqlitefile import SqliteFile, prepare_folder, refuse_network_file_system
@@ -128,10 +128,16 @@ class Database:
             StorageUnavailable: When the database cannot be reached or stays locked.
             StorageFull: When its disk is full.
         """
-        with translated(), self._writing(), self.engine.connect() as connection:
-            connection = connection.execution_options(embedmill_write=True, embedmill_durable=durable)
-            with connection.begin():
-                yield connection
+        begun = False
+        try:
+            with translated(), self._writing(), self.engine.connect() as connection:
+                connection = connection.execution_options(embedmill_write=True, embedmill_durable=durable)
+                with connection.begin():
+                    begun = True
+                    yield connection
+        except StorageUnavailable as error:
+            error.begun = begun
+            raise
 
     def check_schema(self) -> None:
         """Check that the schema is the one this program knows.

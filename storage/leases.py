@@ -127,7 +127,9 @@ class LeaseStore:
         Returns:
             The attempts that are written (the others were late and changed nothing), and the jobs that finished.
         """
-        by_attempt = {claim.key: result for claim, result in results}
+        by_attempt: dict[AttemptKey, ChunkResult] = {}
+        for claim, result in results:
+            by_attempt.setdefault(claim.key, result)
         with self._db.write() as connection:
             written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))
             if written:

@@ -97,25 +97,26 @@ class SqliteFile:
         level = "FULL" if options.get("embedmill_durable", True) else "NORMAL"
         driver: Any = connection.connection.driver_connection
         connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
-        if not self._has_begun(driver):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    def _has_begun(self, driver: sqlite3.Connection) -> bool:
-        """Try to begin a write again and again; SQLite itself would sleep ever longer, while others come and go."""
-        deadline, pause = monotonic() + self._busy_timeout / 1000, _FIRST_PAUSE
+        # SQLite itself would sleep ever longer, while others come and go.
         driver.execute("PRAGMA busy_timeout = 0")
         try:
-            while monotonic() < deadline:
-                try:
-                    driver.execute("BEGIN IMMEDIATE")
-                    return True
-                except sqlite3.OperationalError as error:
-                    if not sqlite_name(error).startswith("SQLITE_BUSY"):
-                        return False
-                sleep(pause * (0.5 + random()))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            if not self._has_begun(driver):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # once more, for an error that says why not
         finally:
             driver.execute(f"PRAGMA busy_timeout = {self._busy_timeout}")
+
+    def _has_begun(self, driver: sqlite3.Connection) -> bool:
+        """Try to begin a write, again and again."""
+        deadline, pause = monotonic() + self._busy_timeout / 1000, _FIRST_PAUSE
+        while monotonic() < deadline:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+                return True
+            except sqlite3.OperationalError as error:
+                if not sqlite_name(error).startswith("SQLITE_BUSY"):
+                    return False
+            sleep(pause * (0.5 + random()))
+            pause = min(2 * pause, _LONGEST_PAUSE)
         return False
 
     def _on_checkout(self, connection: sqlite3.Connection, record: Any, proxy: object) -> None:

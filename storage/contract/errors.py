@@ -166,6 +166,8 @@ class StorageUnavailable(ServerError):
     """Raised when the database cannot be reached or does not answer in time."""
 
     code = "storage_unavailable"
+    #: Whether a transaction may have begun; where none had, nothing can have been written.
+    begun = True
 
 
 class StorageFull(ServerError):
