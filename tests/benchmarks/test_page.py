@@ -1,0 +1,49 @@
+"""The performance page: its tables are made of the results, and what was not measured is empty."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.figures import Figures
+from benchmarks.page import TABLES, written
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+
+
+def _results(folder: Path, times: float) -> Figures:
+    machine = {"processor": "a Z80", "cores": 1, "measured_at": "2026-01-02T03:04:05+00:00"}
+    section = {"machine": machine, "times": times}
+    (folder / "keys.json").write_text(json.dumps({"auto": section}), encoding="utf-8")
+    return Figures(folder)
+
+
+def test_a_goal_is_met_missed_or_empty(tmp_path: Path) -> None:
+    # Given results of one goal alone, once within it and once beyond
+    tables = [TABLES["goals"](_results(tmp_path, times)) for times in (2.9, 3.1)]
+    # When the goals are told
+    rows = [[line for line in table.splitlines() if line.startswith("| one-text jobs")] for table in tables]
+    # Then it is met or missed, with the machine and the day
+    assert "| at most 3.00 | 2.90 | met | a Z80, 1 cores, 2026-01-02 |" in rows[0][0]
+    assert "| at most 3.00 | 3.10 | **missed** |" in rows[1][0]
+    # And every other row is empty
+    others = [line for line in tables[0].splitlines()[2:] if not line.startswith("| one-text jobs")]
+    assert others and all(line.replace(" ", "").endswith("||||") for line in others)
+
+
+def test_the_page_has_a_place_for_every_table_and_is_written_again_the_same(tmp_path: Path) -> None:
+    # Given the page, when it is written with no results, and once more
+    page = PAGE.read_text(encoding="utf-8")
+    first = written(page, Figures(tmp_path))
+    # Then what stands around the tables stays, and nothing is added
+    assert first.count("Not measured yet.") == len(TABLES) - 1
+    assert written(first, Figures(tmp_path)) == first
+    assert first.splitlines()[0] == page.splitlines()[0] and "## Quality" in first
+
+
+def test_a_page_without_a_place_is_refused(tmp_path: Path) -> None:
+    # Given a page without marks, when it is to be written, then the missing place is named
+    with pytest.raises(ValueError, match="goals"):
+        written("# Nothing", Figures(tmp_path))
