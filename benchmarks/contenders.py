@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import cpu_seconds, own_memory
 from benchmarks.peers.peer import Peer
 from benchmarks.stack import Stack
 from embedmill import Client
@@ -32,18 +31,16 @@ class Contender(Protocol):
     #: `float32`, `half` or `int8`: how exact its vectors are to be.
     precision: str
     description: dict[str, Any]
+    #: The process that all others of its own descend from.
+    pid: int
+    #: Whether this process is part of it, as its client.
+    has_client_here: bool
 
     def run(self, texts: list[str]) -> float:
         """Return how many seconds it took."""
 
     def vectors(self) -> Vectors | None:
         """Return what came of the last run, or None where it makes no vectors."""
-
-    def cpu_seconds(self) -> float:
-        """Return the processor time that it has used since it started."""
-
-    def memory(self) -> int:
-        """Return how many bytes of memory its processes have to themselves."""
 
 
 class PeerContender:
@@ -57,12 +54,15 @@ class PeerContender:
         fetch: What it is asked for the vectors afterwards, where the first answer has none.
     """
 
+    has_client_here = False
+
     def __init__(
         self, name: str, peer: Peer, precision: str, question: str = "encode", fetch: str | None = None
     ) -> None:
         self.name = name
         self.precision = precision
         self.description = peer.description
+        self.pid = peer.pid
         self._peer = peer
         self._question = question
         self._fetch = fetch
@@ -78,14 +78,6 @@ class PeerContender:
         answer = self._answer if self._fetch is None else self._peer.ask(self._fetch)[1]
         return answer if isinstance(answer, np.ndarray) else None
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time that its process has used."""
-        return cpu_seconds(self._peer.pid)
-
-    def memory(self) -> int:
-        """Return how many bytes of memory its process has to itself."""
-        return own_memory(self._peer.pid)
-
 
 @dataclass
 class WholePath:
@@ -100,8 +92,10 @@ class WholePath:
     name: str
     stack: Stack
     client: Client
+    has_client_here: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        self.pid = self.stack.pid
         self._job = self.client.submit(["warm"])
         self._job.wait(_TIMEOUT)
         stores = Stores.open(self.client.settings)
@@ -127,11 +121,3 @@ class WholePath:
     def vectors(self) -> Vectors:
         """Return the vectors of the last job."""
         return self._job.vectors()
-
-    def cpu_seconds(self) -> float:
-        """Return the processor time that the stack and this process have used."""
-        return cpu_seconds(self.stack.pid) + time.process_time()
-
-    def memory(self) -> int:
-        """Return how many bytes of memory the stack's processes have to themselves."""
-        return own_memory(self.stack.pid)

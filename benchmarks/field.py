@@ -58,9 +58,9 @@ class Field:
         """Return how many tokens the encoder reads of texts, after the cut."""
         return int(self.reference.ask("tokens", texts)[1])
 
-    def tune(self, texts: list[str]) -> dict[str, Any]:
-        """Give those who are measured at their best batch size the one that is best on some texts."""
-        return {name: peer.ask("tune", texts)[1] for name, peer in self.tuned.items()}
+    def tune(self, texts: list[str], names: list[str]) -> dict[str, Any]:
+        """Give those of some contenders who have a best batch size the one that is best on some texts."""
+        return {name: peer.ask("tune", texts)[1] for name, peer in self.tuned.items() if name in names}
 
 
 def start(stack: ExitStack, folder: Path, words: Words, wanted: list[str] | None) -> Field:

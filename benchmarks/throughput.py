@@ -21,7 +21,7 @@ from benchmarks import field, results
 from benchmarks.contenders import Contender, GateFailed, Vectors
 from benchmarks.field import REFERENCE, Field
 from benchmarks.gate import Closeness
-from benchmarks.machine import QUIET, busy_seconds, commit, describe, wait_for_quiet
+from benchmarks.machine import QUIET, busy_seconds, commit, cpu_seconds, describe, own_memory, wait_for_quiet
 from benchmarks.models import MODELS, model_folder
 from benchmarks.peers.peer import PeerMissing
 from benchmarks.results import console, spread
@@ -40,7 +40,10 @@ _EVERYWHERE = (
 )
 
 #: Tokens of a set, about: many where everybody takes part, since that is where most figures come from.
-_TOKENS_FIRST, _TOKENS = 30_000, 16_000
+_TOKENS_FIRST, _TOKENS = 24_000, 14_000
+
+#: Share of a set on which the best batch size is looked for.
+_TUNED = 0.25
 
 #: Texts of which each is embedded alone too.
 _ALONE = 24
@@ -62,11 +65,13 @@ class Run:
     Args:
         seconds: How long it took.
         cpu: Processor time that it took, in seconds.
-        others: Processor time meanwhile used by anything that was not measured, in cores.
+        idle: Processor time meanwhile used by those who waited for their turn, in cores.
+        others: Processor time meanwhile used by anything that has no part in this, in cores.
     """
 
     seconds: float
     cpu: float
+    idle: float
     others: float
 
 
@@ -119,7 +124,7 @@ class Measurement:
     def prepare(self) -> None:
         """Warm everybody on texts that are not measured, and see whether a text's vector depends on its company."""
         texts = self._sets.next(0.5)
-        self.tuned = self._field.tune(texts)
+        self.tuned = self._field.tune(self._sets.next(_TUNED), list(self._contenders))
         for name, told in self.tuned.items():
             if told["batch_size"] == 32 and name == field.BEST_BATCH:
                 self._contenders.pop(name, None)
@@ -152,7 +157,7 @@ class Measurement:
                 "tokens_per_second": spread(rates[name]),
                 "times_the_reference": spread(times),
                 "cpu_seconds_a_million_tokens": round(statistics.median(cpu), 2),
-                "memory_mib": round(self._contenders[name].memory() / 2**20),
+                "memory_mib": round(own_memory(self._contenders[name].pid) / 2**20),
                 **self._close[name].summary(),
             }
         return {
@@ -160,6 +165,7 @@ class Measurement:
             "texts_a_set": self._sets.count,
             "tokens_a_set": round(statistics.median(one.tokens for one in self.rounds) / 2),
             "others_cores": spread([one.others for one in self.rounds]),
+            "idle_cores": spread([run.idle for one in self.rounds for pair in one.runs.values() for run in pair]),
             "best_batch_size": self.tuned,
             "contenders": found,
             "failed": self.failed,
@@ -177,15 +183,22 @@ class Measurement:
 
     def _run(self, name: str, texts: list[str]) -> tuple[Run, Vectors | None]:
         one = self._contenders[name]
-        start, busy, own = time.perf_counter(), busy_seconds(), one.cpu_seconds()
+        start, busy, used, own = time.perf_counter(), busy_seconds(), self._used(), time.process_time()
         try:
             seconds = one.run(texts)
         except (GateFailed, PeerMissing) as error:
             self._fail(name, error)
-            return Run(float("nan"), float("nan"), 0.0), None
-        cpu, passed = one.cpu_seconds() - own, time.perf_counter() - start
-        others = max(0.0, busy_seconds() - busy - cpu) / passed if passed > _SHORTEST_SEEN else 0.0
-        return Run(seconds, cpu, others), one.vectors()
+            return Run(float("nan"), float("nan"), 0.0, 0.0), None
+        own, passed = time.process_time() - own, time.perf_counter() - start
+        grown = {pid: now - used[pid] for pid, now in self._used().items()}
+        cpu = grown.pop(one.pid) + own * one.has_client_here
+        idle = sum(grown.values()) / passed
+        others = (busy_seconds() - busy - cpu - own * (not one.has_client_here)) / passed - idle
+        return Run(seconds, cpu, idle, max(0.0, others) if passed > _SHORTEST_SEEN else 0.0), one.vectors()
+
+    def _used(self) -> dict[int, float]:
+        """Return the processor time that everybody has used so far, by process."""
+        return {pid: cpu_seconds(pid) for pid in {one.pid for one in self._field.contenders}}
 
     def _compare(self, found: dict[str, Vectors | None]) -> None:
         reference = found[REFERENCE]
@@ -265,7 +278,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="default: all")
     parser.add_argument("--only", nargs="+", help="only those whose names hold one of these, beside the reference")
     parser.add_argument("--rounds", type=int, default=5, help="ABBA rounds of each workload; default 5")
-    parser.add_argument("--tokens", type=int, help="tokens of a set, about; default: 30000, later 16000")
+    parser.add_argument("--tokens", type=int, help="tokens of a set, about; default: 24000, later 14000")
     parser.add_argument("--seed", type=int, default=7, help="the same seed makes the same texts; default 7")
     parser.add_argument("--resume", action="store_true", help="leave out what was measured at this commit already")
     parser.add_argument("--output", help="name of the results; default: throughput-MODEL")

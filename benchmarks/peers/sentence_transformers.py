@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 #: Batch sizes that are tried to find the best.
-_BATCH_SIZES = (8, 16, 32, 64, 128)
+_BATCH_SIZES = (16, 32, 64, 128)
 
 _DEFAULT_BATCH_SIZE = 32
 
