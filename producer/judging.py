@@ -46,16 +46,11 @@ def judge(records: Sequence[RecordLike], max_bytes: int, with_ids: bool) -> Judg
         max_bytes: Longest text, in bytes of UTF-8.
         with_ids: Whether every record must have a caller's id.
     """
-    texts: list[bytes] = []
-    problems: dict[int, str] = {}
-    for place, (text, _, _, problem) in enumerate(records):
-        encoded, problem = (b"", problem) if problem is not None else _judge_text(text, max_bytes)
-        texts.append(encoded)
-        if problem is not None:
-            problems[place] = problem
+    given, given_ids, _, found = zip(*records, strict=True)
+    texts, problems = _judge_texts(given, found, max_bytes)
     if not with_ids:
         return Judged(texts, None, None, problems)
-    ids, id_problems = _judge_ids(records)
+    ids, id_problems = _judge_ids(given_ids)
     judged = Judged(texts, ids, hash_ids(ids), problems)
     for place, problem in id_problems.items():
         judged.refuse(place, problem)
@@ -76,6 +71,39 @@ def estimate_tokens(texts: Sequence[bytes]) -> NDArray[np.int64]:
     return 2 + np.where(ascii_only, sizes * 2 // 9, sizes // 3)
 
 
+def _judge_texts(
+    given: Sequence[object], found: Sequence[str | None], max_bytes: int
+) -> tuple[list[bytes], dict[int, str]]:
+    texts = _valid_texts(given, max_bytes) if set(found) == {None} else None
+    if texts is not None:
+        return texts, {}
+    texts, problems = [], {}
+    for place, (text, problem) in enumerate(zip(given, found, strict=True)):
+        encoded, reason = (b"", problem) if problem is not None else _judge_text(text, max_bytes)
+        texts.append(encoded)
+        if reason is not None:
+            problems[place] = reason
+    return texts, problems
+
+
+def _valid_texts(given: Sequence[object], max_bytes: int) -> list[bytes] | None:
+    """Return texts in UTF-8 when all are valid, as most are: told of all at once in a fraction of the time."""
+    words = _words(given)
+    if words is None:
+        return None
+    try:
+        encoded = list(map(str.encode, words))
+    except UnicodeEncodeError:
+        return None
+    return encoded if max(map(len, encoded)) <= max_bytes else None
+
+
+def _words(given: Sequence[object]) -> list[str] | None:
+    """Return what is given when all of it is strings that say something."""
+    words = [one for one in given if type(one) is str]
+    return words if len(words) == len(given) and all(words) and not any(map(str.isspace, words)) else None
+
+
 def _judge_text(text: object, max_bytes: int) -> tuple[bytes, str | None]:
     if not isinstance(text, str):
         return b"", f"the text is {_kind(text)}, not a string"
@@ -90,12 +118,14 @@ def _judge_text(text: object, max_bytes: int) -> tuple[bytes, str | None]:
     return encoded, None
 
 
-def _judge_ids(records: Sequence[RecordLike]) -> tuple[list[str], dict[int, str]]:
-    ids: list[str] = []
-    problems: dict[int, str] = {}
-    for place, (_, custom_id, _, _) in enumerate(records):
-        given, problem = _judge_id(custom_id)
-        ids.append(given)
+def _judge_ids(given: Sequence[object]) -> tuple[list[str], dict[int, str]]:
+    ids = _words(given)
+    if ids is not None and max(map(len, ids)) <= MAX_ID_LENGTH and "".join(ids).isascii():
+        return ids, {}
+    ids, problems = [], {}
+    for place, custom_id in enumerate(given):
+        word, problem = _judge_id(custom_id)
+        ids.append(word)
         if problem is not None:
             problems[place] = problem
     return ids, problems

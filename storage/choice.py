@@ -6,6 +6,7 @@ The choice is made a few chunks at a time, so that what was fair an hour ago bin
 from __future__ import annotations
 
 import random
+from itertools import islice, zip_longest
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select
@@ -24,30 +25,42 @@ _SMALL_FIRST = 0.75
 SKIP_LOCKED: dict[str, Any] = {"of": ChunkRow, "skip_locked": True}
 
 
-def choose(connection: Connection, model_id: str, priority: Priority, room: int) -> list[tuple[str, int]]:
-    """Return up to `room` pending chunks, best first, as job and number; locks them where rows are locked.
+#: Pending chunks that were chosen, best first: their estimated tokens by job and number.
+Chosen = dict[tuple[str, int], int]
+
+
+def choose(connection: Connection, model_id: str, priority: Priority, room: int, beside: str | None = None) -> Chosen:
+    """Return up to `room` pending chunks; locks them where rows are locked.
 
     Args:
         connection: A transaction.
         model_id: The model identity.
         priority: Which of its queues.
         room: At most so many.
+        beside: A key that has had its share already; only the others' chunks are chosen.
     """
     queue = {"model_id": model_id, "priority": priority}
-    out = {row.key_id: row.chunks for row in connection.execute(_OUT_BY_KEY, queue)}
-    # Who has the least under way comes first; a share of one chunk goes round by chance, not by name.
-    open_keys = connection.execute(_OPEN_KEYS, queue).scalars()
-    keys = sorted(open_keys, key=lambda key: (out.get(key, 0), random.random()))
-    chosen: dict[tuple[str, int], None] = {}
-    for waiting in range(len(keys), 0, -1):
-        if len(chosen) < room:
-            share = -(-(room - len(chosen)) // waiting)
-            chosen |= dict.fromkeys(_best(connection, pending(model_id, priority, keys[-waiting]), share))
+    keys = [key for key in connection.execute(_OPEN_KEYS, queue).scalars() if key != beside]
+    if len(keys) > 1:
+        # Who has the least under way comes first; a share of one chunk goes round by chance, not by name.
+        out = {row.key_id: row.chunks for row in connection.execute(_OUT_BY_KEY, queue)}
+        keys.sort(key=lambda key: (out.get(key, 0), random.random()))
+    shares: dict[str, Chosen] = {}
+    left = room
+    for place, key in enumerate(keys):
+        if left > 0:
+            share = -(-left // (len(keys) - place))
+            shares[key] = _best(connection, pending(model_id, priority, key), share)
+            left -= len(shares[key])
     if len(keys) > 1:
         for key in keys:
-            if len(chosen) < room:
-                chosen |= dict.fromkeys(_best(connection, pending(model_id, priority, key), room))
-    return list(chosen)[:room]
+            if left > 0:
+                more = _best(connection, pending(model_id, priority, key), room)
+                left -= len(more.keys() - shares[key].keys())
+                shares[key] |= more
+    # In turns, so that whoever takes only the first ones is fair too.
+    turns = zip_longest(*(share.items() for share in shares.values()))
+    return dict(islice((chunk for turn in turns for chunk in turn if chunk is not None), room))
 
 
 def due() -> ColumnElement[bool]:
@@ -77,13 +90,14 @@ def pending(model_id: str, priority: Priority, key_id: str) -> dict[str, Any]:
     return {"model_id": model_id, "priority": priority, "key_id": key_id}
 
 
-def _best(connection: Connection, queue: dict[str, Any], share: int) -> list[tuple[str, int]]:
+def _best(connection: Connection, queue: dict[str, Any], share: int) -> Chosen:
     rows: list[Any] = []
     if random.random() < _SMALL_FIRST:
         rows += connection.execute(_OF_SMALL_JOBS, queue | {"share": share})
     if len(rows) < share:
         rows += connection.execute(_OLDEST, queue | {"share": share})
-    return list(dict.fromkeys((row.job_id, row.number) for row in rows))[:share]
+    found = {(row.job_id, row.number): row.token_estimate for row in rows}
+    return dict(islice(found.items(), share))
 
 
 def _pending() -> Any:

@@ -102,7 +102,7 @@ class ChunkStore:
             room = room if most is None else min(room, most)
             if room <= 0:
                 return []
-            keys = choose(connection, model_id, priority, room)
+            keys = list(choose(connection, model_id, priority, room))
             if not keys:
                 return []
             connection.execute(_DISPATCH, naming.chunks(keys))

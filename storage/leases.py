@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, c
 
 from storage import counters, naming, texts
 from storage.attempts import AttemptKey, ChunkInput, Claim
-from storage.choice import SKIP_LOCKED, due, not_expired, pending, pending_chunks
+from storage.choice import SKIP_LOCKED, choose, due, not_expired, pending, pending_chunks
 from storage.contract import failpoints
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
@@ -40,8 +40,8 @@ from storage.workers import touch_worker
 #: How long a lease lasts without a heartbeat, in milliseconds.
 LEASE = 60_000
 
-#: Most further chunks that one message brings.
-_TOGETHER = 256
+#: Most further chunks that one message brings: of its own key, and of others where that has no more.
+_TOGETHER, _BESIDE = 256, 64
 
 
 class LeaseStore:
@@ -53,7 +53,7 @@ class LeaseStore:
 
     @retried
     def claim(self, pointer: Pointer, worker_id: str, model_id: str, token_room: int) -> list[Claim]:
-        """Lease the chunk a message points to, and further pending ones of the same queue.
+        """Lease the chunk a message points to, and further pending ones of the same queue, its own key's first.
 
         Args:
             pointer: From the message; it may be late, doubled or forged.
@@ -72,8 +72,7 @@ class LeaseStore:
                 return []
             job = connection.execute(_READ_JOBS, {"jobs": [pointer.job_id]}).one()
             room = 0 if leased[0].crashes else token_room - leased[0].token_estimate
-            queue = pending(model_id, job.priority, job.key_id)
-            further = _fitting(connection.execute(_FURTHER, queue), room) if room > 0 else []
+            further = _further(connection, job, room) if room > 0 else []
             if further:
                 leased += connection.execute(_CLAIM_FURTHER, naming.chunks(further) | lease)
             jobs = {"jobs": list({row.job_id for row in leased})}
@@ -205,15 +204,22 @@ class LeaseStore:
         return count
 
 
-def _fitting(pending: Iterable[Any], room: int) -> list[tuple[str, int]]:
-    """Return those of further pending chunks, the best ones, whose estimates fit into `room` tokens."""
-    fitting: list[tuple[str, int]] = []
-    for row in pending:
+def _further(connection: Connection, job: Any, room: int) -> list[tuple[str, int]]:
+    """Return further pending chunks whose estimates fit into `room` tokens: first those of the same key."""
+    further: list[tuple[str, int]] = []
+    own = connection.execute(_FURTHER, pending(job.model_id, job.priority, job.key_id)).all()
+    for row in own:
         room -= row.token_estimate
         if room < 0:
-            break
-        fitting.append((row.job_id, row.number))
-    return fitting
+            return further
+        further.append((row.job_id, row.number))
+    if len(own) < _TOGETHER:
+        # Many who submit a text each would else have a batch for each.
+        for chunk, tokens in choose(connection, job.model_id, job.priority, _BESIDE, beside=job.key_id).items():
+            if tokens <= room:
+                room -= tokens
+                further.append(chunk)
+    return further
 
 
 def _input(row: Any) -> ChunkInput:
@@ -268,9 +274,12 @@ _CLAIM = (
     .values(_LEASED)
     .returning(*_CLAIM_COLUMNS)
 )
-_FURTHER = pending_chunks().where(ChunkRow.crashes == 0).limit(_TOGETHER).with_for_update(**SKIP_LOCKED)
+_FURTHER = pending_chunks().limit(_TOGETHER).with_for_update(**SKIP_LOCKED)
 _CLAIM_FURTHER = (
-    update(CHUNKS).where(naming.named(ChunkRow), CHUNK_IS_PENDING).values(_LEASED).returning(*_CLAIM_COLUMNS)
+    update(CHUNKS)
+    .where(naming.named(ChunkRow), CHUNK_IS_PENDING, ChunkRow.crashes == 0)
+    .values(_LEASED)
+    .returning(*_CLAIM_COLUMNS)
 )
 _OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
 # The options as they are kept: those of one job may be unreadable.

@@ -99,6 +99,20 @@ def test_further_chunks_of_the_queue_are_claimed_as_far_as_tokens_have_room(stor
     assert stores.statuses.get(second).state == "running"
 
 
+def test_what_other_keys_have_comes_along_only_when_ones_own_has_no_more(stores: Stores) -> None:
+    # Given two jobs of one key, and a large and a small one of others
+    worker = serve(stores)
+    first, second = submit(stores, 2, owner="own"), submit(stores, 1, owner="own")
+    large, small = submit(stores, 40, owner="large"), submit(stores, 1, owner="small")
+    # When there is room for four more chunks, then those of its own come first, and each other key has its share
+    held = claim(stores, first, 0, worker, room=100)
+    assert [h.job_id for h in held[:3]] == [first, first, second]
+    assert sorted(h.job_id for h in held[3:]) == sorted([large, small])
+    # And where its own key has more than fits, nobody else's come
+    other = submit(stores, 20, owner="own")
+    assert {h.job_id for h in claim(stores, other, 0, worker, room=50)} == {other}
+
+
 def test_chunks_that_were_sent_to_others_are_left_to_them(stores: Stores, database: Database) -> None:
     worker = serve(stores)
     job_id = submit(stores, 3)

@@ -165,7 +165,7 @@ LEASING = (
                 "room = 0 if leased[0].crashes else token_room - leased[0].token_estimate",
                 "room = token_room - leased[0].token_estimate",
             ),
-            Edit(_LEASES, "pending_chunks().where(ChunkRow.crashes == 0)", "pending_chunks()"),
+            Edit(_LEASES, "CHUNK_IS_PENDING, ChunkRow.crashes == 0", "CHUNK_IS_PENDING"),
         ),
     ),
     Plant(
