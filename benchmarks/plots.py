@@ -68,7 +68,7 @@ def workloads(figures: Figures) -> Figure:
     keys = [key for key in WORKLOADS if _has(lambda key=key: figures.section(MINILM, key))]  # type: ignore[misc]
     if not keys:
         raise NotMeasured
-    figure, panels = pyplot.subplots(2, 3, figsize=(7.6, 4.4), sharex=True, sharey=True)
+    figure, panels = pyplot.subplots(2, 4, figsize=(9.6, 4.4), sharex=True, sharey=True)
     for axes, key in zip(panels.flat, keys, strict=False):
         found = figures.section(MINILM, key)["contenders"]
         names = [name for name in reversed(shown) if name in found]

@@ -20,9 +20,9 @@ _SHOWN = {
 }
 
 
-def contenders(figures: Figures) -> str:
-    """Return everybody on mixed paragraphs, the fastest first."""
-    section = figures.section(MINILM, "W1")
+def contenders(figures: Figures, key: str = "W1") -> str:
+    """Return everybody on one workload, the fastest first."""
+    section = figures.section(MINILM, key)
     head = ["who", "tokens/s", "times", "least to most", "threads", "cosine to float32, least", "alone and in company"]
     rows = []
     found = section["contenders"]

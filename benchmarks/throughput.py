@@ -39,6 +39,9 @@ _EVERYWHERE = (
     "embedmill int8",
 )
 
+#: Workloads in which everybody takes part.
+_FIRST = ("W1", "W7")
+
 #: Tokens of a set, about: many where everybody takes part, since that is where most figures come from.
 _TOKENS_FIRST, _TOKENS = 24_000, 14_000
 
@@ -241,7 +244,7 @@ def main() -> None:
 
 def _measure(everybody: Field, workload: Workload, words: Words, asked: argparse.Namespace) -> dict[str, Any]:
     begun = time.monotonic()
-    is_first = workload.key == "W1"
+    is_first = workload.key in _FIRST
     tokens = asked.tokens or (_TOKENS_FIRST if is_first else _TOKENS)
     contenders = [one for one in everybody.contenders if is_first or one.name in _EVERYWHERE]
     sets = Sets(workload, words, tokens, everybody.count_tokens, asked.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.docstrings import Docstrings
 from benchmarks.lengths import Lengths, LogNormal, Mixture, Uniform
 from benchmarks.texts import TextSource
 from benchmarks.words import Words
@@ -23,6 +24,7 @@ class Workload:
         lengths: In words; in characters where there are no spaces.
         unspaced: Whether the texts are Chinese.
         repeated: Which share of a set's texts are copies of others.
+        as_they_are: Whether they are real paragraphs, whose lengths nobody chose.
     """
 
     key: str
@@ -30,6 +32,7 @@ class Workload:
     lengths: Lengths
     unspaced: bool = False
     repeated: float = 0.0
+    as_they_are: bool = False
 
 
 # An English word is about 1.25 tokens; every text has two special ones besides.
@@ -46,6 +49,7 @@ WORKLOADS = {
         Workload("W4", "Chinese: log-normal, mean about 70 characters", LogNormal(60, 0.6, 4, 250), unspaced=True),
         Workload("W5", "bimodal: 80 % about 16 tokens, 20 % about 512", _BIMODAL),
         Workload("W6", "duplicates: as W1, 30 % of the texts are copies", _PARAGRAPHS, repeated=0.3),
+        Workload("W7", "real paragraphs: docstrings of Python's own library", _PARAGRAPHS, as_they_are=True),
     )
 }
 
@@ -65,11 +69,17 @@ class Sets:
         self, workload: Workload, words: Words, tokens: int, count_tokens: Callable[[list[str]], int], seed: int
     ) -> None:
         self._workload = workload
+        self._real = Docstrings(seed) if workload.as_they_are else None
         sentences, joint = (words.unspaced, "") if workload.unspaced else (words.spaced, " ")
         self._source = TextSource(sentences, joint, seed)
-        sample = self._source.take(workload.lengths, _SAMPLE)
+        sample = self._take(_SAMPLE)
         self.count = max(1, round(tokens * _SAMPLE / count_tokens(sample)))
 
     def next(self, share: float = 1.0) -> list[str]:
         """Return the next set, or a share of one."""
-        return self._source.take(self._workload.lengths, max(1, round(self.count * share)), self._workload.repeated)
+        return self._take(max(1, round(self.count * share)), self._workload.repeated)
+
+    def _take(self, count: int, repeated: float = 0.0) -> list[str]:
+        if self._real is not None:
+            return self._real.take(count)
+        return self._source.take(self._workload.lengths, count, repeated)

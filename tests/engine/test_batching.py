@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.engine.batching import Packing, padding_share, plan
+from worker.engine.batching import STEP, Packing, padding_share, plan, stepped_shape
 
 
 def lengths_of(seed: int, count: int) -> np.ndarray:
@@ -83,3 +83,27 @@ def test_an_encoding_longer_than_the_budget_is_a_packed_batch_of_its_own(packing
     batches = plan(np.array([10, 5000, 10]), 1024, packing)
     assert [1] in [batch.tolist() for batch in batches] and sorted(np.concatenate(batches)) == [0, 1, 2]
     assert plan(np.zeros(0, np.int64), 1024, packing) == []
+
+
+@pytest.mark.parametrize("longest", [40, 512])
+def test_a_stepped_shape_holds_its_batch_and_is_no_longer_than_may_be(longest: int) -> None:
+    generator = np.random.default_rng(4)
+    for texts, tokens in zip(generator.integers(1, 90, 300), generator.integers(1, longest + 1, 300), strict=True):
+        rows, width = stepped_shape(int(texts), int(tokens), longest)
+        assert rows >= texts and tokens <= width <= longest
+        assert rows * width % STEP == 0
+
+
+def test_stepped_batches_come_in_far_fewer_sizes() -> None:
+    # Given batches of many windows
+    sizes: dict[Packing, set[int]] = {Packing.PADDED: set(), Packing.STEPPED: set()}
+    for seed in range(30):
+        lengths = lengths_of(seed, 200)
+        for packing, found in sizes.items():
+            for batch in plan(lengths, 2048, packing):
+                texts, tokens = len(batch), int(lengths[batch].max())
+                found.add(
+                    int(np.prod(stepped_shape(texts, tokens, 512))) if packing is Packing.STEPPED else texts * tokens
+                )
+    # Then there are a few tens where there were hundreds
+    assert len(sizes[Packing.STEPPED]) <= 2048 // STEP + 10 < len(sizes[Packing.PADDED]) / 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
+from math import gcd, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,15 @@ from numpy.typing import NDArray
 BATCH_COST_DIVISOR = 25
 
 
+#: The size of a stepped batch is a multiple of so many tokens.
+STEP = 32
+
+
 class Packing(Enum):
     """How the encodings of a batch lie in it."""
 
     PADDED = "each filled up to the longest"
+    STEPPED = "each filled up to the longest, and the batch to one of a few sizes"
     SORTED = "end to end; faster where neighbours are equally long"
     FREE = "end to end, in any order"
 
@@ -34,7 +41,10 @@ def plan(lengths: NDArray[np.integer], budget: int, packing: Packing = Packing.P
     """
     order = np.arange(len(lengths)) if packing is Packing.FREE else np.argsort(-lengths.astype(np.int64), kind="stable")
     ordered = lengths[order].astype(np.int64)
-    ends = _cheapest_ends(ordered, budget) if packing is Packing.PADDED else _full_ends(ordered, budget)
+    if packing in (Packing.PADDED, Packing.STEPPED):
+        ends: Sequence[int] | NDArray[np.int64] = _cheapest_ends(ordered, budget, packing is Packing.STEPPED)
+    else:
+        ends = _full_ends(ordered, budget)
     batches = []
     start = 0
     while start < len(order):
@@ -50,7 +60,33 @@ def _full_ends(lengths: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     return np.maximum(ends, np.arange(1, len(lengths) + 1))
 
 
-def _cheapest_ends(descending: NDArray[np.int64], budget: int) -> list[int]:
+def stepped_shape(texts: int, tokens: int, longest: int) -> tuple[int, int]:
+    """Return the smallest shape that holds a batch and whose product is a multiple of `STEP`.
+
+    Args:
+        texts: How many there are.
+        tokens: Tokens of the longest.
+        longest: Most tokens that a text may be filled up to.
+    """
+    widths = range(tokens, max(tokens, min(tokens + STEP - 1, longest)) + 1)
+    shapes = ((_next_multiple(texts, STEP // gcd(width, STEP)), width) for width in widths)
+    return min(shapes, key=prod)
+
+
+def _next_multiple(count: int, of: int) -> int:
+    return -(-count // of) * of
+
+
+@lru_cache(4096)
+def _stepped_sizes(tokens: int, most: int) -> NDArray[np.int64]:
+    """Return the sizes of stepped batches of 1 to `most` texts."""
+    widths = np.arange(tokens, tokens + STEP)[:, None]
+    of = STEP // np.gcd(widths, STEP)
+    sizes: NDArray[np.int64] = (-(-np.arange(1, most + 1) // of) * of * widths).min(0)
+    return sizes
+
+
+def _cheapest_ends(descending: NDArray[np.int64], budget: int, stepped: bool) -> list[int]:
     """Return for each place where the batch that starts there ends, so that it and all that follow cost least.
 
     Worked out from the end: the best rest after every possible end is known when a start is looked at.
@@ -61,8 +97,10 @@ def _cheapest_ends(descending: NDArray[np.int64], budget: int) -> list[int]:
     steps = np.arange(1, count + 1)
     for start in range(count - 1, -1, -1):
         longest = max(1, int(descending[start]))
-        most = min(count - start, max(1, budget // longest))
-        totals = longest * steps[:most] + costs[start + 1 : start + 1 + most]
+        fitting = max(1, budget // longest)
+        most = min(count - start, fitting)
+        sizes = _stepped_sizes(longest, fitting)[:most] if stepped else longest * steps[:most]
+        totals = sizes + costs[start + 1 : start + 1 + most]
         best = int(totals.argmin())
         costs[start] = totals[best] + budget // BATCH_COST_DIVISOR
         ends[start] = start + 1 + best

@@ -31,7 +31,7 @@ class EncoderLike(Protocol):
         """How batches are best laid out; `PADDED` where there is no `forward_flat`."""
 
     def forward_flat(self, packed: Packed, layer: int) -> Tensor:
-        """Return the token states of a batch without padding.
+        """Return the token states of a batch that comes without padding.
 
         Args:
             packed: The batch, on the device.

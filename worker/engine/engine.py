@@ -94,7 +94,7 @@ class Engine:
         self._encoder = encoder or load_encoder(checkpoint, device, dtype, backend, cores)
         self.card: ModelCard = checkpoint.card(self._encoder.precision)
         on_gpu = self._encoder.device.type == "cuda"
-        count = 1 if on_gpu else cores
+        self._cores = count = 1 if on_gpu else cores
         budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
         self._room = WaitingRoom(budget, top_up=on_gpu, takers=count, packing=self._encoder.packing)
         self._most_flights = flights or (CUDA_FLIGHTS if on_gpu else 1)
@@ -129,7 +129,7 @@ class Engine:
     @property
     def cores(self) -> int:
         """How many threads work the device: one for each CPU core it computes on, one on a GPU."""
-        return len(self._threads)
+        return self._cores
 
     @property
     def token_budget(self) -> int:

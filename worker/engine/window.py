@@ -65,7 +65,7 @@ class Batch:
     @property
     def tokens(self) -> int:
         """How many tokens go through the encoder, padding included."""
-        if self.window.packing is Packing.PADDED:
+        if self.window.packing in (Packing.PADDED, Packing.STEPPED):
             return self.longest * len(self)
         return int(self.lengths.sum())
 

@@ -85,7 +85,9 @@ def test_a_damaged_export_is_made_again(
 
 
 @pytest.mark.parametrize("name", [FACTS, MODEL, WEIGHTS])
-@pytest.mark.parametrize("damage", [None, b"", b"{}", b'{"vocabulary": 5, "nearness": [], "digests": {}}'])
+@pytest.mark.parametrize(
+    "damage", [None, b"", b"{}", b'{"vocabulary": 5, "padding": 0, "nearness": [], "digests": {}}']
+)
 def test_whatever_is_damaged_is_found(
     make: MakeEngine, cache_folder: Path, tmp_path: Path, name: str, damage: bytes | None
 ) -> None:

@@ -6,11 +6,12 @@ import logging
 import threading
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from storage.contract.errors import InvalidOption
-from worker.engine.batching import Packing
+from worker.engine.batching import Packing, stepped_shape
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder, load_dense
 from worker.engine.openvino.cache import exported
@@ -62,6 +63,8 @@ class OpenVinoEncoder:
             told = "%s in %s: cosine to float32 on held-out texts %.5f on average, %.5f at least"
             _log.info(told, checkpoint.name, self.dtype, near.mean, near.least)
         self.vocabulary = facts.vocabulary
+        self._padding = facts.padding
+        self._longest = checkpoint.max_length
         self._dense = load_dense(checkpoint.dense)
         self._own = threading.local()
         self._layers: Encoder | None = None
@@ -74,22 +77,32 @@ class OpenVinoEncoder:
 
     @property
     def packing(self) -> Packing:
-        """Every batch is padded; see `EncoderLike`."""
-        return Packing.PADDED
+        """Stepped: OpenVINO prepares itself for every size that it has not met, which takes time and memory."""
+        return Packing.STEPPED
 
     def forward_flat(self, packed: Packed, layer: int) -> Tensor:
-        """Never called, as every batch is padded; see `EncoderLike`."""
-        raise NotImplementedError
+        """Return the token states of a batch, in float32; see `EncoderLike`."""
+        if layer != -1 and self._with_layers().packing is not Packing.PADDED:
+            return self._with_layers().forward_flat(packed, layer)
+        lengths = np.array(packed.lengths)
+        texts, tokens = stepped_shape(len(lengths), packed.longest, self._longest)
+        present = np.arange(tokens) < lengths[:, None]
+        ids = np.full((texts, tokens), self._padding, np.int64)
+        ids[: len(lengths)][present] = packed.ids.numpy()
+        mask = np.ones((texts, tokens), bool)  # so that texts that only fill up have tokens too
+        mask[: len(lengths)] = present
+        states = self.forward(torch.from_numpy(ids), torch.from_numpy(mask), layer)
+        return states.flatten(0, 1).index_select(0, torch.from_numpy(np.flatnonzero(present)))
 
     def forward(self, ids: Tensor, mask: Tensor | None, layer: int) -> Tensor:
-        """Return the token states of one batch, in float32; see `EncoderLike`."""
+        """Return the token states of one batch, in float32, until the same thread asks again; see `EncoderLike`."""
         if layer != -1:
             return self._with_layers().forward(ids, mask, layer)
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._network.create_infer_request()
         attention = torch.ones_like(ids) if mask is None else mask.long()
-        found = request.infer([ids.numpy(), attention.numpy()], share_inputs=True)
+        found = request.infer([ids.numpy(), attention.numpy()], share_inputs=True, share_outputs=True)
         return torch.from_numpy(found[0])
 
     def project(self, pooled: Tensor) -> Tensor:

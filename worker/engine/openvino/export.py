@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import load_network
 from worker.engine.openvino.library import nncf, openvino
-from worker.engine.openvino.samples import Nearness, Sample, nearness, pooled, samples
+from worker.engine.openvino.samples import Nearness, Sample, Sampler, nearness, pooled
 from worker.engine.openvino.texts import built_in
 
 MODEL, WEIGHTS, FACTS = "model.xml", "model.bin", "facts.json"
@@ -37,11 +37,13 @@ class Facts:
 
     Args:
         vocabulary: How many ids have an embedding.
+        padding: The id that fills up.
         nearness: By dtype: how near its vectors of the held-out texts are to those of float32.
         digests: SHA-256 of each file.
     """
 
     vocabulary: int
+    padding: int
     nearness: dict[str, Nearness]
     digests: dict[str, str]
 
@@ -56,7 +58,7 @@ class Facts:
         data = json.loads((folder / FACTS).read_bytes())
         try:
             near = {str(dtype): Nearness(**each) for dtype, each in data["nearness"].items()}
-            return cls(int(data["vocabulary"]), near, dict(data["digests"]))
+            return cls(int(data["vocabulary"]), int(data["padding"]), near, dict(data["digests"]))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{folder / FACTS} is not what an export writes") from error
 
@@ -91,8 +93,8 @@ def export(checkpoint: Checkpoint, kind: str, folder: Path) -> Facts:
     core = openvino().Core()
     network = load_network(checkpoint.transformer, torch.float32)
     vocabulary = int(network.get_input_embeddings().num_embeddings)
-    texts = built_in()
-    held_out = samples(checkpoint, texts.held_out, vocabulary)
+    sampler, texts = Sampler(checkpoint, vocabulary), built_in()
+    held_out = sampler.samples(texts.held_out)
 
     def vectors(states_of: Any) -> Tensor:
         return pooled(states_of, held_out, checkpoint.pooling)
@@ -107,12 +109,12 @@ def export(checkpoint: Checkpoint, kind: str, folder: Path) -> Facts:
             raise RuntimeError(f"its vectors have a cosine of only {same.least:.5f} to the network's own")
         near = {}
         if kind == "int8":
-            model = _quantized(model, samples(checkpoint, texts.calibration, vocabulary))
+            model = _quantized(model, sampler.samples(texts.calibration))
             near["int8"] = nearness(vectors(_computed(core, model, "f32")), wanted)
         elif "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             near["bfloat16"] = nearness(vectors(_computed(core, model, "bf16")), wanted)
     openvino().save_model(model, folder / MODEL, compress_to_fp16=False)
-    facts = Facts(vocabulary, near, {name: digest(folder / name) for name in (MODEL, WEIGHTS)})
+    facts = Facts(vocabulary, sampler.padding, near, {name: digest(folder / name) for name in (MODEL, WEIGHTS)})
     facts.write(folder)
     return facts
 

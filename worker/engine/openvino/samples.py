@@ -42,21 +42,37 @@ class Nearness:
     least: float
 
 
-def samples(checkpoint: Checkpoint, texts: list[str], vocabulary: int) -> list[Sample]:
-    """Tokenize texts and divide them into padded batches of texts of like length.
+class Sampler:
+    """Makes samples of texts.
 
     Args:
-        checkpoint: Whose tokenizer and longest text.
-        texts: Any; those with ids that the weights do not know are left out.
+        checkpoint: Whose tokenizer, and longest text.
         vocabulary: How many ids the weights know.
     """
-    tokenizer = Tokenizer(checkpoint)
-    pad_id = tokenizer.pad_id if tokenizer.pad_id < vocabulary else 0
-    found = tokenizer.encode(texts, checkpoint.max_length)
-    rows = [found.ids[start:end] for start, end in pairwise(found.offsets.tolist()) if end > start]
-    known = [row for row in rows if int(row.max()) < vocabulary]
-    batches = plan(np.array([len(row) for row in known], np.int64), _BUDGET)
-    return [_padded([known[pick] for pick in picks], pad_id) for picks in batches]
+
+    def __init__(self, checkpoint: Checkpoint, vocabulary: int) -> None:
+        self._tokenizer = Tokenizer(checkpoint)
+        self._longest = checkpoint.max_length
+        self._vocabulary = vocabulary
+        #: The id that fills up.
+        self.padding = self._tokenizer.pad_id if self._tokenizer.pad_id < vocabulary else 0
+
+    def samples(self, texts: list[str]) -> list[Sample]:
+        """Return padded batches of texts of like length; texts with ids that the weights do not know are left out."""
+        found = self._tokenizer.encode(texts, self._longest)
+        rows = [found.ids[start:end] for start, end in pairwise(found.offsets.tolist()) if end > start]
+        known = [row for row in rows if int(row.max()) < self._vocabulary]
+        batches = plan(np.array([len(row) for row in known], np.int64), _BUDGET)
+        return [self._padded([known[pick] for pick in picks]) for picks in batches]
+
+    def _padded(self, rows: list[NDArray[np.int32]]) -> Sample:
+        longest = max(map(len, rows))
+        ids = np.full((len(rows), longest), self.padding, np.int64)
+        mask = np.zeros((len(rows), longest), np.int64)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = row
+            mask[place, : len(row)] = 1
+        return Sample(ids, mask)
 
 
 def pooled(states_of: Callable[[Sample], Tensor], batches: Iterable[Sample], pooling: str) -> Tensor:
@@ -79,13 +95,3 @@ def nearness(found: Tensor, wanted: Tensor) -> Nearness:
     """Compare normalised vectors, row by row; a vector that is not finite is as far off as can be."""
     cosines = (found.double() * wanted.double()).sum(1).nan_to_num(-1, -1, -1)
     return Nearness(float(cosines.mean()), float(cosines.min()))
-
-
-def _padded(rows: list[NDArray[np.int32]], pad_id: int) -> Sample:
-    longest = max(map(len, rows))
-    ids = np.full((len(rows), longest), pad_id, np.int64)
-    mask = np.zeros((len(rows), longest), np.int64)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-        mask[place, : len(row)] = 1
-    return Sample(ids, mask)
