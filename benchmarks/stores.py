@@ -1,7 +1,7 @@
 """The stores alone: vectors committed a second, and a job of 1 GB read as .npy into a pipe and to a file.
 
-What is committed goes the way of a worker's results: a guarded update of each chunk and its row, some chunks in one
-transaction. What is read is what `embedmill results` writes; beside it `cp` of a file of that size on the same disk.
+What is committed goes the way of a worker's results: by as many threads as a worker process has, each some chunks in one
+transaction, a guarded update of each chunk and its row. What is read is what `embedmill results` writes; beside it `cp` of a file of that size on the same disk.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from storage.contract.models import DEFAULT_MODEL, ModelCard
 from storage.contract.settings import Settings
 from storage.results import ChunkResult
 from storage.stores import Stores
+from worker.reserve import TASK_THREADS
 
 #: Chunks that are committed in one transaction.
 _CHUNKS_A_COMMIT = 4
@@ -73,10 +75,12 @@ class Results:
     def commit(self) -> float:
         """Commit a result for every chunk; return how many seconds that took."""
         results = [(claim, self._result(claim)) for claim in self.claims]
-        start = time.perf_counter()
-        for place in range(0, len(results), _CHUNKS_A_COMMIT):
-            self._stores.leases.commit(results[place : place + _CHUNKS_A_COMMIT])
-        seconds = time.perf_counter() - start
+        together = [results[place : place + _CHUNKS_A_COMMIT] for place in range(0, len(results), _CHUNKS_A_COMMIT)]
+        with ThreadPoolExecutor(TASK_THREADS) as threads:
+            start = time.perf_counter()
+            for _ in threads.map(self._stores.leases.commit, together):
+                pass
+            seconds = time.perf_counter() - start
         if self.job.status().succeeded != self.total:
             raise SystemExit(f"{self.job.status().succeeded} of {self.total} vectors are there: no result.")
         return seconds

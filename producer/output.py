@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from storage.contract.errors import EmbedmillError, InvalidFile, OutputExists, S
 
 #: Characters of the target's name that the temporary file's name repeats; four bytes each stay below 255.
 NAME_CHARACTERS = 50
+
+#: Bytes that a pipe we write to may hold, as far as the system allows it: at 64 KiB writer and reader wake each other all
+#: the time.
+_PIPE = 1 << 20
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -73,6 +78,7 @@ def opened_output(target: Path | BinaryIO, force: bool) -> Iterator[Sink]:
         StorageFull: When there is no room left.
     """
     if not isinstance(target, Path):
+        _widen(target)
         sink = Sink(target, "the output")
         yield sink
         sink.flush()
@@ -118,6 +124,12 @@ def check_output(target: Path, force: bool) -> None:
         raise _output_exists(target)
     if not folder_there:
         raise InvalidFile(f"There is no folder {target.parent} to write {target.name} in.", "Make it first.")
+
+
+def _widen(stream: BinaryIO) -> None:
+    """Let a pipe hold more; other streams stay as they are."""
+    with suppress(OSError, ValueError, AttributeError):
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _put_in_place(beside: Path, place: Path, target: Path, force: bool) -> None:

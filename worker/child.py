@@ -33,6 +33,9 @@ SICK_AFTER = 12
 #: A ready process that shows no sign of life for so long hangs where Python cannot run, in seconds.
 SILENCE = 30.0
 
+#: One that is not ready yet may be silent for longer: what loads models keeps Python from running, at times.
+SILENCE_AT_START = 300.0
+
 #: A process that is not ready after so long never will be, in seconds; a large model may come over a slow line.
 START = 3600.0
 
@@ -108,9 +111,10 @@ class Child:
         self.deaths = 1 if self._worked or (lived > _GOOD_LIFE and not hung) else self.deaths + 1
 
     def _hangs(self) -> bool:
+        now = time.monotonic()
         if self.ready:
-            return time.monotonic() - self._seen > SILENCE
-        return time.monotonic() - self._started > START
+            return now - self._seen > SILENCE
+        return now - self._seen > SILENCE_AT_START or now - self._started > START
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""

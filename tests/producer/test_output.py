@@ -1,9 +1,11 @@
 """A result file appears whole or not at all."""
 
 import errno
+import fcntl
 import io
 import os
 import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,3 +194,16 @@ def test_the_file_may_be_read_as_any_new_file_may(tmp_path: Path) -> None:
     write(job(), pages(), tmp_path / "zoo.npy")
     (tmp_path / "plain").touch()
     assert (tmp_path / "zoo.npy").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_pipe_is_widened_as_far_as_it_goes() -> None:
+    # Given a pipe whose reader takes all
+    reading, writing = os.pipe()
+    before = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    reader = subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL)
+    os.close(reading)
+    # When results are streamed into it, then it has come to hold more
+    with open(writing, "wb", buffering=0) as pipe:
+        write(job(), pages(), pipe, "jsonl")  # type: ignore[arg-type]
+        assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) > before
+    assert reader.wait(10) == 0

@@ -167,6 +167,17 @@ def test_a_process_that_never_becomes_ready_is_killed(nursery: Nursery, monkeypa
     assert nursery.deaths == []
 
 
+def test_a_process_that_hangs_while_it_loads_is_killed_long_before(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a process that is not ready and shows no sign of life, though it may take long to become ready
+    monkeypatch.setattr(child_module, "SILENCE_AT_START", 0.3)
+    child = nursery.start("import time; time.sleep(60)")
+    # Then it is killed
+    nursery.tend_until(lambda: child.deaths > 0)
+    assert child.last_end == "signal SIGKILL"
+
+
 def test_a_process_that_cannot_be_started_leaves_nothing_behind_and_is_tried_again(
     nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

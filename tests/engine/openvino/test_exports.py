@@ -158,3 +158,25 @@ def test_the_loss_is_measured_on_sentences_that_nothing_was_learnt_from(make: Ma
     make("int8")
     facts = json.loads((kept(cache_folder, "int8") / FACTS).read_text())
     assert 0.9 < facts["nearness"]["int8"]["least"] <= facts["nearness"]["int8"]["mean"] < 1
+
+
+#: Threads that make their first tensors at once; ends with an error when they are not done soon.
+_FIRST_TENSORS = """
+import faulthandler, sys, threading
+faulthandler.dump_traceback_later(20, exit=True)
+from worker.engine.openvino.library import openvino
+library = openvino()
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(4)
+def first():
+    together.wait()
+    library.Type.i64.to_dtype()
+threads = [threading.Thread(target=first) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_threads_that_use_openvino_first_at_the_same_moment_do_not_wait_for_each_other_for_ever() -> None:
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", _FIRST_TENSORS], check=True, timeout=60)

@@ -14,6 +14,9 @@ def openvino() -> Any:
     _stay_silent()
     import openvino
 
+    # Its way to NumPy is made ready on first use, and two threads that were the first at once waited for each other for
+    # ever (seen in 2026.4.1).
+    openvino.Type.f32.to_dtype()
     return openvino
 
 
