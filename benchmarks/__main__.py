@@ -17,7 +17,7 @@ PARTS: dict[str, list[list[str]]] = {
         ]
     ],
     "stages": [["stages"]],
-    "latency": [["latency"]],
+    "latency": [["latency"], ["passage"]],
     "keys": [["keys"]],
     "stores": [["stores"]],
     "submit": [["submit"]],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.figures import BARE, MINILM, Figures, NotMeasured
+from benchmarks.figures import BARE, MINILM, PARAGRAPHS, Figures, NotMeasured
 
 _AUTO, _INT8, _FLOAT32 = "embedmill auto", "embedmill int8", "embedmill float32"
 
@@ -61,7 +61,7 @@ def _times() -> Iterator[Goal]:
 
 
 def _vectors() -> Iterator[Goal]:
-    where = (MINILM, "W1")
+    where = (MINILM, PARAGRAPHS)
     for part, aim in (("mean", 0.9999), ("least", 0.9998)):
         near = partial(Figures.closeness, name=_AUTO, part=part, workloads=("W1", "W2", "W3", "W5", "W7"))
         yield Goal(f"auto dtype: cosine to float32, {part}", aim, "{:.5f}", where, near)
@@ -78,7 +78,7 @@ def _vectors() -> Iterator[Goal]:
 
 
 def _shares() -> Iterator[Goal]:
-    where = (MINILM, "W1")
+    where = (MINILM, PARAGRAPHS)
     for precision in BARE:
         what = f"whole path, share of the fastest bare library at the same precision: {precision}"
         yield Goal(what, 0.9, "{:.0%}", where, partial(Figures.beside_bare, precision=precision))

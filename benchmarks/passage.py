@@ -1,7 +1,7 @@
 """Where the time of one text goes, from `Client.submit` to the vector in hand, stage by stage, on an idle stack.
 
-The stack is the real one, but for a worker that notes when a text passes each failpoint (`benchmarks/noting.py`); a note
-costs some microseconds. Processor time used by others meanwhile is shown, since it is what most often spoils the figures.
+The stack is the real one, but for a worker that notes when a text passes each failpoint (`benchmarks/noting.py`), which
+costs some microseconds. Processor time used by others meanwhile is shown, since it most often spoils the figures.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures import MINILM, Figures, NotMeasured
+from benchmarks.figures import MINILM, PARAGRAPHS, Figures, NotMeasured
 from benchmarks.results import FOLDER
 from benchmarks.workloads import WORKLOADS
 
@@ -40,7 +40,7 @@ _STYLE: dict[Any, Any] = {
 
 def throughput(figures: Figures) -> Figure:
     """Draw tokens a second of everybody on mixed paragraphs, and how many times the reference that is."""
-    found = figures.section(MINILM, "W1")["contenders"]
+    found = figures.section(MINILM, PARAGRAPHS)["contenders"]
     rows = {name: one for name, one in found.items() if not name.startswith("layer:")}
     names = sorted(rows, key=lambda name: float(rows[name]["tokens_per_second"]["median"]))
     figure, axes = pyplot.subplots(figsize=(7.2, 0.32 * len(names) + 0.9))
@@ -87,7 +87,7 @@ def workloads(figures: Figures) -> Figure:
 def layers(figures: Figures) -> Figure:
     """Draw what a token costs in each stage, and what is left of the engine's rate with each layer around it."""
     report = figures.section("stages", "minilm, embedmill auto")["report"]
-    found = figures.section(MINILM, "W1")["contenders"]
+    found = figures.section(MINILM, PARAGRAPHS)["contenders"]
     steps = {
         "engine": "layer: engine",
         "+ storage": "layer: engine and storage",

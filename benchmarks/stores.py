@@ -1,7 +1,8 @@
 """The stores alone: vectors committed a second, and a job of 1 GB read as .npy into a pipe and to a file.
 
-What is committed goes the way of a worker's results: by as many threads as a worker process has, each some chunks in one
-transaction, a guarded update of each chunk and its row. What is read is what `embedmill results` writes; beside it `cp` of a file of that size on the same disk.
+What is committed goes the way of a worker's results: by as many threads as a worker process has, each some chunks in
+one transaction, a guarded update of each chunk and its row. What is read is what `embedmill results` writes; beside it
+`cp` of a file of that size on the same disk.
 """
 
 from __future__ import annotations

@@ -16,9 +16,11 @@ from storage.contract.errors import EmbedmillError, InvalidFile, OutputExists, S
 #: Characters of the target's name that the temporary file's name repeats; four bytes each stay below 255.
 NAME_CHARACTERS = 50
 
-#: Bytes that a pipe we write to may hold, as far as the system allows it: at 64 KiB writer and reader wake each other all
-#: the time.
+#: Bytes that a pipe we write to may hold, where that is allowed: at 64 KiB writer and reader keep waking each other.
 _PIPE = 1 << 20
+
+#: Bytes after which the disk is given what was written, in a file; the sync at its end would else wait for all of it.
+_SENT_AT_ONCE = 32 << 20
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -29,14 +31,16 @@ class Sink:
     Args:
         file: Where the bytes go; stays open.
         name: What messages call it.
+        to_disk: Whether it is a file that will be synced: then the disk is kept busy from the start.
     """
 
     closed = False
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, to_disk: bool = False) -> None:
         self._file = file
         self._name = name
-        self._position = 0
+        self._to_disk = to_disk
+        self._position = self._sent = 0
 
     def write(self, data: bytes) -> int:
         """Write all of `data` (anything that has a buffer).
@@ -49,6 +53,8 @@ class Sink:
         with _translated(self._name):
             self._file.write(data)
         self._position += size
+        if self._to_disk and self._position - self._sent >= _SENT_AT_ONCE:
+            self._send()
         return size
 
     def tell(self) -> int:
@@ -62,6 +68,11 @@ class Sink:
 
     def close(self) -> None:
         """Do nothing: whoever opened the file closes it."""
+
+    def _send(self) -> None:
+        # Linux begins to write what it is told will not be needed, and does not wait for it.
+        os.posix_fadvise(self._file.fileno(), self._sent, self._position - self._sent, os.POSIX_FADV_DONTNEED)
+        self._sent = self._position
 
 
 @contextmanager
@@ -89,7 +100,7 @@ def opened_output(target: Path | BinaryIO, force: bool) -> Iterator[Sink]:
     with _translated(str(target)):
         file = beside.open("xb")
     try:
-        yield Sink(file, str(target))
+        yield Sink(file, str(target), to_disk=True)
         with _translated(str(target)):
             file.flush()
             os.fsync(file.fileno())
