@@ -26,13 +26,13 @@ KEEPING = (
         (
             Edit(
                 _CHOICE,
-                "    out = {row.key_id",
+                "    keys = [key for key in",
                 """\
     oldest = _pending().order_by(JobRow.created_at, JobRow.id, ChunkRow.number)
     aged = connection.execute(oldest.limit(room).with_for_update(**SKIP_LOCKED), queue).all()
     if aged:
-        return [(row.job_id, row.number) for row in aged]
-    out = {row.key_id""",
+        return {(row.job_id, row.number): row.token_estimate for row in aged}
+    keys = [key for key in""",
             ),
         ),
     ),
