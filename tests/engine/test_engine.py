@@ -12,7 +12,7 @@ from torch import Tensor
 
 from storage.contract.errors import InvalidOption
 from storage.contract.options import JobOptions
-from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread, tokens_of, until
+from tests.engine.watched import TEXTS, UNLIKE, MakeWatched, id_of, in_thread, tokens_of, until
 from tests.models import WORDS, add_layout
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import Encoder
@@ -76,7 +76,7 @@ def test_the_last_batch_is_shared_by_the_cores(watched: MakeWatched) -> None:
             met.append(both.wait())
 
     engine, encoder = watched(meet, 4096, 2)
-    found = engine.embed([" ".join(WORDS[:18])] * 100, JobOptions())
+    found = engine.embed([" ".join([word, *WORDS[:17]]) for word in UNLIKE[:100]], JobOptions())
     # Then neither was left idle, and every text has its vector
     assert sorted(met) == [0, 1]
     assert np.isfinite(found.vectors).all() and max(len(batch) for batch in encoder.batches) == 50
@@ -98,6 +98,23 @@ def test_tokens_and_lengths_say_what_was_cut(engine: Engine) -> None:
     found = engine.embed(["river", "river stone mill wheel grain"], JobOptions(max_length=4))
     assert (found.tokens.tolist(), found.lengths.tolist()) == ([3, 4], [3, 7])
     assert (found.vectors.dtype, found.tokens.dtype, found.lengths.dtype) == (np.float32, np.int32, np.int32)
+
+
+def test_texts_that_are_alike_are_embedded_once(watched: MakeWatched) -> None:
+    # Given texts of which some come again, one of them too long, and what each brings alone
+    engine, encoder = watched(lambda ids: None)
+    long = " ".join(WORDS[:20])
+    texts = ["river", long, "mill", "river", long, "stone", "river"]
+    options = JobOptions(max_length=8, on_long="error")
+    expected = engine.embed(["river", "mill", "stone"], options).vectors[[0, 1, 0, 2, 0]]
+    encoder.batches.clear()
+    # When they are embedded together
+    found = engine.embed(texts, options)
+    # Then every place has its outcome, and the encoder has seen each text once
+    np.testing.assert_allclose(found.vectors[[0, 2, 3, 5, 6]], expected, atol=1e-6)
+    assert {place: error.code for place, error in found.errors.items()} == {1: "too_long", 4: "too_long"}
+    assert (found.tokens.tolist(), found.lengths.tolist()) == ([3, 0, 3, 3, 0, 3, 3], [3, 22, 3, 3, 22, 3, 3])
+    assert sorted(len(batch) for batch in encoder.batches) in ([3], [1, 2])
 
 
 def test_no_texts_give_an_empty_matrix(engine: Engine) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from storage.contract.options import JobOptions
-from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread, tokens_of
+from tests.engine.watched import TEXTS, UNLIKE, MakeWatched, id_of, in_thread, tokens_of
+from tests.models import WORDS
 from worker.engine.call import Embedded
 from worker.engine.engine import Engine
 from worker.engine.failures import EngineFailed
@@ -99,7 +100,7 @@ def test_one_text_is_found_in_few_more_forward_passes(watched: MakeWatched, coun
 
     engine, encoder = watched(fail)
     marker = id_of(engine, "thunder")
-    texts = ["river"] * count
+    texts = UNLIKE[:count]
     texts[place] = "thunder"
     # When they are embedded
     found = engine.embed(texts, JobOptions())
@@ -122,7 +123,7 @@ def test_memory_runs_out_at_most_once_a_halving_and_never_again(engine: Engine, 
             raise torch.OutOfMemoryError("device full")
 
     small, _ = watched(small_device)
-    texts = TEXTS * 3
+    texts = [f"{text} {word}" for word in WORDS[:3] for text in TEXTS]
     # When they are embedded
     found = small.embed(texts, JobOptions())
     # Then the budget was halved a few times, not once a batch, and every vector is right

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from storage.contract.options import JobOptions
-from tests.engine.watched import TEXTS, MakeWatched, id_of, in_thread, until
+from tests.engine.watched import TEXTS, UNLIKE, MakeWatched, id_of, in_thread, until
 from worker.engine.engine import Engine
 
 
@@ -123,7 +123,7 @@ def test_every_part_of_a_batch_that_is_cut_in_pieces_is_progress(watched: MakeWa
 
     engine, _ = watched(one_by_one)
     # When a batch of it is taken apart
-    assert not engine.embed(["river"] * 16, JobOptions()).errors
+    assert not engine.embed(UNLIKE[:16], JobOptions()).errors
     # Then progress came on with each part
     assert len(seen) == 31 and seen == sorted(set(seen))
 

@@ -18,6 +18,9 @@ from worker.engine.packed import Packed
 
 TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 23 + 1]) + CHARACTERS[i % 40] for i in range(150)]
 
+#: Texts of one piece each, no two alike, and none of the words that tests let an encoder stumble over.
+UNLIKE = [word for word in dict.fromkeys([*WORDS, *CHARACTERS]) if word not in ("thunder", "violin")]
+
 Watch = Callable[[Tensor], Callable[[Tensor], Tensor] | None]
 
 

@@ -31,6 +31,15 @@ class Embedded:
     lengths: NDArray[np.int32]
     errors: dict[int, ItemError] = field(default_factory=dict)
 
+    def at(self, places: NDArray[np.int64]) -> Embedded:
+        """Return what became of the texts at some places, which may name one several times.
+
+        Args:
+            places: int64, shape (texts,).
+        """
+        errors = {new: self.errors[old] for new, old in enumerate(places.tolist()) if old in self.errors}
+        return Embedded(self.vectors[places], self.tokens[places], self.lengths[places], errors)
+
 
 class Lane(NamedTuple):
     """What encodings must have in common to share a batch.

@@ -163,7 +163,7 @@ class Engine:
             raise self._unfit(next(iter(found.errors.values())).message)
 
     def embed(self, texts: Sequence[str], options: JobOptions, urgent: bool = False) -> Embedded:
-        """Embed texts; may be called by several threads at once.
+        """Embed texts, those that are alike once; may be called by several threads at once.
 
         Args:
             texts: Any number of texts.
@@ -177,13 +177,17 @@ class Engine:
         """
         options.check_against(self.card)
         with self._room.tokenizing():
-            call = self._call(texts, options, urgent)
+            place_of = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+            call = self._call(list(place_of), options, urgent)
         if call.size:
             self._room.put(call)
         try:
-            return call.result()
+            found = call.result()
         finally:
             self._room.leave(call)
+        if len(place_of) == len(texts):
+            return found
+        return found.at(np.array([place_of[text] for text in texts], np.int64))
 
     def stop(self, wait: float = 0.0) -> None:
         """End running and later calls with `EngineStopped`; the batch on the device is finished, its vectors dropped.
