@@ -69,6 +69,11 @@ class Client:
         self._hints.close()
         self._stores.database.close()
 
+    @property
+    def stores(self) -> Stores:
+        """Every store of the database in use, for what the client itself has no word for."""
+        return self._stores
+
     def submit(
         self,
         texts: Iterable[str],
@@ -133,6 +138,9 @@ class Client:
         priority: str = "bulk",
         key_id: str = "",
         expires_in: float | None = None,
+        kind: str = "job",
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
         options: JobOptions | None = None,
     ) -> Job:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again.
@@ -147,18 +155,21 @@ class Client:
             priority: See there.
             key_id: Whose job it is: what is under way is shared fairly between owners.
             expires_in: See there.
+            kind: `job`, `call` or `batch`; see `NewJob`.
+            name: What a person calls it.
+            labels: Words of the caller's own.
             options: See there.
         """
         options = options or JobOptions()
         check_word("model", model)
         check_word("revision", revision)
-        name = model_name(model or self.settings.model)
-        served = self._served(name, revision)
+        wanted = model_name(model or self.settings.model)
+        served = self._served(wanted, revision)
         if served is not None:
             options.check_against(served.card)
         submission = Submission(
             self._stores,
-            model=name,
+            model=wanted,
             revision=revision,
             card=served.card if served is not None else None,
             options=options,
@@ -169,11 +180,14 @@ class Client:
             idempotency_key=idempotency_key,
             expires_in=expires_in,
             max_text_bytes=self.settings.max_text_bytes,
+            kind=kind,
+            name=name,
+            labels=labels,
         )
         job = self._handle(submission.run(records))
         try:
             if served is not None and served.workers and job.id == submission.job_id:
-                job.notice = self._send(name, served.card.id, [_priority(priority)])
+                job.notice = self._send(wanted, served.card.id, [_priority(priority)])
             else:
                 job.notice = self._dispatch(job.record())
         except ServerError as error:

@@ -71,9 +71,12 @@ class Submission:
         idempotency_key: Makes a second submission of the same payload return the first one's job.
         expires_in: Seconds after which the job ends, whatever is left to do; None: never.
         max_text_bytes: Longest text.
+        kind: `job`, `call` or `batch`; see `NewJob`.
+        name: What a person calls it, or None.
+        labels: Words of the caller's own, or None.
 
     Raises:
-        InvalidOption: When `on_invalid` or the key is not usable.
+        InvalidOption: When `on_invalid`, the key or the name is not usable.
     """
 
     def __init__(
@@ -91,6 +94,9 @@ class Submission:
         idempotency_key: str | None = None,
         expires_in: float | None = None,
         max_text_bytes: int = 1_000_000,
+        kind: str = "job",
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
     ) -> None:
         if on_invalid not in ("refuse", "keep"):
             raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
@@ -101,7 +107,21 @@ class Submission:
             raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
         self._stores = stores
         model_id, known = (card.id, card.revision) if card is not None else (None, revision)
-        self._job = NewJob(new_id(), model, known, model_id, options.to_dict(), priority, with_ids, key_id, expires_in)
+        check_word("name", name)
+        self._job = NewJob(
+            new_id(),
+            model,
+            known,
+            model_id,
+            options.to_dict(),
+            priority,
+            with_ids,
+            key_id,
+            expires_in,
+            kind,
+            name,
+            labels,
+        )
         self._with_ids = with_ids
         self._keep = on_invalid == "keep"
         self._key = idempotency_key

@@ -82,6 +82,18 @@ class Listener:
         time.sleep(max(0.0, deadline - time.monotonic()))
         return False
 
+    def hear(self, seconds: float) -> list[str]:
+        """Return the jobs whose ends were hinted within a time, as soon as there is one; empty when it is over.
+
+        Args:
+            seconds: Longest wait.
+        """
+        deadline = time.monotonic() + seconds
+        for message in self._messages(deadline):
+            return message
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        return []
+
     def _messages(self, deadline: float) -> Iterator[list[str]]:
         while self._pubsub is not None and (left := deadline - time.monotonic()) > 0:
             try:

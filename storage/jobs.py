@@ -20,7 +20,7 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
 from storage.newjobs import NEW_JOB, NewJob
-from storage.tables import JOB_IS_OPEN, ChunkRow, JobRow
+from storage.tables import JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ class JobRecord:
         has_ids: Whether its items have callers' ids.
         generation: How often `retry` sent it round again.
         payload_hash: Hash of options, texts and ids, for the idempotency key.
+        key_id: Whose job it is; empty where no API key was used.
+        kind: `job`, `call` or `batch`; see `NewJob`.
+        name: What a person calls it, or None.
+        labels: Words of the caller's own, or None.
     """
 
     id: str
@@ -58,6 +62,10 @@ class JobRecord:
     has_ids: bool
     generation: int
     payload_hash: str | None
+    key_id: str = ""
+    kind: str = "job"
+    name: str | None = None
+    labels: dict[str, str] | None = None
 
 
 class JobStore:
@@ -158,18 +166,41 @@ class JobStore:
             row = connection.execute(_RECORD.where(*same)).first()
         return None if row is None else _record(row)
 
-    def list_ids(self, limit: int = 20, before: str | None = None) -> list[str]:
-        """Return the ids of sealed jobs, newest first.
+    def list_ids(
+        self,
+        limit: int = 20,
+        before: str | None = None,
+        *,
+        key_id: str | None = None,
+        states: Sequence[JobState] | None = None,
+        model: str | None = None,
+    ) -> list[str]:
+        """Return the ids of sealed jobs of the kind `job`, newest first.
 
         Args:
             limit: At most so many.
             before: Only jobs made before the one of this id.
+            key_id: Only jobs of one owner; None: of all.
+            states: Only jobs in one of these states, in which `accepting` may be one; None: all that are sealed.
+            model: Only jobs for the model of this name.
         """
-        wanted = select(JobRow.id).where(JobRow.state != JobState.ACCEPTING, JobRow.deleted_at.is_(None))
+        wanted = select(JobRow.id).where(JobRow.kind == "job", JobRow.deleted_at.is_(None))
+        wanted = wanted.where(JobRow.state != JobState.ACCEPTING if states is None else JobRow.state.in_(states))
         if before is not None:
             wanted = wanted.where(JobRow.id < before)
+        if key_id is not None:
+            wanted = wanted.where(JobRow.key_id == key_id)
+        if model is not None:
+            wanted = wanted.where(JobRow.model == model)
         with self._db.read() as connection:
             return list(connection.execute(wanted.order_by(JobRow.id.desc()).limit(limit)).scalars())
+
+    def ended(self, job_ids: Sequence[str]) -> list[str]:
+        """Return those of some jobs that have ended, or are gone."""
+        still = select(JobRow.id).where(JobRow.id.in_(job_ids), JOB_IS_UNFINISHED, JobRow.deleted_at.is_(None))
+        with self._db.read() as connection:
+            unfinished = set(connection.execute(still).scalars())
+        return [job_id for job_id in job_ids if job_id not in unfinished]
 
     @retried
     def cancel(self, job_id: str) -> bool:
@@ -280,6 +311,10 @@ _RECORD = select(
     JobRow.has_ids,
     JobRow.generation,
     JobRow.payload_hash,
+    JobRow.key_id,
+    JobRow.kind,
+    JobRow.name,
+    JobRow.labels,
 ).where(JobRow.deleted_at.is_(None))
 _RECORD_OF = _RECORD.where(JobRow.id == bindparam("job"))
 

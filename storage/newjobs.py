@@ -27,6 +27,10 @@ class NewJob:
         has_ids: Whether its items have callers' ids.
         key_id: Whose job it is: what is under way is shared fairly between keys.
         expires_in: Seconds after which it ends, whatever is left to do; None: never.
+        kind: `job`; or `call` for the texts of one request that somebody waits for, `batch` for a part of an OpenAI
+            batch: those two are not listed among the jobs.
+        name: What a person calls it, or None.
+        labels: Words of the caller's own, or None.
     """
 
     id: str
@@ -38,6 +42,9 @@ class NewJob:
     has_ids: bool = False
     key_id: str = ""
     expires_in: float | None = None
+    kind: str = "job"
+    name: str | None = None
+    labels: dict[str, str] | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return what `NEW_JOB` is run with, while the job takes texts."""
@@ -47,7 +54,7 @@ class NewJob:
 
 
 #: Columns of a job that are there from the start, and what the others are until it is sealed.
-_ASKED = ("id", "model", "revision", "model_id", "options", "priority", "has_ids", "key_id")
+_ASKED = ("id", "model", "revision", "model_id", "options", "priority", "has_ids", "key_id", "kind", "name", "labels")
 _UNSEALED: dict[str, Any] = {"state": JobState.ACCEPTING, "total": 0, "chunk_count": 0}
 _UNSEALED |= {"payload_hash": None, "idempotency_key": None}
 

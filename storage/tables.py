@@ -6,51 +6,14 @@ databases write a whole row again when one of its columns changes.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    Uuid,
-    literal_column,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import ForeignKey, Index, String, Table, literal_column, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-#: UUIDs are native on PostgreSQL and canonical text on SQLite, so that a person can type them there.
-JobId = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+from storage.rows import JobId, Row, partial_index
 
-
-class Row(DeclarativeBase):
-    """Root of the tables; names every constraint, so that migrations can name them too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[Any] = {
-        int: BigInteger,
-        bytes: LargeBinary,
-        dict[str, Any]: JSON(none_as_null=True),
-        str: Text,
-    }
-
-
-def _partial(name: str, *columns_and_where: str) -> Index:
-    """Return an index of those rows alone for which a condition holds, the last argument, on both databases."""
-    *columns, where = columns_and_where
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+__all__ = ["Row"]
 
 
 class ModelRow(Row):
@@ -104,6 +67,9 @@ class JobRow(Row):
     finished_at: Mapped[int | None]
     deleted_at: Mapped[int | None]
     expires_at: Mapped[int | None]
+    kind: Mapped[str] = mapped_column(String(16), default="job", server_default="job")
+    name: Mapped[str | None]
+    labels: Mapped[dict[str, Any] | None]
 
     __table_args__ = (
         Index(
@@ -120,10 +86,10 @@ class JobRow(Row):
         ),
         Index("ix_jobs_idempotency", "key_id", "idempotency_key", unique=True),
         Index("ix_jobs_created_at", "created_at"),
-        _partial("ix_jobs_expires_at", "expires_at", "expires_at IS NOT NULL AND finished_at IS NULL"),
-        _partial("ix_jobs_unfinished", "model", "state IN ('accepting', 'queued', 'running')"),
-        _partial("ix_jobs_deleted_at", "deleted_at", "deleted_at IS NOT NULL"),
-        _partial("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
+        partial_index("ix_jobs_expires_at", "expires_at", "expires_at IS NOT NULL AND finished_at IS NULL"),
+        partial_index("ix_jobs_unfinished", "model", "state IN ('accepting', 'queued', 'running')"),
+        partial_index("ix_jobs_deleted_at", "deleted_at", "deleted_at IS NOT NULL"),
+        partial_index("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
     )
 
 
@@ -153,7 +119,7 @@ class ChunkRow(Row):
     tokens: Mapped[int] = mapped_column(default=0)
 
     __table_args__ = (
-        _partial("ix_chunks_pending", "job_id", "number", "state = 'pending'"),
+        partial_index("ix_chunks_pending", "job_id", "number", "state = 'pending'"),
         Index("ix_chunks_first", "job_id", "first"),
         Index(
             "ix_chunks_out",

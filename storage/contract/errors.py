@@ -10,7 +10,16 @@ EmbedmillError
 │   ├── UnknownJob           job_not_found
 │   ├── WrongState           wrong_state
 │   ├── IdempotencyConflict  idempotency_conflict
+│   ├── NotFound             not_found
+│   ├── Conflict             conflict
 │   └── MissingExtra         missing_extra
+├── AccessError              the caller may not do this
+│   ├── Unauthorized         invalid_api_key
+│   └── Forbidden            insufficient_scope
+├── LimitError               more than is allowed, or more than fits now
+│   ├── TooLarge             too_large
+│   ├── QuotaExceeded        quota_exceeded; may be tried again after `retry_after` seconds
+│   └── Overloaded           overloaded; the same
 ├── ModelError               the checkpoint cannot be served
 │   ├── ModelRefused         model_refused
 │   └── ModelBroken          model_broken
@@ -127,6 +136,70 @@ class IdempotencyConflict(CallerError):
     """Raised when an idempotency key was used before with another payload."""
 
     code = "idempotency_conflict"
+
+
+class NotFound(CallerError):
+    """Raised when nothing of the kind asked for has this id, or it is somebody else's: nobody can tell which."""
+
+    code = "not_found"
+
+
+class Conflict(CallerError):
+    """Raised when what is asked for does not fit what was done before."""
+
+    code = "conflict"
+
+
+class AccessError(EmbedmillError):
+    """Raised when a caller may not do what he asks for."""
+
+    code = "access_denied"
+
+
+class Unauthorized(AccessError):
+    """Raised when a request has no API key, or one that is unknown, revoked or expired: nobody can tell which."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(AccessError):
+    """Raised when an API key lacks the scope that a request needs."""
+
+    code = "insufficient_scope"
+
+
+class LimitError(EmbedmillError):
+    """Raised when something is larger than allowed, or more than fits now.
+
+    Args:
+        message: As for all errors.
+        remedy: As for all errors.
+        retry_after: Seconds after which the same request may succeed; None: never.
+    """
+
+    code = "limit"
+
+    def __init__(self, message: str, remedy: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, remedy)
+        self.retry_after = retry_after
+
+
+class TooLarge(LimitError):
+    """Raised when a body, a text, a part or a number of items is over a limit that is told."""
+
+    code = "too_large"
+
+
+class QuotaExceeded(LimitError):
+    """Raised when an API key has used up what it may."""
+
+    code = "quota_exceeded"
+
+
+class Overloaded(LimitError):
+    """Raised when there is no room for another request just now."""
+
+    code = "overloaded"
 
 
 class MissingExtra(CallerError):

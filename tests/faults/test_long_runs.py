@@ -135,6 +135,6 @@ def test_a_few_random_faults_lose_double_and_waste_nothing() -> None:
             "child", "worker", "producer", "redis", "database"
         }  # fmt: skip
         assert wasted <= nemesis.held
-        # And the defences were at work
+        # And the defences were at work; whether a message was on its way when Redis lost all it had is left to chance,
+        # and tests of its own see to that
         mill.wait_counted("workers_died")
-        mill.wait_counted("messages_resent")

@@ -1,0 +1,68 @@
+"""The service: all routes over one client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from producer.api import errors, events, health, keys, native, parts, results, tei, tokens, webhooks
+from producer.api.openai import batches, embeddings, files, models, uploads
+from producer.api.service import Service
+from producer.api.settings import ApiSettings
+from producer.api.waiting import Waiting
+from producer.client import Client
+from producer.web import pages
+from storage.hints import Hints
+
+_ROUTERS = (
+    parts.router,
+    results.router,
+    events.router,
+    native.router,
+    webhooks.router,
+    keys.router,
+    tokens.router,
+    embeddings.router,
+    files.router,
+    uploads.router,
+    batches.router,
+    models.router,
+    tei.router,
+    health.router,
+    pages.router,
+)
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Args:
+        settings: What it serves and where its storage is.
+
+    Raises:
+        StorageUnavailable: When the database cannot be reached.
+        SchemaMismatch: When the database must be migrated, or this program upgraded.
+    """
+    client = Client(settings=settings)
+    hints = Hints(settings.redis)
+    service = Service(settings, client, Waiting(client.stores.jobs, hints))
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        service.waiting.start()
+        try:
+            yield
+        finally:
+            service.waiting.stop()
+            hints.close()
+            client.close()
+
+    app = FastAPI(title="Embedmill", version=version("embedmill"), lifespan=life, redoc_url=None)
+    app.state.service = service
+    errors.install(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    return app

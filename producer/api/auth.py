@@ -1,0 +1,95 @@
+"""Who asks: the key behind a request, and what it may do and see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from producer.job import Job
+from storage.contract.errors import Forbidden, UnknownJob
+
+#: What a key may be allowed to do. `admin` may do all of it, and sees the jobs of all keys.
+SCOPES = ("read", "write", "embed", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asks.
+
+    Args:
+        key_id: The id of the API key; empty where no keys are used.
+        scopes: What it may do.
+        name: What a person calls the key.
+    """
+
+    key_id: str
+    scopes: frozenset[str]
+    name: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it sees what belongs to others."""
+        return "admin" in self.scopes
+
+    @property
+    def sees(self) -> str | None:
+        """The owner whose jobs and files it sees, as the stores' `key_id` filters take it; None: those of all."""
+        return None if self.is_admin else self.key_id
+
+    def may_see(self, key_id: str) -> bool:
+        """Whether it sees what belongs to a key."""
+        return self.is_admin or key_id == self.key_id
+
+    def require(self, scope: str) -> None:
+        """Refuse a caller that lacks a scope.
+
+        Raises:
+            Forbidden: When it does.
+        """
+        if scope not in self.scopes and not self.is_admin:
+            raise Forbidden(f"This API key lacks the scope {scope}.", "Ask for a key that has it.")
+
+
+#: Whoever asks where no keys are used: the operator.
+OPERATOR = Caller("", frozenset(SCOPES), "operator")
+
+#: Shows in the OpenAPI document that a bearer token may be needed; what it is worth is found out by `caller_of`.
+_BEARER = HTTPBearer(auto_error=False, description="An API key, as `embedmill keys create` printed it.")
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who asks.
+
+    Raises:
+        Unauthorized: When keys are needed and the request has none that is good.
+    """
+    return OPERATOR
+
+
+def _needs(scope: str) -> object:
+    def checked(caller: Annotated[Caller, Depends(caller_of)]) -> Caller:
+        caller.require(scope)
+        return caller
+
+    return Depends(checked)
+
+
+# A route's parameter of one of these types is the caller, who has that scope.
+Reader = Annotated[Caller, _needs("read"), Depends(_BEARER)]
+Writer = Annotated[Caller, _needs("write"), Depends(_BEARER)]
+Embedder = Annotated[Caller, _needs("embed"), Depends(_BEARER)]
+Admin = Annotated[Caller, _needs("admin"), Depends(_BEARER)]
+
+
+def owned(job: Job, caller: Caller) -> Job:
+    """Return a job that the caller may see.
+
+    Raises:
+        UnknownJob: When it is another's, in the same words as for an id that nobody has.
+    """
+    if not caller.may_see(job.record().key_id):
+        raise UnknownJob(job.id)
+    return job

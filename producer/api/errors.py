@@ -1,0 +1,186 @@
+"""Errors as answers: one form for all routes, OpenAI's own with a remedy beside, and TEI's where TEI's routes are."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from storage.contract.errors import (
+    CallerError,
+    Conflict,
+    EmbedmillError,
+    Forbidden,
+    IdempotencyConflict,
+    InvalidItems,
+    LimitError,
+    ModelError,
+    NotFound,
+    Overloaded,
+    QuotaExceeded,
+    ServerError,
+    StorageFull,
+    TooLarge,
+    Unauthorized,
+    UnknownJob,
+    UnknownModel,
+    WaitTimeout,
+    WrongState,
+)
+
+logger = logging.getLogger(__name__)
+
+#: The status of an error: that of the first class here which it is of.
+_STATUS: tuple[tuple[type[EmbedmillError], int], ...] = (
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (UnknownJob, 404),
+    (UnknownModel, 404),
+    (NotFound, 404),
+    (WrongState, 409),
+    (Conflict, 409),
+    (TooLarge, 413),
+    # As draft-ietf-httpapi-idempotency-key-header has it for a key that was used with another payload.
+    (IdempotencyConflict, 422),
+    (QuotaExceeded, 429),
+    (Overloaded, 429),
+    (CallerError, 400),
+    (WaitTimeout, 504),
+    (StorageFull, 507),
+    (ModelError, 503),
+    (ServerError, 503),
+)
+
+#: Seconds after which a request may be sent again that failed because something was away.
+_RETRY_SERVER = 5
+
+#: Paths on which errors are told in TEI's form.
+TEI_PATHS = frozenset(
+    {"/embed", "/embed_all", "/embed_sparse", "/rerank", "/predict", "/similarity"}
+    | {"/tokenize", "/decode", "/info", "/health", "/invocations"}
+)
+
+
+def status_of(error: EmbedmillError) -> int:
+    """Return the HTTP status that an error is answered with."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def body_of(error: EmbedmillError, param: str | None = None) -> dict[str, Any]:
+    """Return an error in OpenAI's form, with `remedy`, and with `problems` where items are invalid.
+
+    Args:
+        error: What went wrong.
+        param: The parameter that is to blame, or None.
+    """
+    told: dict[str, Any] = {
+        "message": str(error),
+        "type": _type(status_of(error)),
+        "param": param,
+        "code": error.code,
+        "remedy": error.remedy,
+    }
+    if isinstance(error, InvalidItems):
+        told["problems"] = [
+            {"position": problem.position, "where": problem.where, "reason": problem.reason}
+            for problem in error.problems
+        ]
+        told["problem_count"] = error.count
+    return {"error": told}
+
+
+def answer(error: EmbedmillError, *, path: str = "", param: str | None = None) -> Response:
+    """Return the answer to a request that failed.
+
+    Args:
+        error: Why.
+        path: The request's path, which says whose form the answer has.
+        param: The parameter that is to blame, or None.
+    """
+    status = status_of(error)
+    body = _tei_body(error, status) if path in TEI_PATHS else body_of(error, param)
+    return JSONResponse(body, status, headers=_headers(error))
+
+
+def install(app: FastAPI) -> None:
+    """Let an app answer every error in one of our forms; no answer repeats what was sent."""
+    app.add_exception_handler(EmbedmillError, _answer_ours)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unforeseen)
+
+
+def _type(status: int) -> str:
+    names = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+    return names.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+def _tei_body(error: EmbedmillError, status: int) -> dict[str, Any]:
+    names = {413: "Validation", 429: "Overloaded", 503: "Unhealthy"}
+    return {"error": str(error), "error_type": names.get(status, "Validation" if status < 500 else "Backend")}
+
+
+def _headers(error: EmbedmillError) -> dict[str, str]:
+    headers = {}
+    if isinstance(error, LimitError) and error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    elif isinstance(error, ServerError):
+        headers["Retry-After"] = str(_RETRY_SERVER)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+async def _answer_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EmbedmillError)
+    if status_of(error) >= 500:
+        logger.warning("%s %s: %s", request.method, request.url.path, error.code)
+    return answer(error, path=request.url.path)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = _place(first["loc"])
+    # Pydantic's own messages name what is expected; its `input`, which is what was sent, is left out.
+    return answer(_InvalidRequest(f"{param}: {first['msg']}."), path=request.url.path, param=param)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = {404: NotFound(f"There is nothing at {request.method} of this path.", "GET /openapi.json lists all.")}
+    fallback = _InvalidRequest(str(error.detail))
+    ours = told.get(error.status_code, fallback)
+    body = _tei_body(ours, error.status_code) if request.url.path in TEI_PATHS else body_of(ours)
+    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+
+
+async def _answer_unforeseen(request: Request, error: Exception) -> Response:
+    # The exception itself may hold a text: only where it came from is told.
+    logger.error("%s %s failed: %s at %s", request.method, request.url.path, type(error).__name__, _where(error))
+    ours = EmbedmillError("Something went wrong inside.", "The service's log says where.")
+    return answer(ours, path=request.url.path)
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    """Return where in a request something is, such as `input.3`, without `body` or `query` before it."""
+    return ".".join(str(part) for part in loc[1:]) or str(loc[0])
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "nowhere" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+class _InvalidRequest(CallerError):
+    """Answered when a request does not have the form that its route asks for."""
+
+    code = "invalid_request"

@@ -1,0 +1,7 @@
+"""`/v1/batches`: many requests in a file, done in the background."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,7 @@
+"""`/v1/files`: files of batches, in and out."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,7 @@
+"""`/v1/uploads`: large files in parts."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()

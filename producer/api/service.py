@@ -1,0 +1,43 @@
+"""What every route works with: the settings, the client that submits and finds, and who waits for ends of jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from producer.api.settings import ApiSettings
+from producer.api.waiting import Waiting
+from producer.client import Client
+from storage.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One of each, for the life of the process.
+
+    Args:
+        settings: What was asked for.
+        client: Submits jobs and finds them again; may be used by several threads.
+        waiting: Tells when jobs end.
+    """
+
+    settings: ApiSettings
+    client: Client
+    waiting: Waiting
+
+    @property
+    def stores(self) -> Stores:
+        """Every store."""
+        return self.client.stores
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+#: A route's parameter of this type is the service.
+ServiceDep = Annotated[Service, Depends(service_of)]

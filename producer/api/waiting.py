@@ -1,0 +1,109 @@
+"""Waits for the ends of many jobs at once: one ear for hints in Redis, one shared look into the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import defaultdict
+
+from storage.contract.errors import ServerError
+from storage.hints import Hints
+from storage.jobs import JobStore
+
+logger = logging.getLogger(__name__)
+
+#: How often the database is asked for the jobs that are waited for, when Redis hints nothing, in seconds.
+_POLL = 0.5
+
+
+class Waiting:
+    """Wakes those who wait when their jobs have ended.
+
+    Args:
+        jobs: Where jobs are looked up.
+        hints: Tells of ends at once, while Redis is there.
+    """
+
+    def __init__(self, jobs: JobStore, hints: Hints) -> None:
+        self._jobs = jobs
+        self._hints = hints
+        self._lock = threading.Lock()
+        self._waiters: defaultdict[str, set[_Waiter]] = defaultdict(set)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waiting", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; whoever waits is not woken."""
+        self._stopping.set()
+        self._thread.join(5)
+
+    async def until_ended(self, job_id: str, timeout: float) -> bool:
+        """Wait until a job has ended or is gone; return whether it has.
+
+        Args:
+            job_id: The job.
+            timeout: Longest wait in seconds.
+        """
+        waiter = _Waiter(asyncio.get_running_loop())
+        with self._lock:
+            self._waiters[job_id].add(waiter)
+        try:
+            # It may have ended before anybody listened for it.
+            if await asyncio.to_thread(self._jobs.ended, [job_id]):
+                return True
+            async with asyncio.timeout(timeout):
+                await waiter.woken.wait()
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            with self._lock:
+                self._waiters[job_id].discard(waiter)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            with self._hints.listen() as listener:
+                # Now and then a new ear, so that one that went deaf with Redis hears again.
+                until = time.monotonic() + 30
+                while not self._stopping.is_set() and time.monotonic() < until:
+                    self._wake(listener.hear(_POLL))
+                    self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            awaited = list(self._waiters)
+        if not awaited:
+            return
+        try:
+            self._wake(self._jobs.ended(awaited))
+        except ServerError as error:
+            logger.warning("the ends of jobs cannot be seen: %s", error)
+
+    def _wake(self, job_ids: list[str]) -> None:
+        with self._lock:
+            found = [waiter for job_id in job_ids for waiter in self._waiters.get(job_id, ())]
+        for waiter in found:
+            waiter.wake()
+
+
+class _Waiter:
+    """One who waits, in the event loop it waits in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Wake it, from any thread; a loop that has been closed needs no waking."""
+        try:
+            self._loop.call_soon_threadsafe(self.woken.set)
+        except RuntimeError:
+            return
