@@ -1,7 +1,7 @@
-"""Jobs are submitted in parts, and their ends told to webhooks."""
+"""The ends of jobs are told to webhooks."""
 
-revision = "0005"
-down_revision = "0004"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,74 @@
+"""The HTTP service on a real port, in a thread of the test's own process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from producer.api.app import create_app
+from producer.api.service import Service
+from producer.api.settings import ApiSettings
+
+#: Longest start, in seconds.
+_START = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service.
+
+    Args:
+        url: Where it answers, without a slash at the end.
+        app: The application, for what cannot be seen from outside.
+    """
+
+    url: str
+    app: FastAPI
+
+    @property
+    def service(self) -> Service:
+        """What its routes work with."""
+        service: Service = self.app.state.service
+        return service
+
+    def http(self, key: str | None = None) -> httpx.Client:
+        """Return an HTTP client of it.
+
+        Args:
+            key: The API key that it sends, or None.
+        """
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+
+@contextmanager
+def serving(settings: ApiSettings) -> Iterator[Served]:
+    """Serve until the end of the block.
+
+    Args:
+        settings: What is served; its port is not used, a free one is taken.
+    """
+    app = create_app(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
+    )
+    thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline, "the service did not start"
+        time.sleep(0.01)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Served(f"http://127.0.0.1:{port}", app)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the service did not stop"
