@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from embedmill import Client
-from storage.statuses import JobStatus
+from storage.jobstatus import JobStatus
 
 SENTENCES = Path(__file__).resolve().parent / "sentences.jsonl"
 OUTPUT = SENTENCES.parents[1] / "demo-output"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from producer.client import Client
     from producer.job import Job
     from producer.records import Record
-    from storage.statuses import JobStatus
+    from storage.jobstatus import JobStatus
 
 app = typer.Typer(help="Submit, poll, fetch.")
 

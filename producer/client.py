@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from itertools import repeat, zip_longest
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from producer.job import Job
 from producer.queue import Queue
-from producer.records import RecordLike
+from producer.records import RecordLike, records_of
 from producer.submission import Submission
-from storage.contract.errors import InvalidItems, InvalidOption, Problem, QueueUnavailable, ServerError, UnknownModel
+from storage.contract.errors import InvalidOption, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
 from storage.contract.models import Priority, model_name
 from storage.contract.options import JobOptions, check_word
@@ -20,7 +19,7 @@ from storage.contract.settings import Settings
 from storage.dispatch import dispatch_next
 from storage.hints import Hints
 from storage.jobs import JobRecord
-from storage.statuses import JobStatus
+from storage.jobstatus import JobStatus
 from storage.stores import Stores
 from storage.workers import Served
 
@@ -112,10 +111,8 @@ class Client:
             IdempotencyConflict: When the key was used with another payload.
             StorageUnavailable: When the database cannot be reached; nothing was accepted.
         """
-        if isinstance(texts, str | bytes):
-            raise InvalidOption("texts is a single text.", "Give a list, also for one text: [text].")
         return self.submit_records(
-            _records(texts, ids),
+            records_of(texts, ids),
             with_ids=ids is not None,
             model=model,
             revision=revision,
@@ -261,19 +258,3 @@ def _priority(name: str) -> Priority:
         return Priority[name.upper()]
     except (KeyError, AttributeError):
         raise InvalidOption(f"priority must be bulk or urgent, not {name!r}.") from None
-
-
-def _records(texts: Iterable[str], ids: Iterable[str] | None) -> Iterable[RecordLike]:
-    if ids is None:
-        return zip(texts, repeat(None), repeat(""), repeat(None), strict=False)
-    return _records_with_ids(texts, ids)
-
-
-def _records_with_ids(texts: Iterable[str], ids: Iterable[str]) -> Iterator[RecordLike]:
-    missing = object()
-    for position, (text, custom_id) in enumerate(zip_longest(texts, ids, fillvalue=missing)):
-        if custom_id is missing:
-            raise InvalidItems([Problem(position, f"item {position}", "there are fewer ids than texts")], 1)
-        if text is missing:
-            raise InvalidItems([Problem(position, f"item {position}", "there are more ids than texts")], 1)
-        yield text, custom_id, "", None

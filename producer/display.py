@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # it needs SQLAlchemy, which `--help` should not wait for
-    from storage.statuses import JobStatus
+    from storage.jobstatus import JobStatus
 
 #: Seconds between two quiet lines where no terminal shows a bar.
 _QUIET = 5.0

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.contract.errors import EmbedmillError, InvalidOption, WaitTimeout, WrongState
+from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
 from storage.contract.states import JobState
 from storage.hints import Hints
 from storage.jobs import JobRecord
+from storage.jobstatus import JobStatus
 from storage.outcomes import Outcome, Page
-from storage.statuses import JobStatus
 from storage.stores import Stores
 
 #: How often a waiting job is looked at when Redis hints nothing, in seconds.
@@ -22,12 +22,6 @@ POLL = 1.0
 
 #: The same while somebody watches the progress.
 WATCHED_POLL = 0.25
-
-
-class JobFailed(EmbedmillError):
-    """Raised when vectors are asked of a job that could not be done as a whole."""
-
-    code = "job_failed"
 
 
 class Job:

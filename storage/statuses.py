@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,53 +11,12 @@ from sqlalchemy import Connection, bindparam, func, select
 from storage.contract.errors import UnknownJob
 from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
 from storage.database import Database, now_ms
+from storage.jobstatus import JobStatus as JobStatus
 from storage.tables import ChunkRow, JobRow, ModelRow
 from storage.workers import live_workers
 
 #: The rate shown is that of the last so many milliseconds.
 _RATE_WINDOW = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """A job's state and counts at one moment; `succeeded + failed + cancelled + pending = total`, always.
-
-    Args:
-        truncated: Items with a vector whose text was cut.
-        tokens: Tokens the encoder has read for this job.
-        tokens_per_second: Of the last 30 s while it runs, of the whole run afterwards; None before anything is done.
-        eta_seconds: Seconds that are left at that rate, or None when that cannot be told.
-        created_at: ISO 8601 in UTC, as `started_at` and `finished_at`.
-        error: Code and message when the job as a whole failed, else None.
-        waiting_for: What the job waits for and what to do about it, or None.
-    """
-
-    id: str
-    state: str
-    model: str
-    total: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    pending: int
-    truncated: int
-    tokens: int
-    tokens_per_second: float | None
-    eta_seconds: float | None
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
-    error: dict[str, Any] | None
-    waiting_for: str | None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the job has ended."""
-        return JobState(self.state) in FINAL_JOB_STATES
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the status as a JSON object."""
-        return asdict(self)
 
 
 class StatusStore:

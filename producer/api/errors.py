@@ -19,6 +19,7 @@ from storage.contract.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidItems,
+    JobFailed,
     LimitError,
     ModelError,
     NotFound,
@@ -45,6 +46,7 @@ _STATUS: tuple[tuple[type[EmbedmillError], int], ...] = (
     (NotFound, 404),
     (WrongState, 409),
     (Conflict, 409),
+    (JobFailed, 409),
     (TooLarge, 413),
     # As draft-ietf-httpapi-idempotency-key-header has it for a key that was used with another payload.
     (IdempotencyConflict, 422),

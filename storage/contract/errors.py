@@ -30,6 +30,7 @@ EmbedmillError
 │   ├── QueueUnavailable     queue_unavailable
 │   ├── AddressInUse         address_in_use
 │   └── AlreadyRunning       already_running
+├── JobFailed                job_failed
 └── WaitTimeout              wait_timeout; the job goes on
 """
 
@@ -271,6 +272,12 @@ class AlreadyRunning(ServerError):
     """Raised when another process already works on this data folder."""
 
     code = "already_running"
+
+
+class JobFailed(EmbedmillError):
+    """Raised when vectors are asked of a job that could not be done as a whole."""
+
+    code = "job_failed"
 
 
 class WaitTimeout(EmbedmillError):

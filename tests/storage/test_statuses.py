@@ -9,8 +9,8 @@ from storage.contract.errors import InvalidOption, UnknownJob
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.database import Database, now_ms
+from storage.jobstatus import JobStatus
 from storage.outcomes import ItemError
-from storage.statuses import JobStatus
 from storage.stores import Stores
 from storage.tables import JobRow
 from tests.storage.builders import CARD, MODEL, accept, chunk, claim, finish, result, serve, set_chunk, submit
