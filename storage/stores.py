@@ -14,6 +14,7 @@ from storage.leases import LeaseStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
 from storage.statuses import StatusStore
+from storage.tokenizers import TokenizerStore
 from storage.workers import WorkerStore
 
 
@@ -31,6 +32,7 @@ class Stores:
     counters: CounterStore
     purges: PurgeStore
     invariants: InvariantStore
+    tokenizers: TokenizerStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -51,6 +53,7 @@ class Stores:
             CounterStore(database),
             PurgeStore(database),
             InvariantStore(database),
+            TokenizerStore(database),
         )
 
     @classmethod

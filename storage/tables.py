@@ -12,8 +12,9 @@ from sqlalchemy import ForeignKey, Index, String, Table, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.rows import JobId, Row, partial_index
+from storage.tokenizertables import TokenizerRow
 
-__all__ = ["Row"]
+__all__ = ["Row", "TokenizerRow"]
 
 
 class ModelRow(Row):

@@ -12,8 +12,10 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 from sqlalchemy.exc import IntegrityError
 
 from storage.contract.models import ModelCard
+from storage.contract.tokens import TokenizerFile
 from storage.database import Database, now_ms
 from storage.tables import JOB_IS_UNFINISHED, JobRow, ModelRow, WorkerRow
+from storage.tokenizers import PackedTokenizer, keep_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,15 @@ class WorkerStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def register(self, card: ModelCard, worker_id: str, host: str, pid: int, device: str) -> None:
+    def register(
+        self,
+        card: ModelCard,
+        worker_id: str,
+        host: str,
+        pid: int,
+        device: str,
+        tokenizer: TokenizerFile | None = None,
+    ) -> None:
         """Tell everybody that this worker, warmed, serves the model; jobs that waited for it are bound to it.
 
         Args:
@@ -47,15 +57,17 @@ class WorkerStore:
             host: Where it runs.
             pid: Its process id there.
             device: What it is pinned to, as a person reads it.
+            tokenizer: The model's tokenizer, for those who have no model; None: what is kept stays.
         """
+        packed = PackedTokenizer.of(tokenizer) if tokenizer is not None else None
         row = {"id": worker_id, "model_id": card.id, "host": host, "pid": pid, "device": device}
         try:
-            self._register(card, row)
+            self._register(card, row, packed)
         except IntegrityError:
             # Another worker has registered the same new model in the same moment: now it is known.
-            self._register(card, row)
+            self._register(card, row, packed)
 
-    def _register(self, card: ModelCard, worker: dict[str, Any]) -> None:
+    def _register(self, card: ModelCard, worker: dict[str, Any], packed: PackedTokenizer | None) -> None:
         with self._db.write() as connection:
             values = {"card": card.to_dict(), "last_seen": now_ms()}
             known = connection.execute(update(ModelRow).where(ModelRow.id == card.id).values(values))
@@ -63,6 +75,8 @@ class WorkerStore:
                 identity = {"id": card.id, "name": card.name, "revision": card.revision, "precision": card.precision}
                 connection.execute(insert(ModelRow).values(**identity, **values, first_seen=now_ms()))
             connection.execute(insert(WorkerRow).values(**worker, started_at=now_ms(), last_seen=now_ms()))
+            if packed is not None:
+                keep_tokenizer(connection, card.id, packed)
             _adopt_waiting_jobs(connection, card)
 
     def adopt(self, card: ModelCard) -> None:

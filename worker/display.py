@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.engine.tokenizing import Tokens
+from storage.contract.tokens import Tokens
 
 #: Rows of padding shown; the rest is only counted.
 _PADDING_SHOWN = 3

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
+from storage.contract.tokens import TokenizerFile
 from storage.outcomes import ItemError
 
 
@@ -39,6 +40,10 @@ class EngineLike(Protocol):
     @property
     def card(self) -> ModelCard:
         """The model identity it serves."""
+
+    @property
+    def tokenizer_file(self) -> TokenizerFile | None:
+        """Its tokenizer, for those who have no model; None when it has none."""
 
     def embed(self, texts: Sequence[str], options: JobOptions, urgent: bool = False) -> EmbeddedLike:
         """Embed texts; one outcome each."""

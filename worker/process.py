@@ -90,7 +90,8 @@ class Process:
 
     def _register(self) -> None:
         card = self._engine.card
-        self._stores.workers.register(card, self._id, socket.gethostname(), os.getpid(), self._slot)
+        where = (socket.gethostname(), os.getpid(), self._slot)
+        self._stores.workers.register(card, self._id, *where, tokenizer=self._engine.tokenizer_file)
         self._supervisor.tell(ready=True, model_id=card.id)
         logger.info(
             "serving %s at %s on %s in %s, width %d; %s",

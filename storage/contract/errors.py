@@ -27,6 +27,7 @@ EmbedmillError
 │   ├── StorageUnavailable   storage_unavailable
 │   ├── StorageFull          storage_full
 │   ├── SchemaMismatch       schema_mismatch
+│   ├── TokenizerMissing     tokenizer_missing
 │   ├── QueueUnavailable     queue_unavailable
 │   ├── AddressInUse         address_in_use
 │   └── AlreadyRunning       already_running
@@ -254,6 +255,12 @@ class SchemaMismatch(ServerError):
     """Raised when the database's schema is older or newer than this program knows."""
 
     code = "schema_mismatch"
+
+
+class TokenizerMissing(ServerError):
+    """Raised when a text is to be tokenized for a model whose tokenizer no worker has registered yet."""
+
+    code = "tokenizer_missing"
 
 
 class QueueUnavailable(ServerError):

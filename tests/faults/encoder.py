@@ -75,6 +75,8 @@ class HashEncoder:
     """
 
     card = CARD
+    #: It has no tokenizer.
+    tokenizer_file = None
 
     def __init__(self) -> None:
         self._pause = float(os.environ.get("FAULTS_PAUSE", "0"))

@@ -55,6 +55,8 @@ class HashEngine:
 
     def __init__(self) -> None:
         self.card = CARD
+        #: It has no tokenizer.
+        self.tokenizer_file = None
         self.calls: list[list[str]] = []
         self.failing: set[str] = set()
         self.trouble: Exception | None = None

@@ -21,6 +21,7 @@ import torch
 from storage.contract.errors import ModelBroken
 from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
+from storage.contract.tokens import TokenizerFile
 from storage.outcomes import ItemError
 from worker.engine.backends import load_encoder
 from worker.engine.call import Call, Embedded, Lane
@@ -120,6 +121,11 @@ class Engine:
     def progress(self) -> float:
         """When the oldest work under way began, on `time.monotonic`'s clock; now while the engine has nothing to do."""
         return self._room.progress
+
+    @property
+    def tokenizer_file(self) -> TokenizerFile:
+        """The tokenizer as it is at work here, for those who have no model."""
+        return self._tokenizer.to_file()
 
     @property
     def encoder(self) -> EncoderLike:

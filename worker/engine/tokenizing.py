@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.contract.options import PADDINGS
+from storage.contract.tokens import TokenizerFile, TokenRules, Tokens, count_special_tokens
 from storage.outcomes import ItemError
 from worker.engine.tokenizerfiles import load_tokenizer
 
@@ -19,9 +19,6 @@ from worker.engine.tokenizerfiles import load_tokenizer
 #: records (about 100 bytes a token) stay small.
 SLICE_TEXTS = 1024
 SLICE_CHARACTERS = 1_000_000
-
-
-_T = TypeVar("_T")
 
 
 class TokenizerSource(Protocol):
@@ -58,27 +55,6 @@ class Encodings:
         return np.diff(self.offsets).astype(np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """One text as the encoder reads it, for people to look at.
-
-    Args:
-        pieces: What is read, special tokens and padding included.
-        ids: Their ids.
-        mask: 1 where there is a token, 0 where there is padding.
-        length: Tokens of the whole text, special tokens included.
-        truncated: Whether the text was cut.
-        cut: The pieces that are not read.
-    """
-
-    pieces: list[str]
-    ids: list[int]
-    mask: list[int]
-    length: int
-    truncated: bool
-    cut: list[str]
-
-
 class Tokenizer:
     """A checkpoint's tokenizer; never changed once it is built, so that any number of threads may use it.
 
@@ -93,9 +69,8 @@ class Tokenizer:
         files = load_tokenizer(source.transformer, source.lower_case)
         self.pad_id = files.pad_id
         self._tokenizer = files.tokenizer
-        self._cut_left = files.cut_left
-        self._pad_left = files.pad_left
-        self._prefix, self._suffix = _special_tokens(files.tokenizer)
+        special = count_special_tokens(files.tokenizer.encode("a").special_tokens_mask)
+        self._rules = TokenRules(files.pad_id, files.cut_left, files.pad_left, *special)
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encodings:
         """Tokenize texts; one that cannot be tokenized becomes its own error and nobody else's.
@@ -125,23 +100,11 @@ class Tokenizer:
             max_length: Most tokens that are read, special tokens included.
             padding: `longest` fills nothing up, there being one text; `max_length` fills up as the classic call does.
         """
-        if padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
-        encoding = self._tokenizer.encode(text)
-        ids, pieces, length = encoding.ids, encoding.tokens, len(encoding.ids)
-        cut: list[str] = []
-        if length > max_length:
-            start, end = self._dropped(length, max_length)
-            cut = pieces[start:end]
-            ids, pieces = ids[:start] + ids[end:], pieces[:start] + pieces[end:]
-        mask = [1] * len(ids)
-        missing = max_length - len(ids) if padding == "max_length" else 0
-        if missing > 0:
-            pad_piece = self._tokenizer.id_to_token(self.pad_id) or ""
-            pieces = _filled(pieces, [pad_piece] * missing, self._pad_left)
-            ids = _filled(ids, [self.pad_id] * missing, self._pad_left)
-            mask = _filled(mask, [0] * missing, self._pad_left)
-        return Tokens(pieces, ids, mask, length, bool(cut), cut)
+        return self._rules.describe(self._tokenizer, text, max_length, padding)
+
+    def to_file(self) -> TokenizerFile:
+        """Return all that is needed to build it again elsewhere."""
+        return TokenizerFile(self._tokenizer.to_str(), self._rules)
 
     def _encode_slice(self, texts: list[str], first: int, errors: dict[int, ItemError]) -> list[list[int]]:
         try:
@@ -161,23 +124,9 @@ class Tokenizer:
             errors[place] = ItemError("tokenizer_failed", f"The tokenizer failed on this text ({kind}).")
             return []
 
-    def _dropped(self, length: int, max_length: int) -> tuple[int, int]:
-        """Return the range of tokens that a text of `length` tokens loses."""
-        if self._cut_left:
-            return self._prefix, self._prefix + length - max_length
-        return max_length - self._suffix, length - self._suffix
-
     def _cut(self, ids: list[int], max_length: int) -> list[int]:
-        start, end = self._dropped(len(ids), max_length)
+        start, end = self._rules.dropped(len(ids), max_length)
         return ids[:start] + ids[end:]
-
-
-def _special_tokens(tokenizer: Any) -> tuple[int, int]:
-    """Count the special tokens before and after every text."""
-    mask = tokenizer.encode("a").special_tokens_mask
-    if 0 not in mask:
-        return len(mask), 0
-    return mask.index(0), mask[::-1].index(0)
 
 
 def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -191,7 +140,3 @@ def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
             held, characters = [], 0
     if held:
         yield held
-
-
-def _filled(values: list[_T], padding: list[_T], left: bool) -> list[_T]:
-    return padding + values if left else values + padding
