@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from producer.client import Client
-    from producer.job import Job
+    from producer.anyclient import AnyClient as Client
+    from producer.anyjob import AnyJob as Job
     from storage.contract.errors import EmbedmillError
 
 __all__ = ["Client", "EmbedmillError", "Job"]
@@ -15,13 +15,13 @@ __all__ = ["Client", "EmbedmillError", "Job"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then, so that `embedmill --help` answers at once."""
     if name == "Client":
-        from producer.client import Client
+        from producer.anyclient import AnyClient
 
-        return Client
+        return AnyClient
     if name == "Job":
-        from producer.job import Job
+        from producer.anyjob import AnyJob
 
-        return Job
+        return AnyJob
     if name == "EmbedmillError":
         from storage.contract.errors import EmbedmillError
 

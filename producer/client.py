@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from producer.anyclient import AnyClient
 from producer.job import Job
 from producer.queue import Queue
 from producer.records import RecordLike, records_of
@@ -24,10 +24,11 @@ from storage.stores import Stores
 from storage.workers import Served
 
 
-class Client:
+class Client(AnyClient):
     """Submits jobs and finds them again; needs the database, and Redis only to be quick.
 
     Args:
+        url: None, or it would be the address of a service; see `AnyClient`.
         database_url: Default: EMBEDMILL_DATABASE_URL, else the embedded database under `data_dir`.
         redis_url: Default: EMBEDMILL_REDIS_URL, else the embedded server under `data_dir`.
         data_dir: Default: EMBEDMILL_DATA_DIR, else the user's data folder.
@@ -41,6 +42,7 @@ class Client:
 
     def __init__(
         self,
+        url: None = None,
         *,
         database_url: str | None = None,
         redis_url: str | None = None,
@@ -53,14 +55,6 @@ class Client:
         self._stores = Stores.open(self.settings)
         self._queue = Queue(self.settings.redis)
         self._hints = Hints(self.settings.redis)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections; jobs go on."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from producer.anyjob import AnyJob
 from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
 from storage.contract.states import JobState
 from storage.hints import Hints
@@ -24,7 +25,7 @@ POLL = 1.0
 WATCHED_POLL = 0.25
 
 
-class Job:
+class Job(AnyJob):
     """One job, by its id; holds no state of its own, so any number of processes may hold the same one.
 
     Args:
@@ -36,14 +37,10 @@ class Job:
 
     def __init__(self, job_id: str, stores: Stores, hints: Hints, dispatch: Callable[[JobRecord], str | None]) -> None:
         self.id = job_id
-        #: What the submitter should know, such as that Redis is down and the job waits; None when all is well.
-        self.notice: str | None = None
+        self.notice = None
         self._stores = stores
         self._hints = hints
         self._dispatch = dispatch
-
-    def __repr__(self) -> str:
-        return f"Job({self.id!r})"
 
     def record(self) -> JobRecord:
         """Return what the job was submitted with.

@@ -29,6 +29,7 @@ EmbedmillError
 │   ├── SchemaMismatch       schema_mismatch
 │   ├── TokenizerMissing     tokenizer_missing
 │   ├── QueueUnavailable     queue_unavailable
+│   ├── ServiceUnavailable   service_unavailable
 │   ├── AddressInUse         address_in_use
 │   └── AlreadyRunning       already_running
 ├── JobFailed                job_failed
@@ -267,6 +268,12 @@ class QueueUnavailable(ServerError):
     """Raised when Redis cannot be reached and the command cannot do without it."""
 
     code = "queue_unavailable"
+
+
+class ServiceUnavailable(ServerError):
+    """Raised when the HTTP service cannot be reached, or what stands before it does not reach it."""
+
+    code = "service_unavailable"
 
 
 class AddressInUse(ServerError):

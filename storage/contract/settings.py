@@ -14,7 +14,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.contract import sentinel
@@ -36,6 +36,8 @@ class Settings(BaseSettings):
         model: Model that a job or worker takes when it names none.
         keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
         max_text_bytes: Longest text accepted, in bytes of UTF-8.
+        url: Address of an HTTP service that producers ask in place of storage; None: they ask storage itself.
+        api_key: The key that it is shown.
     """
 
     model_config = SettingsConfigDict(
@@ -54,6 +56,8 @@ class Settings(BaseSettings):
     model: str = DEFAULT_MODEL
     keep_days: float | None = Field(default=None, ge=0)
     max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
+    url: str | None = None
+    api_key: SecretStr | None = None
 
     @field_validator("redis_url")
     @classmethod

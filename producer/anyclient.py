@@ -1,0 +1,195 @@
+"""The client as users know it: `Client(url)` asks a service over HTTP, any other asks storage itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from producer.anyjob import AnyJob
+from producer.records import RecordLike
+from storage.contract.errors import InvalidOption
+from storage.contract.options import JobOptions
+from storage.contract.settings import Settings
+from storage.jobstatus import JobStatus
+
+# Whoever asks over HTTP shall not have to wait for SQLAlchemy, nor the other one for httpx: each is imported only
+# when it is made.
+if TYPE_CHECKING:
+    from producer.client import Client
+    from producer.remote.client import HttpClient
+
+
+class AnyClient:
+    """Submits jobs and finds them again; what is made is a `HttpClient` or a client over storage, by what is given.
+
+    A place given as an argument counts more than one in the environment. Where no argument names a place,
+    EMBEDMILL_URL counts more than EMBEDMILL_DATABASE_URL and EMBEDMILL_DATA_DIR; where nothing names one, the embedded
+    database is meant.
+
+    It has no code of its own but this choice, and is no abstract class only so that it can be called.
+
+    Args:
+        url: Where the HTTP service is, such as `http://host:8000`.
+        api_key: Its key. Default: EMBEDMILL_API_KEY.
+        retry_for: Seconds for which a request over HTTP is tried again.
+        database_url: The database instead.
+        redis_url: The Redis that belongs to it.
+        data_dir: The folder of the embedded ones.
+        model: Model of jobs that name none.
+        settings: All of these at once, instead.
+
+    Raises:
+        InvalidOption: When both a service and a database are named.
+    """
+
+    @overload
+    def __new__(
+        cls, url: str, *, api_key: str | None = None, model: str | None = None, retry_for: float = 60.0
+    ) -> HttpClient: ...
+
+    @overload
+    def __new__(cls, *, database_url: str, redis_url: str | None = None, model: str | None = None) -> Client: ...
+
+    @overload
+    def __new__(
+        cls,
+        *,
+        data_dir: str | Path,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        model: str | None = None,
+    ) -> Client: ...
+
+    @overload
+    def __new__(
+        cls,
+        url: None = None,
+        *,
+        api_key: str | None = None,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        data_dir: str | Path | None = None,
+        model: str | None = None,
+        settings: Settings | None = None,
+    ) -> AnyClient: ...
+
+    def __new__(cls, url: str | None = None, **given: Any) -> AnyClient:
+        """Make the client that what is given asks for."""
+        return object.__new__(_kind(url, given) if cls is AnyClient else cls)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; jobs go on."""
+        raise NotImplementedError
+
+    def submit(
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[str] | None = None,
+        model: str | None = None,
+        revision: str | None = None,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        priority: str = "bulk",
+        expires_in: float | None = None,
+        **options: Any,
+    ) -> AnyJob:
+        """Submit texts; when this returns, every one of them is safe.
+
+        Args:
+            texts: Any iterable of strings, of any length; read once, in constant memory.
+            ids: The callers' ids, one a text, each only once in the job.
+            model: Name of the model. Default: the client's.
+            revision: Commit hash, or its beginning. Default: the revision that is served.
+            on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
+            idempotency_key: Submitting the same payload with the same key again returns the same job.
+            priority: `bulk`, or `urgent` for a few texts that somebody waits for.
+            expires_in: Seconds after which the job ends as `expired`. Default: never.
+            **options: See `JobOptions`.
+
+        Raises:
+            InvalidItems: When items are invalid and `on_invalid` is `refuse`; nothing was accepted.
+            InvalidOption: When an option is unknown or does not fit the model.
+            UnknownModel: When no worker has ever served the model and it is not the default.
+            IdempotencyConflict: When the key was used with another payload.
+            ServerError: When the service, or the database, cannot be reached.
+        """
+        raise NotImplementedError
+
+    def submit_records(
+        self,
+        records: Iterable[RecordLike],
+        *,
+        with_ids: bool,
+        model: str | None = None,
+        revision: str | None = None,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        priority: str = "bulk",
+        expires_in: float | None = None,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
+        options: JobOptions | None = None,
+    ) -> AnyJob:
+        """Submit what a reader yields; the same as `submit`, with places that a person can find again.
+
+        Args:
+            records: What was read.
+            with_ids: Whether each has a caller's id.
+            model: As for `submit`, as are all others.
+            revision: See there.
+            on_invalid: See there.
+            idempotency_key: See there.
+            priority: See there.
+            expires_in: See there.
+            name: What a person calls it.
+            labels: Words of the caller's own.
+            options: See there.
+        """
+        raise NotImplementedError
+
+    def job(self, job_id: str) -> AnyJob:
+        """Return the handle of a job.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+        """
+        raise NotImplementedError
+
+    def jobs(self, limit: int = 20, before: str | None = None) -> list[JobStatus]:
+        """Return where the newest jobs stand, newest first.
+
+        Args:
+            limit: At most so many.
+            before: Only jobs made before the one of this id.
+        """
+        raise NotImplementedError
+
+
+def _kind(url: str | None, given: dict[str, Any]) -> type[AnyClient]:
+    """Return the class of client that is asked for."""
+    settings: Settings | None = given.get("settings")
+    places = [name for name in ("database_url", "redis_url", "data_dir") if given.get(name) is not None]
+    if url is not None and places:
+        raise InvalidOption(f"url and {places[0]} were both given.", "Name a service, or a database.")
+    if url is None and not places:
+        url = (settings or Settings.load()).url
+    if url is not None:
+        from producer.remote.client import HttpClient
+
+        return HttpClient
+    if given.get("api_key") is not None:
+        raise InvalidOption("There is an api_key, but no url of a service.", "Give one, or set EMBEDMILL_URL.")
+    from producer.client import Client
+
+    return Client

@@ -1,0 +1,81 @@
+"""The handle of one job, wherever it is kept: what handles over storage and over HTTP have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.jobstatus import JobStatus
+from storage.outcomes import Outcome
+
+
+class AnyJob(ABC):
+    """One job, by its id; holds no state of its own, so any number of processes may hold the same one."""
+
+    #: The job's UUIDv7.
+    id: str
+    #: What the submitter should know, such as that the job waits for a worker; None when all is well.
+    notice: str | None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @abstractmethod
+    def status(self) -> JobStatus:
+        """Return where the job stands now."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None, progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
+        """Wait until the job has ended and return its final status.
+
+        Args:
+            timeout: Longest wait in seconds; default for ever.
+            progress: Called with the status, first at once and then as it changes.
+
+        Raises:
+            WaitTimeout: When the time is over; the job goes on.
+        """
+
+    @abstractmethod
+    def results(self) -> Iterator[Outcome]:
+        """Yield every item's outcome in submission order; while the job runs, wait for the next one."""
+
+    @abstractmethod
+    def errors(self) -> list[Outcome]:
+        """Return the items that failed, so far."""
+
+    @abstractmethod
+    def vectors(self) -> NDArray[np.float32]:
+        """Return all vectors of an ended job, shape (items, width), NaN where an item has none.
+
+        Raises:
+            WrongState: When the job has not ended.
+            JobFailed: When it could not be done as a whole.
+        """
+
+    @abstractmethod
+    def cancel(self) -> bool:
+        """Cancel the job; outcomes that are there stay. Return False when it was cancelled before.
+
+        Raises:
+            WrongState: When it has ended otherwise.
+        """
+
+    @abstractmethod
+    def retry_failed(self) -> int:
+        """Try the failed items again, keeping all vectors; return how many items that are.
+
+        Raises:
+            WrongState: When the job is not completed.
+        """
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Delete the job, its texts and its results.
+
+        Raises:
+            WrongState: When it is still at work.
+        """

@@ -1,0 +1,192 @@
+"""The Python client over HTTP: submit texts to a service elsewhere, get a job back at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from producer.anyclient import AnyClient
+from producer.records import RecordLike, records_of
+from producer.remote.connection import Connection
+from producer.remote.job import HttpJob
+from producer.remote.upload import Upload
+from producer.remote.values import status_of
+from storage.contract.errors import InvalidOption
+from storage.contract.ids import checked_job_id
+from storage.contract.options import JobOptions, check_word
+from storage.contract.settings import Settings
+from storage.jobstatus import JobStatus
+
+#: Most jobs that the service lists at a time.
+_LISTED = 100
+
+_DEFAULTS = JobOptions().to_dict()
+
+
+class HttpClient(AnyClient):
+    """Submits jobs and finds them again through the HTTP service; needs neither Redis nor the database.
+
+    Requests that are safe to repeat are sent again after a broken connection, a restart of the service, or when it
+    asked to come back later; a submission never makes two jobs.
+
+    Args:
+        url: Where the service is, such as `http://host:8000`. Default: EMBEDMILL_URL.
+        api_key: Its key. Default: EMBEDMILL_API_KEY; without one, none is sent.
+        model: Model of jobs that name none. Default: EMBEDMILL_MODEL, else the service's own default.
+        retry_for: Seconds for which such a request is tried again before its error is raised; a service that has
+            never answered is given 5 s at most.
+        settings: The first three of these at once, instead.
+
+    Raises:
+        InvalidOption: When there is no url, or it is none.
+        Unauthorized: When the key cannot be one.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        retry_for: float = 60.0,
+        settings: Settings | None = None,
+    ) -> None:
+        settings = settings or Settings.load(url=url, api_key=api_key, model=model)
+        if settings.url is None:
+            raise InvalidOption("There is no url of a service.", "Give one, or set EMBEDMILL_URL.")
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        self._model = settings.model if "model" in settings.model_fields_set else None
+        self._connection = Connection(settings.url, key, retry_for)
+
+    def close(self) -> None:
+        """Close the connections; jobs go on."""
+        self._connection.close()
+
+    def submit(
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[str] | None = None,
+        model: str | None = None,
+        revision: str | None = None,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        priority: str = "bulk",
+        expires_in: float | None = None,
+        **options: Any,
+    ) -> HttpJob:
+        """Submit texts; when this returns, every one of them is safe in the service's database.
+
+        A small submission is one request; a larger one goes in parts of some MB, each of which is sent again where
+        it was cut off. A submission that fails leaves nothing behind.
+
+        Args:
+            texts: Any iterable of strings, of any length; read once, in constant memory.
+            ids: The callers' ids, one a text, each only once in the job.
+            model: Name of the model. Default: the client's.
+            revision: Commit hash, or its beginning. Default: the revision that is served.
+            on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
+            idempotency_key: Submitting the same payload with the same key again returns the same job.
+            priority: `bulk`, or `urgent` for a few texts that somebody waits for.
+            expires_in: Seconds after which the job ends as `expired`. Default: never.
+            **options: See `JobOptions`.
+
+        Returns:
+            The job's handle; its `notice` says when the job has to wait for something.
+
+        Raises:
+            InvalidItems: When items are invalid and `on_invalid` is `refuse`; nothing was accepted.
+            InvalidOption: When an option is unknown or does not fit the model.
+            UnknownModel: When no worker has ever served the model and it is not the default.
+            IdempotencyConflict: When the key was used with another payload.
+            QuotaExceeded: When the API key has used up what it may.
+            TooLarge: When the service takes no submission of that size.
+            ServiceUnavailable: When the service cannot be reached for long.
+            StorageUnavailable: When the service's database cannot be reached for long; nothing was accepted.
+        """
+        return self.submit_records(
+            records_of(texts, ids),
+            with_ids=ids is not None,
+            model=model,
+            revision=revision,
+            on_invalid=on_invalid,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            expires_in=expires_in,
+            options=JobOptions.from_dict(options),
+        )
+
+    def submit_records(
+        self,
+        records: Iterable[RecordLike],
+        *,
+        with_ids: bool,
+        model: str | None = None,
+        revision: str | None = None,
+        on_invalid: str = "refuse",
+        idempotency_key: str | None = None,
+        priority: str = "bulk",
+        expires_in: float | None = None,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
+        options: JobOptions | None = None,
+    ) -> HttpJob:
+        """Submit what a reader yields; the same as `submit`, with places that a person can find again.
+
+        Args:
+            records: What was read.
+            with_ids: Whether each has a caller's id.
+            model: As for `submit`, as are all others.
+            revision: See there.
+            on_invalid: See there.
+            idempotency_key: See there.
+            priority: See there.
+            expires_in: See there.
+            name: What a person calls it.
+            labels: Words of the caller's own.
+            options: See there.
+        """
+        for word, value in (("model", model), ("revision", revision), ("name", name)):
+            check_word(word, value)
+        if on_invalid not in ("refuse", "keep"):
+            raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
+        given = (options or JobOptions()).to_dict()
+        asked = {option: value for option, value in given.items() if value != _DEFAULTS[option]}
+        asked |= {"model": model or self._model, "revision": revision, "on_invalid": on_invalid}
+        asked |= {"priority": priority, "expires_in": expires_in, "name": name, "labels": labels}
+        told = Upload(self._connection, asked, idempotency_key, with_ids).run(records)
+        return HttpJob(told["id"], self._connection, told.get("notice"))
+
+    def job(self, job_id: str) -> HttpJob:
+        """Return the handle of a job.
+
+        Args:
+            job_id: Its UUIDv7.
+
+        Raises:
+            UnknownJob: When there is none of that id, or it is another key's.
+        """
+        job = HttpJob(checked_job_id(job_id), self._connection)
+        job.status()
+        return job
+
+    def jobs(self, limit: int = 20, before: str | None = None) -> list[JobStatus]:
+        """Return where the newest jobs stand, newest first.
+
+        Args:
+            limit: At most so many.
+            before: Only jobs made before the one of this id.
+
+        Raises:
+            UnknownJob: When `before` is no job id.
+        """
+        found: list[JobStatus] = []
+        before = before and checked_job_id(before)
+        while len(found) < limit:
+            asked: dict[str, Any] = {"limit": min(_LISTED, limit - len(found))}
+            page = self._connection.ask("GET", "/v1/jobs", params=asked | ({"before": before} if before else {})).json()
+            found += map(status_of, page["data"])
+            before = page["next"]
+            if before is None:
+                break
+        return found

@@ -1,0 +1,162 @@
+"""The handle of one job over HTTP: poll it, wait for it, fetch its vectors, cancel or retry it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.anyjob import AnyJob
+from producer.remote.connection import Connection
+from producer.remote.download import VectorsDownload
+from producer.remote.values import outcome_of, status_of
+from producer.remote.watch import Watch
+from storage.contract.errors import JobFailed, WrongState
+from storage.contract.states import JobState
+from storage.jobstatus import JobStatus
+from storage.outcomes import Outcome
+
+#: Items of one page of results: some MB of vectors.
+_PAGE = 500
+
+#: Pauses of a reader who has caught up with a running job, in seconds: the first, and the longest.
+_CAUGHT_UP, _LONGEST = 0.1, 1.0
+
+
+class HttpJob(AnyJob):
+    """One job behind a service; holds no state of its own, so any number of processes may hold the same one.
+
+    Args:
+        job_id: The job's UUIDv7.
+        connection: Leads to the service.
+        notice: What the service told its submitter, or None.
+    """
+
+    def __init__(self, job_id: str, connection: Connection, notice: str | None = None) -> None:
+        self.id = job_id
+        self.notice = notice
+        self._connection = connection
+        self._path = f"/v1/jobs/{job_id}"
+
+    def status(self) -> JobStatus:
+        """Return where the job stands now.
+
+        Raises:
+            UnknownJob: When it has been deleted.
+            ServiceUnavailable: When the service cannot be reached.
+        """
+        return status_of(self._connection.ask("GET", self._path).json())
+
+    def wait(self, timeout: float | None = None, progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
+        """Wait until the job has ended.
+
+        Args:
+            timeout: Longest wait in seconds; default for ever.
+            progress: Called with the status, first at once and then whenever it has changed, about once a second.
+
+        Returns:
+            The final status.
+
+        Raises:
+            InvalidOption: When the timeout is no number of seconds.
+            WaitTimeout: When the time is over; the job goes on.
+            UnknownJob: When it has been deleted.
+            ServiceUnavailable: When the service cannot be reached for long.
+        """
+        return Watch(self._connection, self.id, timeout, progress).until_ended()
+
+    def results(self) -> Iterator[Outcome]:
+        """Yield every item's outcome in submission order; while the job runs, wait for the next one.
+
+        Raises:
+            UnknownJob: When the job has been deleted.
+            ServiceUnavailable: When the service cannot be reached for long.
+        """
+        after, pause = 0, _CAUGHT_UP
+        while True:
+            page = self._page(after)
+            yield from map(outcome_of, page["data"])
+            following = page["next"]
+            if following is None:
+                return
+            if following > after:
+                pause = _CAUGHT_UP
+            else:
+                time.sleep(pause)
+                pause = min(_LONGEST, 2 * pause)
+            after = following
+
+    def errors(self) -> list[Outcome]:
+        """Return the items that failed, so far as all items before them have an outcome.
+
+        Raises:
+            UnknownJob: When the job has been deleted.
+            ServiceUnavailable: When the service cannot be reached.
+        """
+        found: list[Outcome] = []
+        after: int | None = 0
+        while after is not None:
+            page = self._page(after, status="failed")
+            found += map(outcome_of, page["data"])
+            following = page["next"]
+            after = following if following is None or following > after else None
+        return found
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return all vectors, row i for item i, NaN where an item has none; a download that is cut goes on.
+
+        Returns:
+            float32, shape (items, width).
+
+        Raises:
+            UnknownJob: When the job has been deleted.
+            WrongState: When the job has not ended.
+            JobFailed: When it could not be done as a whole.
+            ServiceUnavailable: When the service cannot be reached for long.
+        """
+        status = self.status()
+        if status.state == JobState.FAILED:
+            raise JobFailed(f"Job {self.id} failed: {(status.error or {}).get('message')}")
+        if not status.is_final:
+            raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first: job.wait().")
+        return VectorsDownload(self._connection, self.id).run()
+
+    def cancel(self) -> bool:
+        """Cancel the job; outcomes that are there stay. Return False when it was cancelled before.
+
+        Raises:
+            UnknownJob: When it has been deleted.
+            WrongState: When it has ended otherwise.
+        """
+        if self.status().state == JobState.CANCELLED:
+            return False
+        self._connection.ask("POST", f"{self._path}/cancel")
+        return True
+
+    def retry_failed(self) -> int:
+        """Try the failed items again, keeping all vectors; return how many items that are.
+
+        Raises:
+            UnknownJob: When it has been deleted.
+            WrongState: When the job is not completed.
+        """
+        # Sent again it might try the same items twice over, or find that they are being tried.
+        told: dict[str, Any] = self._connection.ask("POST", f"{self._path}/retry", repeatable=False).json()
+        return int(told["retried"])
+
+    def delete(self) -> None:
+        """Delete the job, its texts and its results.
+
+        Raises:
+            UnknownJob: When it has been deleted before.
+            WrongState: When it is still at work.
+        """
+        self._connection.ask("DELETE", self._path, done=404)
+
+    def _page(self, after: int, **more: str) -> dict[str, Any]:
+        asked = {"after": after, "limit": _PAGE, "encoding": "base64", **more}
+        told: dict[str, Any] = self._connection.ask("GET", f"{self._path}/results", params=asked).json()
+        return told

@@ -1,0 +1,196 @@
+"""One submission over HTTP: small ones in one request, large ones part by part; in the end a sealed job or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+from uuid import uuid4
+
+from producer.records import RecordLike
+from producer.remote.connection import Connection
+from producer.remote.lines import Line, Lines, Refusals
+from producer.remote.patience import Patience
+from storage.contract.errors import EmbedmillError, InvalidItems, InvalidOption, Problem, ServiceUnavailable
+
+#: Bytes up to which a submission is one request, and those of a part of a larger one.
+AT_ONCE, PART = 1_000_000, 8_000_000
+
+#: Most items of one part.
+_PART_ITEMS = 50_000
+
+#: What does not belong into an address, which others may log, and what has no form there.
+_NEVER_IN_QUERY = frozenset({"prompt", "labels", "name", "webhook"})
+
+#: How long it is tried to take back what was begun, in seconds.
+_DISCARD = 5.0
+
+_NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+class Upload:
+    """Takes the records of one job to the service.
+
+    Args:
+        connection: Leads to the service.
+        asked: Everything but the texts, by the names that the service gives it; None: not asked.
+        key: The idempotency key, or None.
+        with_ids: Whether every record must have a caller's id.
+    """
+
+    def __init__(self, connection: Connection, asked: dict[str, Any], key: str | None, with_ids: bool) -> None:
+        self._connection = connection
+        self._asked = {name: value for name, value in asked.items() if value is not None}
+        self._key = {"Idempotency-Key": _quoted(key)} if key is not None else {}
+        self._with_ids = with_ids
+        self._refusals = Refusals() if asked.get("on_invalid") == "refuse" else None
+
+    def run(self, records: Iterable[RecordLike]) -> dict[str, Any]:
+        """Read all records and submit them.
+
+        Args:
+            records: Any number; read once, in constant memory.
+
+        Returns:
+            The status object of the sealed job, or of the one that had this idempotency key and payload before.
+
+        Raises:
+            InvalidItems: When items are invalid and none is to be kept as an error; nothing was accepted.
+            InvalidOption: When there are none, or the service does not take an option.
+            ServiceUnavailable: When the service cannot be reached; the message says if it may have accepted the job.
+        """
+        parts = _Parts(Lines(records, self._with_ids, self._refusals))
+        first = parts.gather(AT_ONCE)
+        if parts.ended:
+            self._check()
+            if not first:
+                raise InvalidOption("There are no texts to submit.")
+            if not _NEVER_IN_QUERY & self._asked.keys():
+                return self._at_once(first)
+        return self._in_parts(first, parts)
+
+    def _at_once(self, lines: list[Line]) -> dict[str, Any]:
+        # With a key of our own a lost answer never makes two jobs.
+        key = self._key or {"Idempotency-Key": _quoted(uuid4().hex)}
+        try:
+            return self._posted({"params": self._asked, "content": _joined(lines), "headers": _NDJSON | key})
+        except InvalidItems as error:
+            raise InvalidItems(_placed(error.problems, lines), error.count) from None
+
+    def _in_parts(self, first: list[Line], parts: _Parts) -> dict[str, Any]:
+        opened = self._posted({"json": {"parts": True, **self._asked}, "headers": self._key})
+        path = f"/v1/jobs/{opened['id']}"
+        sealing = False
+        try:
+            number = items = 0
+            for part in parts.from_here(first, PART):
+                if not self._refusals:
+                    self._put(f"{path}/parts/{number}", part)
+                number, items = number + 1, items + len(part)
+            self._check()
+            sealing = True
+            return self._sealed(path, number, items)
+        except BaseException as error:
+            # Ctrl-C too. What may be sealed is not taken back: it may have been accepted.
+            if not (sealing and isinstance(error, ServiceUnavailable)):
+                self._discard(path)
+            raise
+
+    def _put(self, path: str, part: list[Line]) -> None:
+        try:
+            self._connection.ask("PUT", path, content=_joined(part), headers=_NDJSON)
+        except InvalidItems as error:
+            if self._refusals is None:
+                raise
+            # What is left is judged all the same, so that every bad item is reported.
+            self._refusals.add(_placed(error.problems, part), error.count)
+
+    def _sealed(self, path: str, parts: int, items: int) -> dict[str, Any]:
+        try:
+            counts = {"parts": parts, "items": items}
+            told: dict[str, Any] = self._connection.ask("POST", f"{path}/seal", json=counts).json()
+        except ServiceUnavailable as error:
+            raise _doubtful(error) from error
+        return told
+
+    def _posted(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            told: dict[str, Any] = self._connection.ask("POST", "/v1/jobs", **request).json()
+        except ServiceUnavailable as error:
+            raise _doubtful(error) from error
+        return told
+
+    def _discard(self, path: str) -> None:
+        with contextlib.suppress(EmbedmillError):
+            self._connection.ask("DELETE", path, done=404, patience=Patience(_DISCARD))
+
+    def _check(self) -> None:
+        if self._refusals:
+            self._refusals.check()
+
+
+class _Parts:
+    """Cuts lines into parts.
+
+    Args:
+        lines: Read once.
+    """
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self.ended = False
+
+    def from_here(self, begun: list[Line], size: int) -> Iterator[list[Line]]:
+        """Yield the parts of all that is left, the first one with what has been read already."""
+        part = self.gather(size, begun)
+        while part:
+            yield part
+            # The last part is let go before the next one is there.
+            part = []
+            part = [] if self.ended else self.gather(size)
+
+    def gather(self, size: int, begun: list[Line] | None = None) -> list[Line]:
+        """Return lines of about so many bytes, after those that were read before."""
+        part = begun or []
+        filled = sum(len(line.data) for line in part)
+        while filled < size and len(part) < _PART_ITEMS and not self.ended:
+            line = next(self._lines, None)
+            if line is None:
+                self.ended = True
+            else:
+                part.append(line)
+                filled += len(line.data)
+        return part
+
+
+def _joined(lines: list[Line]) -> bytes:
+    return b"".join(line.data for line in lines)
+
+
+def _placed(problems: Iterable[Problem], lines: list[Line]) -> list[Problem]:
+    """Return problems with the places that the caller knows, in place of those that the service saw."""
+    first, placed = lines[0].position, []
+    for problem in problems:
+        at = problem.position - first
+        where = lines[at].where if 0 <= at < len(lines) else ""
+        placed.append(Problem(problem.position, where or f"item {problem.position}", problem.reason))
+    return placed
+
+
+def _doubtful(error: ServiceUnavailable) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"{error.message} Whether the job was accepted is not known.",
+        "The list of jobs tells; with an idempotency key, submitting again is safe.",
+    )
+
+
+def _quoted(key: str) -> str:
+    """Return a key as the string that draft-ietf-httpapi-idempotency-key-header asks for.
+
+    Raises:
+        InvalidOption: When it is too long, or holds what no header can.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
+        raise InvalidOption("An idempotency key has 1 to 255 characters; over HTTP of ASCII alone.")
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
