@@ -17,6 +17,17 @@ with embedmill.Client(data_dir=sys.argv[1]) as client:
     job.status(), job.cancel(), list(job.results())
 """
 
+_OVER_HTTP = """
+import sys, embedmill
+from storage.contract.errors import ServiceUnavailable
+try:
+    # Port 9 is nobody's.
+    with embedmill.Client("http://127.0.0.1:9", api_key="em_a_b", retry_for=0) as client:
+        client.submit(["a text"] * 300_000)
+except ServiceUnavailable:
+    import producer.remote.job
+"""
+
 _SUPERVISOR = """
 import sys, embedmill.local, worker.cli, worker.devices, worker.reconciler
 from worker.settings import WorkerSettings
@@ -44,6 +55,12 @@ for module in pkgutil.walk_packages(storage.__path__, "storage."):
             {"producer.submission", "storage.jobs"},
             {"torch", "transformers", "tokenizers", "celery.worker", "worker", "fastapi", "pyarrow"},
             id="the producer's side, used by a client",
+        ),
+        pytest.param(
+            _OVER_HTTP,
+            {"producer.remote.upload", "httpx"},
+            {"sqlalchemy", "alembic", "redis", "celery", "kombu", "torch", "worker", "fastapi", "producer.client"},
+            id="the producer's side over HTTP",
         ),
         pytest.param(
             _SUPERVISOR,
