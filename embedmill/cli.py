@@ -18,6 +18,12 @@ BAD_USAGE, NO_SUCH_JOB, SERVER_AWAY, INTERRUPTED = 2, 3, 4, 130
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Redis; default: the embedded one.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: this machine alone.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: a free one. Default: 8000.")]
+Auth = Annotated[str | None, typer.Option(help="none, or keys: every request needs an API key.")]
+OpenToAll = Annotated[
+    bool | None, typer.Option("--open-to-all", help="With --auth none: listen beyond this machine without keys.")
+]
 
 
 def main() -> None:
@@ -49,6 +55,7 @@ def main() -> None:
 
 def _app() -> typer.Typer:
     import producer.cli
+    import producer.servecli
     import worker.cli
 
     app = typer.Typer(
@@ -57,7 +64,7 @@ def _app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for group in (producer.cli.app, worker.cli.app, _operating):
+    for group in (producer.cli.app, worker.cli.app, producer.servecli.app, _operating):
         app.registered_commands += group.registered_commands
     app.callback()(_root)
     return app
@@ -86,7 +93,10 @@ _operating = typer.Typer()
 def up(
     model: Annotated[str | None, typer.Option(help="Hub name or folder.", show_default=False)] = None,
     revision: Annotated[str | None, typer.Option(help="Commit hash of a hub model.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz and /readyz; 0: a free one.")] = 8000,
+    host: Host = None,
+    port: Port = None,
+    auth: Auth = None,
+    open_to_all: OpenToAll = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
@@ -94,21 +104,24 @@ def up(
     backend: Annotated[str | None, typer.Option(help="torch or openvino. Default: torch, but for int8.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.")] = None,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: Redis, database, workers."""
+    """Run everything on this machine until Ctrl-C: Redis, database, workers, the page and the API."""
     from embedmill.local import run_stack
+    from producer.api.settings import ApiSettings
+    from producer.servecli import is_installed
     from worker import logs
     from worker.cli import check_backend, check_installed, check_model
     from worker.devices import choose_slots, find_gpus
     from worker.settings import WorkerSettings
 
     check_installed()
+    place = {"data_dir": data_dir, "database_url": database_url, "redis_url": redis_url, "model": model}
+    service = ApiSettings.load(**place, host=host, port=port, auth=auth, open_to_all=open_to_all)
+    service.check_exposure()
     settings = WorkerSettings.load(
-        model=model,
+        **place,
         revision=revision,
-        health_port=port,
-        data_dir=data_dir,
-        database_url=database_url,
-        redis_url=redis_url,
+        health_host=service.host,
+        health_port=service.port,
         dtype=dtype,
         backend=backend,
         devices=devices,
@@ -117,12 +130,15 @@ def up(
     slots = choose_slots(settings.devices, find_gpus())
     check_backend(settings, slots)
     check_model(settings.model, settings.revision)
+    with_page = is_installed()
 
-    def started(health_port: int | None) -> None:
-        print(f"Embedmill is starting; http://{settings.health_host}:{health_port}/readyz tells when.", file=sys.stderr)
+    def started(address: str) -> None:
+        print(f"Embedmill is starting; {address}/readyz tells when.", file=sys.stderr)
+        if with_page:
+            print(f"Page and API: {address}", file=sys.stderr)
         print(f"Data: {settings.data_dir}. Ctrl-C stops everything.", file=sys.stderr)
 
-    run_stack(settings, slots, started)
+    run_stack(settings, slots, service if with_page else None, started)
 
 
 @_operating.command()

@@ -1,4 +1,4 @@
-"""Everything on one machine: the embedded Redis server, the workers and their reconciler, until told to stop."""
+"""Everything on one machine: the embedded Redis server, workers, their reconciler, the service, until told to stop."""
 
 from __future__ import annotations
 
@@ -12,37 +12,47 @@ from pathlib import Path
 from types import FrameType
 
 from embedmill.redisserver import RedisServer
+from embedmill.servicekeeper import ServiceKeeper
+from producer.api.settings import ApiSettings
 from storage.contract.errors import AlreadyRunning, StorageUnavailable
 from worker.devices import Slot
 from worker.health import HealthServer
 from worker.settings import WorkerSettings
-from worker.supervisor import Supervisor
+from worker.supervisor import Supervisor, child_environment
 
 logger = logging.getLogger(__name__)
 
 
-def run_stack(settings: WorkerSettings, slots: list[Slot], started: Callable[[int | None], None]) -> None:
-    """Run workers, and the embedded Redis server where no other is named, until SIGTERM or SIGINT.
+def run_stack(
+    settings: WorkerSettings, slots: list[Slot], service: ApiSettings | None, started: Callable[[str], None]
+) -> None:
+    """Run workers, the service, and the embedded Redis server where no other is named, until SIGTERM or SIGINT.
 
     Args:
         settings: What to serve and where.
         slots: What to pin one worker process each to.
-        started: Called with the health port, or None, once everything has been started; workers may still load.
+        service: How page and API are served; None: health checks alone, by this process.
+        started: Called with the address, without a path, once something answers there; workers may still load.
 
     Raises:
         AlreadyRunning: When another stack uses the embedded server's data folder.
-        AddressInUse: When the health port is taken.
+        AddressInUse: When the port is taken.
         StorageUnavailable: When the database cannot be reached.
     """
     with ExitStack() as stack:
         if settings.redis_is_embedded:
             stack.enter_context(only_one(settings.data_dir))
+        # From here on the schema is what it should be.
         supervisor = Supervisor(settings, slots)
-        health = None
-        if settings.health_port is not None:
-            health = HealthServer(settings.health_host, settings.health_port, supervisor)
-            health.start()
-            stack.callback(health.close)
+        keeper = None
+        if service is not None:
+            keeper = ServiceKeeper(service, child_environment(settings))
+            stack.callback(keeper.close)
+        # The service asks for the health of this machine at a port that only this machine reaches.
+        host, port = (settings.health_host, settings.health_port or 0) if keeper is None else ("127.0.0.1", 0)
+        health = HealthServer(host, port, supervisor)
+        health.start()
+        stack.callback(health.close)
         if settings.redis_is_embedded:
             server = RedisServer(settings)
             server.start()
@@ -51,10 +61,16 @@ def run_stack(settings: WorkerSettings, slots: list[Slot], started: Callable[[in
         def stop(signum: int, frame: FrameType | None) -> None:
             logger.info("stopping")
             supervisor.stop()
+            if keeper is not None:
+                keeper.ask_to_stop()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        started(health.port if health else None)
+        if keeper is None:
+            started(f"http://{host}:{health.port}")
+        else:
+            address = keeper.address
+            keeper.start(f"http://{host}:{health.port}", lambda: started(address))
         supervisor.run()
 
 

@@ -107,6 +107,11 @@ class WorkerStore:
         with self._db.read() as connection:
             return live_workers(connection)
 
+    def devices(self) -> list[str]:
+        """Return what the live workers are pinned to, each name once, in order."""
+        with self._db.read() as connection:
+            return list(connection.execute(_DEVICES).scalars())
+
     def find(self, name: str, revision: str | None = None) -> list[Served]:
         """Return the identities ever registered under a name, those served now first, then the latest seen."""
         wanted = _NAMED
@@ -128,6 +133,7 @@ class WorkerStore:
 _NAMED = (
     select(ModelRow.id, ModelRow.card).where(ModelRow.name == bindparam("name")).order_by(ModelRow.last_seen.desc())
 )
+_DEVICES = select(WorkerRow.device).where(IS_LIVE).distinct().order_by(WorkerRow.device)
 _LIVE = select(WorkerRow.model_id, func.count()).where(IS_LIVE).group_by(WorkerRow.model_id)
 
 #: Models whose row cannot be read and that were told of: those who look do so every second.

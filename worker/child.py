@@ -49,6 +49,7 @@ class Child:
         environment: Variables on top of this process's own.
         died: Called with the id of a start that had been ready, and whether its death is to be charged to the chunks it
             held, before it is started again; returns how many chunks were given back.
+        files: Numbers of open files that each start gets, too.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Child:
         command: Callable[[str], list[str]],
         environment: dict[str, str],
         died: Callable[[str, bool], int],
+        files: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self.ready = False
@@ -68,6 +70,7 @@ class Child:
         self._command = command
         self._environment = environment
         self._died = died
+        self._files = files
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._rest = b""
@@ -136,7 +139,11 @@ class Child:
         # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, who then stops in order.
         try:
             self._process = subprocess.Popen(
-                command, env=environment, pass_fds=(write_end,), stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env=environment,
+                pass_fds=(write_end, *self._files),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:
             # No memory, or too many processes: that passes, if nothing is left behind each time.

@@ -1,7 +1,4 @@
-"""What a Prometheus server may ask of a worker machine: how often each defence was needed, and what is under way.
-
-The figures are those of the whole installation, out of the database: every machine gives the same answer.
-"""
+"""What a Prometheus server may ask of a worker machine: the figures of the whole installation."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from storage.counters import MEANINGS
+from storage.figures import figures
 from storage.stores import Stores
 
 
@@ -34,18 +31,12 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        for name, value in self._stores.counters.all().items():
-            yield CounterMetricFamily(f"embedmill_{name}", MEANINGS[name].capitalize(), value=value)
-        under_way = GaugeMetricFamily("embedmill_chunks", "Chunks that have no outcome yet", labels=["state"])
-        for state, count in self._stores.chunks.open_by_state().items():
-            under_way.add_metric([state], count)
-        yield under_way
-        workers = GaugeMetricFamily(
-            "embedmill_workers", "Worker processes that are alive", labels=["model", "precision"]
-        )
-        for served in self._stores.workers.cards():
-            workers.add_metric([served.card.name, served.card.precision], served.workers)
-        yield workers
+        for figure in figures(self._stores):
+            kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+            family = kind(figure.name, figure.meaning, labels=figure.labels)
+            for labels, value in figure.values.items():
+                family.add_metric(labels, value)
+            yield family
 
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format.

@@ -9,9 +9,11 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from producer.api import errors, events, health, keys, native, parts, results, tei, tokens, webhooks
+from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
 from producer.api.service import Service
 from producer.api.settings import ApiSettings
+from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.web import pages
@@ -48,7 +50,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """
     client = Client(settings=settings)
     hints = Hints(settings.redis)
-    service = Service(settings, client, Waiting(client.stores.jobs, hints))
+    streams = Streams(lambda job_id: events.look(service, job_id), settings.max_streams)
+    metrics = Metrics(client.stores, lambda: streams.open)
+    service = Service(settings, client, Waiting(client.stores.jobs, hints), streams, metrics)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -60,7 +64,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             hints.close()
             client.close()
 
-    app = FastAPI(title="Embedmill", version=version("embedmill"), lifespan=life, redoc_url=None)
+    app = FastAPI(title="Embedmill", version=version("embedmill"), lifespan=life, docs_url=None, redoc_url=None)
     app.state.service = service
     errors.install(app)
     for router in _ROUTERS:

@@ -2,6 +2,60 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Any
 
-router = APIRouter()
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from producer.api.auth import Caller, Reader, owned
+from producer.api.service import Service, ServiceDep
+
+router = APIRouter(tags=["jobs"])
+
+_EXAMPLE = 'id: 1\nevent: status\ndata: {"id":"0197...","state":"running","total":2,"succeeded":1}\n\n'
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    summary="Follow a job",
+    operation_id="follow_job",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "`status` whenever the status object changed, at most once a second; `end` with the last"
+            " one, then the stream ends. Comments keep it alive in between.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        404: {"description": "There is no such job, or it is another's."},
+        429: {"description": "Too many streams are open; poll the status instead."},
+        503: {"description": "The database does not answer."},
+    },
+)
+async def follow_job(
+    job_id: str,
+    caller: Reader,
+    service: ServiceDep,
+    last_event_id: Annotated[str | None, Header(description="Ignored: a stream begins with what holds now.")] = None,
+) -> StreamingResponse:
+    """Tell where a job stands until it has ended."""
+    service.streams.check_room()
+    status, ended = await run_in_threadpool(_first_look, service, job_id, caller)
+    events = service.streams.follow(status["id"], status, ended)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+def look(service: Service, job_id: str) -> tuple[dict[str, Any], bool]:
+    """Return a job's status object, and whether it has ended.
+
+    Raises:
+        UnknownJob: When it is gone.
+        StorageUnavailable: When the database does not answer.
+    """
+    status = service.client.job(job_id).status()
+    return status.to_dict(), status.is_final
+
+
+def _first_look(service: Service, job_id: str, caller: Caller) -> tuple[dict[str, Any], bool]:
+    return look(service, owned(service.client.job(job_id), caller).id)

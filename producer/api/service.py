@@ -7,7 +7,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from producer.api.metrics import Metrics
 from producer.api.settings import ApiSettings
+from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
 from storage.stores import Stores
@@ -21,11 +23,15 @@ class Service:
         settings: What was asked for.
         client: Submits jobs and finds them again; may be used by several threads.
         waiting: Tells when jobs end.
+        streams: Everybody who follows a job.
+        metrics: What requests there were.
     """
 
     settings: ApiSettings
     client: Client
     waiting: Waiting
+    streams: Streams
+    metrics: Metrics
 
     @property
     def stores(self) -> Stores:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal
 
 from pydantic import Field
 
+from storage.contract.errors import InvalidOption
 from storage.contract.settings import Settings
 
 
@@ -17,9 +19,15 @@ class ApiSettings(Settings):
         port: Port to listen on; 0 takes a free one.
         auth: `none`: whoever reaches the service may do everything; `keys`: every request needs an API key.
         open_to_all: Listen beyond this machine without keys all the same.
+        hosts: Further names, with commas between, under which the service may be called where no keys are used.
         max_body_bytes: Largest body of a request that is read as a whole, in bytes.
         max_part_bytes: Largest part of a job, or of an upload, in bytes.
         max_items: Most texts in a JSON body.
+        max_streams: Most streams of events that are open at once.
+        body_seconds: Longest silence in the middle of a request's body, in seconds.
+        webhook_hosts: Hosts, with commas between, that webhooks may be sent to although their address is not a public
+            one or they speak no TLS.
+        machine: Address of the health checks of the supervisor beside it, which knows more; set by `up` alone.
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     """
 
@@ -27,7 +35,41 @@ class ApiSettings(Settings):
     port: int = Field(default=8000, ge=0, le=65535)
     auth: Literal["none", "keys"] = "none"
     open_to_all: bool = False
+    hosts: str = ""
     max_body_bytes: int = Field(default=32_000_000, ge=1_000)
     max_part_bytes: int = Field(default=256_000_000, ge=1_000)
     max_items: int = Field(default=100_000, ge=1)
+    max_streams: int = Field(default=4_000, ge=1)
+    body_seconds: float = Field(default=60.0, gt=0)
+    webhook_hosts: str = ""
+    machine: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def check_exposure(self) -> None:
+        """Refuse to listen beyond this machine without keys, unless that was said twice.
+
+        Raises:
+            InvalidOption: When it was not.
+        """
+        if self.auth == "keys" or is_loopback(self.host):
+            return
+        # Said, and not only left as it is by default.
+        if self.open_to_all and "auth" in self.model_fields_set:
+            return
+        raise InvalidOption(
+            f"Listening on {self.host} without keys would let everybody who reaches this machine do everything.",
+            "Use keys (--auth keys, and `embedmill keys create`), or say it twice: --auth none --open-to-all.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def listed(names: str) -> frozenset[str]:
+    """Return the names of a setting that lists them with commas between, in lower case."""
+    return frozenset(name.strip().lower() for name in names.split(",") if name.strip())

@@ -194,4 +194,8 @@ def _is_ready(process: subprocess.Popen[bytes], log: Path) -> bool:
     assert process.poll() is None, log.read_text()
     if "/readyz" not in log.read_text():
         return False
-    return get(f"{address(log)}/readyz")[0] == 200
+    try:
+        return get(f"{address(log)}/readyz")[0] == 200
+    except OSError:
+        # Not yet, or not now: it may be starting again.
+        return False

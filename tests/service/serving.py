@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
 from producer.api.app import create_app
+from producer.api.server import Server, configured
 from producer.api.service import Service
 from producer.api.settings import ApiSettings
+from producer.listening import address_of, take_port
 
 #: Longest start, in seconds.
 _START = 20
@@ -56,18 +57,16 @@ def serving(settings: ApiSettings) -> Iterator[Served]:
         settings: What is served; its port is not used, a free one is taken.
     """
     app = create_app(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
-    )
-    thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
+    server = Server(configured(app), app)
+    listening = take_port("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=([listening],), name="uvicorn", daemon=True)
     thread.start()
     deadline = time.monotonic() + _START
     while not server.started:
         assert thread.is_alive() and time.monotonic() < deadline, "the service did not start"
         time.sleep(0.01)
     try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}", app)
+        yield Served(address_of("127.0.0.1", listening), app)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -1,0 +1,71 @@
+"""HTTP on the wire, with what uvicorn leaves open: how long and how large the head of a request may be."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: Longest time from a request's first byte, or from the connection, to the end of its headers, in seconds.
+HEAD_SECONDS = 10.0
+
+#: Largest head of a request: its line and all headers, in bytes.
+HEAD_BYTES = 64_000
+
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 36\r\nconnection: close\r\n\r\n"
+    b"The head of the request is too large"
+)
+
+
+class PatientNoLonger(HttpToolsProtocol):
+    """Ends connections whose requests begin too slowly or with too much."""
+
+    _head_bytes = 0
+    _in_head = True
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to count: whoever connects has something to ask."""
+        super().connection_made(transport)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clock with the connection."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the head grows too large."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin to count anew with each request of a connection."""
+        super().on_message_begin()
+        if not self._in_head:
+            self._begin_head()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock."""
+        self._end_head()
+        super().on_headers_complete()
+
+    def _begin_head(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()

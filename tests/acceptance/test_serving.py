@@ -1,0 +1,92 @@
+"""`api`, and the service under `up`: addresses, refusals, and a process that dies and comes again."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.acceptance.shell import Shell, address, interrupt, until
+
+
+def test_a_stack_serves_page_api_and_health_on_one_port(stack: tuple[Path, subprocess.Popen[bytes]]) -> None:
+    # Given the running stack, when what it printed is called
+    log = stack[0] / "log"
+    where = address(log)
+    # Then the API answers there, and the health of this machine
+    assert f"Page and API: {where}" in log.read_text()
+    assert httpx.get(f"{where}/openapi.json").json()["info"]["title"] == "Embedmill"
+    ready = httpx.get(f"{where}/readyz").json()
+    assert (ready["status"], ready["worker on cpu"]) == ("ready", "ready")
+
+
+def test_a_service_that_is_killed_comes_again_on_the_same_port(stack: tuple[Path, subprocess.Popen[bytes]]) -> None:
+    # Given the running stack
+    where = address(stack[0] / "log")
+    service = _service(stack[1].pid)
+    # When its service is killed
+    service.kill()
+    until(lambda: not service.is_running() or service.status() == psutil.STATUS_ZOMBIE, "its death")
+    # Then whoever asks meanwhile waits for the next one, and is answered
+    assert httpx.get(f"{where}/healthz", timeout=60).status_code == 200
+    assert _service(stack[1].pid).pid != service.pid
+
+
+def test_the_service_alone_answers_and_stops_in_order(alone: Shell) -> None:
+    # Given a service where nothing else runs
+    process = alone.start("api", "--port", 0)
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    assert line.startswith("Embedmill answers at http://127.0.0.1:"), line
+    where = line.split()[3]
+    # When asked, then it lives, and says that no worker is there
+    assert httpx.get(f"{where}/healthz").status_code == 200
+    assert httpx.get(f"{where}/readyz").json()["worker"] == "none serves a model"
+    # When told to stop, then it does so without a complaint
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and b"Traceback" not in err, err
+
+
+def test_nobody_is_let_in_from_elsewhere_without_keys_unless_that_is_said_twice(alone: Shell) -> None:
+    # Given addresses beyond this machine
+    half = ["--host", "0.0.0.0", "--port", 0]
+    # When said less than twice, then both commands refuse and say what to do
+    commands = [("api", *half), ("up", *half), ("api", *half, "--auth", "none"), ("api", *half, "--open-to-all")]
+    for ran in alone.together(commands):
+        assert ran.code == 2 and "without keys" in ran.err and "--open-to-all" in ran.err, ran
+    assert not alone.data_dir.exists()
+    # When said twice, or with keys, then it starts
+    for words in (("--auth", "none", "--open-to-all"), ("--auth", "keys")):
+        process = alone.start("api", *half, *words)
+        assert process.stderr is not None and b"Embedmill answers at http://0.0.0.0:" in process.stderr.readline()
+        assert interrupt(process).code == 0
+
+
+def test_a_taken_port_is_told(alone: Shell) -> None:
+    # Given a port that another program listens on
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        # When the service is to use it
+        ran = alone("api", "--port", port)
+    # Then it says so
+    assert ran.code == 2 and f"Port {port} on 127.0.0.1 cannot be listened on" in ran.err and "Traceback" not in ran.err
+
+
+def test_without_the_packages_of_the_service_that_is_told_and_the_stack_serves_its_health(alone: Shell) -> None:
+    # Given an installation without uvicorn
+    alone.write("sitecustomize.py", "import sys\nsys.modules['httptools'] = None\n")
+    bare = Shell(alone.data_dir, alone.cwd, {"PYTHONPATH": str(alone.cwd)})
+    # When the service is started, then it is said what to install
+    ran = bare("api")
+    assert ran.code == 2 and "pip install 'embedmill[api]'" in ran.err, ran
+
+
+def _service(parent: int) -> psutil.Process:
+    children = psutil.Process(parent).children(recursive=True)
+    [service] = [child for child in children if "embedmill.serviceprocess" in child.cmdline()]
+    return service
