@@ -20,7 +20,7 @@ from storage.contract.errors import InvalidOption
 from storage.outcomes import Outcome, Page
 from storage.vectors import DTYPES
 
-__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "check", "write"]
+__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "check", "item_json", "write"]
 
 FORMATS = ("npy", "npz", "jsonl", "arrow", "parquet")
 ENCODINGS = ("float", "base64")
@@ -156,7 +156,7 @@ def _write_jsonl(job: ExportHeader, pages: Iterable[Page], sink: Sink, only_fail
     written = 0
     for page in pages:
         lines = [
-            _line(job, outcome, encoding)
+            item_json(outcome, encoding, job.has_ids) + "\n"
             for outcome in page.outcomes()
             if not only_failed or outcome.status in ("failed", "cancelled")
         ]
@@ -165,9 +165,16 @@ def _write_jsonl(job: ExportHeader, pages: Iterable[Page], sink: Sink, only_fail
     return written
 
 
-def _line(job: ExportHeader, outcome: Outcome, encoding: str) -> str:
+def item_json(outcome: Outcome, encoding: str, with_id: bool = True) -> str:
+    """Return an item and what became of it as a JSON object on one line.
+
+    Args:
+        outcome: The item.
+        encoding: `float`, or `base64` of little-endian float32.
+        with_id: Whether it has a field for the caller's id.
+    """
     head: dict[str, object] = {"position": outcome.position}
-    if job.has_ids:
+    if with_id:
         head["id"] = outcome.id
     head |= {"status": outcome.status, "tokens": outcome.tokens, "truncated": outcome.truncated}
     error = None
@@ -175,7 +182,7 @@ def _line(job: ExportHeader, outcome: Outcome, encoding: str) -> str:
         error = {"code": outcome.error.code, "message": outcome.error.message}
     vector = "null" if outcome.vector is None else _numbers(outcome.vector, encoding)
     fields = json.dumps(head, ensure_ascii=False)[:-1]
-    return f'{fields}, "vector": {vector}, "error": {json.dumps(error, ensure_ascii=False)}}}\n'
+    return f'{fields}, "vector": {vector}, "error": {json.dumps(error, ensure_ascii=False)}}}'
 
 
 def _numbers(vector: NDArray[np.floating], encoding: str) -> str:

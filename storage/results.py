@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import texts, vectors
 from storage.attempts import AttemptKey
-from storage.contract.states import ChunkState
+from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
 from storage.database import Database
 from storage.outcomes import ItemError, Page
 from storage.tables import RESULTS, ChunkRow, InputRow, ResultRow
@@ -158,6 +158,23 @@ class ResultStore:
         with self._db.read() as connection:
             return connection.execute(_PAGES, {"job": job_id, "least": first, "many": many}).all()
 
+    def page_at(self, job_id: str, position: int, status: str | None = None) -> Page | None:
+        """Return the chunk that holds an item, or the first one behind it that may hold one of a status.
+
+        Args:
+            job_id: The job.
+            position: Of the item.
+            status: `succeeded`, `failed` or `cancelled`: settled chunks that have no such item are passed over; None:
+                no chunk is.
+
+        Returns:
+            The page; None where the job has no further one.
+        """
+        statement = _PAGES_BEHIND if status is None else _MAY_HOLD[status]
+        with self._db.read() as connection:
+            row = connection.execute(statement, {"job": job_id, "position": position}).first()
+        return None if row is None else _page(row)
+
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
         wanted = texts.hash_ids([custom_id])[0]
@@ -193,6 +210,23 @@ _CHUNKS = (
 )
 _PAGE = _CHUNKS.where(ChunkRow.number == bindparam("number"))
 _PAGES = _CHUNKS.where(ChunkRow.first >= bindparam("least")).order_by(ChunkRow.first).limit(bindparam("many"))
+_around = select(func.max(ChunkRow.first)).where(
+    ChunkRow.job_id == bindparam("job"), ChunkRow.first <= bindparam("position")
+)
+#: The chunk around an item, found by the index over first items.
+_PAGES_BEHIND = (
+    _CHUNKS.where(ChunkRow.first >= func.coalesce(_around.scalar_subquery(), 0))
+    .where(ChunkRow.first + ChunkRow.size > bindparam("position"))
+    .order_by(ChunkRow.first)
+    .limit(1)
+)
+_is_open = ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES))
+#: Those that may hold an item of a status, or will.
+_MAY_HOLD = {
+    "succeeded": _PAGES_BEHIND.where(or_(ChunkRow.succeeded > 0, _is_open)),
+    "failed": _PAGES_BEHIND.where(or_(ChunkRow.failed > 0, _is_open)),
+    "cancelled": _PAGES_BEHIND.where(or_(ChunkRow.state == ChunkState.CANCELLED, _is_open)),
+}
 
 
 def _rows_a_page(rows: Sequence[Any]) -> int:

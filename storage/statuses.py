@@ -65,9 +65,9 @@ def _status(connection: Connection, job_id: str) -> JobStatus:
         tokens=counts.tokens,
         tokens_per_second=None if rate is None else round(rate, 1),
         eta_seconds=_eta(job, counts, rate),
-        created_at=_iso(job.created_at) or "",
-        started_at=_iso(job.started_at),
-        finished_at=_iso(job.finished_at),
+        created_at=iso(job.created_at) or "",
+        started_at=iso(job.started_at),
+        finished_at=iso(job.finished_at),
         error=job.error,
         waiting_for=_waiting_for(connection, job),
     )
@@ -137,7 +137,12 @@ def _served_otherwise(connection: Connection, job: Any) -> str | None:
     )
 
 
-def _iso(milliseconds: int | None) -> str | None:
+def iso(milliseconds: int | None) -> str | None:
+    """Return a time as ISO 8601 in UTC.
+
+    Args:
+        milliseconds: Since 1970, or None.
+    """
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

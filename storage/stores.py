@@ -8,6 +8,7 @@ from storage.chunks import ChunkStore
 from storage.contract.settings import Settings
 from storage.counted import CounterStore
 from storage.database import Database, open_database
+from storage.entries import EntryStore
 from storage.invariants import InvariantStore
 from storage.jobs import JobStore
 from storage.leases import LeaseStore
@@ -28,6 +29,7 @@ class Stores:
     leases: LeaseStore
     results: ResultStore
     statuses: StatusStore
+    entries: EntryStore
     workers: WorkerStore
     counters: CounterStore
     purges: PurgeStore
@@ -49,6 +51,7 @@ class Stores:
             LeaseStore(database, **timings),
             ResultStore(database),
             StatusStore(database),
+            EntryStore(database),
             WorkerStore(database),
             CounterStore(database),
             PurgeStore(database),

@@ -2,6 +2,167 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Any
 
-router = APIRouter()
+from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from producer.api.auth import Caller, Reader, Writer
+from producer.api.bodies import JSON, parsed, read_body, require_media_type
+from producer.api.documented import failures
+from producer.api.schemas import AskedInQuery, JobIn, JobList, RetriedView, StatusView, SubmittedView
+from producer.api.service import Service, ServiceDep
+from producer.api.submitting import idempotency_key, merged, submit_items
+from producer.api.views import found, status_view, status_views
+from storage.contract.errors import TooLarge
+from storage.contract.models import model_name
+from storage.contract.options import check_word
+from storage.contract.states import JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+#: The id of a job in a route's path.
+JobId = Annotated[str, Path(description="The job's id, a UUIDv7.", max_length=100)]
+
+_STATES = "|".join(JobState)
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="submit_job",
+    summary="Submit texts; when this returns, every one of them is safe",
+    response_model=SubmittedView,
+    responses=failures(404, 409, 413, 415, 422, 507),
+)
+async def submit(
+    request: Request,
+    service: ServiceDep,
+    caller: Writer,
+    query: Annotated[AskedInQuery, Query()],
+    key: Annotated[str | None, Header(alias="Idempotency-Key", description="Makes sending again safe.")] = None,
+) -> Response:
+    """Submit a job: JSON with `texts` or `items`.
+
+    The same Idempotency-Key and payload give the same job.
+    """
+    require_media_type(request, JSON)
+    body = await read_body(request, service.settings.max_body_bytes)
+    return await run_in_threadpool(_submit_json, service, caller, body, query, idempotency_key(key))
+
+
+@router.get(
+    "", operation_id="list_jobs", summary="List jobs, newest first", response_model=JobList, responses=failures()
+)
+def list_jobs(
+    service: ServiceDep,
+    caller: Reader,
+    limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
+    before: Annotated[
+        str | None,
+        Query(
+            pattern="^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+            description="Only jobs made before the one of this id.",
+        ),
+    ] = None,
+    state: Annotated[
+        str | None,
+        Query(pattern=f"^({_STATES})(,({_STATES}))*$", max_length=200, description="Only these states."),
+    ] = None,
+    model: Annotated[str | None, Query(max_length=500, description="Only jobs for this model.")] = None,
+) -> dict[str, Any]:
+    """List the jobs that the key may see."""
+    check_word("model", model)
+    states = None if state is None else [JobState(one) for one in state.split(",")]
+    ids = service.stores.jobs.list_ids(
+        limit + 1, before, key_id=caller.sees, states=states, model=model and model_name(model)
+    )
+    more = len(ids) > limit
+    return {
+        "data": status_views(service, ids[:limit]),
+        "has_more": more,
+        "next": ids[limit - 1] if more else None,
+    }
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="get_job",
+    summary="See where a job stands",
+    response_model=StatusView,
+    responses=failures(404),
+)
+def get_job(service: ServiceDep, caller: Reader, job_id: JobId) -> dict[str, Any]:
+    """Return where a job stands now."""
+    return status_view(service, found(service, caller, job_id).id)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    response_model=StatusView,
+    responses=failures(404, 409),
+)
+def cancel(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]:
+    """Cancel what has no outcome yet; vectors and errors that are there stay. Cancelling twice changes nothing."""
+    job = found(service, caller, job_id)
+    job.cancel()
+    return status_view(service, job.id)
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    operation_id="retry_job",
+    summary="Try the failed items of a completed job again",
+    response_model=RetriedView,
+    responses=failures(404, 409),
+)
+def retry(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]:
+    """Send the failed items round again; vectors stay, and so do items that were refused at the door."""
+    job = found(service, caller, job_id)
+    items = job.retry_failed()
+    return status_view(service, job.id, retried=items)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    operation_id="delete_job",
+    summary="Delete a job with its texts and results",
+    response_class=Response,
+    responses=failures(404, 409),
+)
+def delete(service: ServiceDep, caller: Writer, job_id: JobId) -> None:
+    """Delete a job that has ended, or one whose parts are not sealed; one at work is to be cancelled first."""
+    job = found(service, caller, job_id)
+    if job.record().state != JobState.ACCEPTING or not service.stores.purges.discard(job.id):
+        job.delete()
+
+
+def _submit_json(service: Service, caller: Caller, body: bytes, query: AskedInQuery, key: str | None) -> Response:
+    asked = merged(query, parsed(body, JobIn))
+    items = asked.items if asked.items is not None else asked.texts
+    if items is not None and len(items) > service.settings.max_items:
+        raise TooLarge(
+            f"The body has {len(items):,} texts, more than the {service.settings.max_items:,} allowed.",
+            "Send them as application/x-ndjson, which may be of any length.",
+        )
+    job = submit_items(service, caller, asked, key)
+    return submitted(service, job.id, job.notice)
+
+
+def submitted(service: Service, job_id: str, notice: str | None, status: int = 202) -> Response:
+    """Return the answer to a submission.
+
+    Args:
+        service: Finds the job.
+        job_id: Its id.
+        notice: What the submitter should know.
+        status: 202 when it was accepted, 201 when it takes parts.
+    """
+    view = status_view(service, job_id, notice=notice)
+    return JSONResponse(view, status, headers={"Location": view["links"]["self"]})

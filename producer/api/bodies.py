@@ -1,0 +1,113 @@
+"""Bodies of requests that are read as a whole: never more bytes than allowed, JSON without surprises, named errors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from storage.contract.errors import TooLarge
+
+JSON = "application/json"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def media_type(request: Request) -> str:
+    """Return the media type of a request's body in small letters, without parameters; empty where it names none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def require_media_type(request: Request, *allowed: str) -> str:
+    """Return the media type of a body.
+
+    Args:
+        request: The request.
+        *allowed: What it may be.
+
+    Raises:
+        HTTPException: 415 when it is another, or when the body is compressed.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise HTTPException(415, "Compressed bodies are not read. Send it as it is, without Content-Encoding.")
+    found = media_type(request)
+    if found not in allowed:
+        raise HTTPException(415, f"The Content-Type must be {' or '.join(allowed)}.")
+    return found
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return a request's body.
+
+    Args:
+        request: The request.
+        most: Most bytes that are read.
+
+    Raises:
+        TooLarge: When it is longer.
+    """
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > most:
+            raise TooLarge(f"The body has more than the {most:,} bytes allowed.", "Send less at a time.")
+    return bytes(body)
+
+
+async def read_model(request: Request, model: type[M], most: int) -> M:
+    """Return what a JSON body says.
+
+    Args:
+        request: The request.
+        model: The form that it must have.
+        most: Most bytes that are read.
+
+    Raises:
+        HTTPException: 415 when it is not said to be JSON.
+        RequestValidationError: When it is not JSON, or not of that form.
+        TooLarge: When it is longer.
+    """
+    require_media_type(request, JSON)
+    body = await read_body(request, most)
+    return await run_in_threadpool(parsed, body, model)
+
+
+def parsed(body: bytes, model: type[M]) -> M:
+    """Return what JSON in UTF-8 says.
+
+    Raises:
+        RequestValidationError: When it is not JSON, or not of the model's form; without a word of the body.
+    """
+    value = _json(body)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found[:100]]) from None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        _refuse(f"not UTF-8 at byte {error.start}")
+    except json.JSONDecodeError as error:
+        _refuse(f"not JSON at character {error.pos}" if body else "missing")
+    except RecursionError:
+        _refuse("nested too deeply")
+    except ValueError:  # Python refuses to read whole numbers of thousands of digits
+        _refuse("not JSON: a number in it is none, or too long")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _refuse(why: str) -> NoReturn:
+    error = {"type": "json_invalid", "loc": ("body",), "msg": f"the body is {why}"}
+    raise RequestValidationError([error]) from None

@@ -1,0 +1,60 @@
+"""How errors are shown in the OpenAPI document: one form, named by their statuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+_WHEN = {
+    400: "Something in the request is missing or not allowed; `param` says what, `problems` which items.",
+    401: "An API key is needed, and none that is good was given.",
+    403: "The API key lacks the scope.",
+    404: "There is nothing of this id, or it is somebody else's.",
+    409: "It does not fit the state that things are in.",
+    413: "The body, a text, a part or the number of items is over a limit.",
+    415: "The body is of a media type that is not read here, or compressed.",
+    416: "The range begins behind the end.",
+    422: "The idempotency key was used before, with another payload.",
+    429: "A quota is used up, or there is no room now; `Retry-After` says when to come again.",
+    503: "Something that the service stands on is away; `Retry-After` says when to come again.",
+    507: "The disk is full.",
+}
+
+
+class ProblemView(BaseModel):
+    """One invalid item."""
+
+    position: int = Field(description="Its place in what was sent, from 0.")
+    where: str = Field(description="The same for a person, such as `line 7`.")
+    reason: str
+
+
+class ErrorView(BaseModel):
+    """What went wrong and what to do."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="The parameter that is to blame.")
+    code: str = Field(description="A stable word for programs.")
+    remedy: str | None = Field(description="What to do about it.")
+    problems: list[ProblemView] | None = Field(None, description="The first hundred invalid items.")
+    problem_count: int | None = Field(None, description="How many items are invalid.")
+
+
+class ErrorBody(BaseModel):
+    """The answer to a request that failed."""
+
+    error: ErrorView
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may fail so; 400, 401, 403, 429 and 503 are always among them.
+
+    Args:
+        *statuses: The others.
+    """
+    return {
+        status: {"model": ErrorBody, "description": _WHEN[status]}
+        for status in sorted({400, 401, 403, 429, 503, *statuses})
+    }

@@ -1,0 +1,251 @@
+"""What our own routes take and answer, typed; bodies are strict, queries are text."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from storage.contract.errors import InvalidOption
+from storage.contract.options import JobOptions, check_word
+
+#: Ten years, in seconds.
+_LONGEST_LIFE = 10 * 366 * 86_400
+
+_MOST_LABELS = 16
+
+State = Literal["accepting", "queued", "running", "completed", "failed", "cancelled", "expired"]
+
+
+def _word(value: str) -> str:
+    try:
+        check_word("it", value)
+    except InvalidOption as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+def _few(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > _MOST_LABELS:
+        raise ValueError(f"There are more than {_MOST_LABELS} labels")
+    return labels
+
+
+_Kept = AfterValidator(_word)
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Kept]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=500), _Kept]
+Url = Annotated[str, StringConstraints(min_length=1, max_length=2000), _Kept]
+Prompt = Annotated[str, StringConstraints(max_length=100_000), _Kept]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64), _Kept]
+LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept]
+Labels = Annotated[
+    dict[LabelName, LabelValue], AfterValidator(_few), Field(json_schema_extra={"maxProperties": _MOST_LABELS})
+]
+
+
+class Webhook(BaseModel):
+    """Where the job's end is told to."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    url: Url = Field(examples=["https://example.org/hooks/embedded"])
+
+
+class Asked(BaseModel):
+    """What may be asked of a job beside its texts; each may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: ModelName | None = Field(None, description="Hub name or folder. Default: the service's model.")
+    revision: Name | None = Field(None, description="Commit hash of the model, or its beginning.")
+    on_invalid: Literal["refuse", "keep"] = Field(
+        "refuse", description="`refuse` accepts nothing if an item is invalid; `keep` makes it that item's error."
+    )
+    priority: Literal["bulk", "urgent"] = Field("bulk", description="`urgent` for a few texts somebody waits for.")
+    expires_in: float | None = Field(
+        None, gt=0, le=_LONGEST_LIFE, allow_inf_nan=False, description="Seconds after which the job ends."
+    )
+    name: Name | None = Field(None, description="What a person calls the job.")
+    pooling: Literal["mean", "cls", "max", "last"] | None = Field(None, description="Default: the model's own.")
+    normalize: bool | None = Field(None, description="Scale vectors to length 1. Default: the model's own.")
+    layer: int = Field(-1, ge=-1, le=10_000, description="-1: the last layer; 0: the embedding layer's output.")
+    max_length: int | None = Field(None, ge=3, le=10_000_000, description="Most tokens of a text.")
+    padding: Literal["longest", "max_length"] = "longest"
+    on_long: Literal["truncate", "error"] = Field("truncate", description="What becomes of a text that is too long.")
+    prompt: Prompt | None = Field(None, description="Put before every text.")
+    prompt_name: Name | None = Field(None, description="One of the model's own prompts instead.")
+    dimensions: int | None = Field(None, ge=1, le=1_000_000, description="Keep the first so many components.")
+    store_dtype: Literal["float32", "float16"] = Field("float32", description="What is kept.")
+
+    def options(self) -> JobOptions:
+        """Return the job's options.
+
+        Raises:
+            InvalidOption: When two of them do not go together.
+        """
+        return JobOptions(**{name: getattr(self, name) for name in JobOptions.__dataclass_fields__})
+
+
+class AskedInQuery(Asked):
+    """The same as query parameters, for bodies that are nothing but texts."""
+
+    labels: str | None = Field(None, max_length=20_000, description="A JSON object of at most 16 texts.")
+    webhook: Url | None = Field(None, description="URL that the job's end is told to.")
+    text_field: Name = Field("text", description="Field of a line that holds its text.")
+    id_field: Name | None = Field(
+        None, description="Field of a line that holds its id. Default: `id`, when the first line has one."
+    )
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given, as a JSON body would have it.
+
+        Raises:
+            InvalidOption: When `labels` is no JSON.
+        """
+        given = self.model_dump(exclude_unset=True, exclude={"text_field", "id_field"})
+        if self.labels is not None:
+            try:
+                given["labels"] = json.loads(self.labels)
+            except (ValueError, RecursionError):
+                raise InvalidOption("labels is not JSON.", 'Write it like {"team": "search"}.') from None
+        if self.webhook is not None:
+            given["webhook"] = {"url": self.webhook}
+        return given
+
+
+class ItemIn(BaseModel):
+    """One text with its id."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Any = Field(None, description="A string; anything else is an invalid item.")
+    id: Any = Field(None, description="A string of 1 to 512 characters, only once in the job; or a whole number.")
+
+
+class JobIn(Asked):
+    """A job to be: `texts`, or `items`, or `parts`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    texts: list[Any] | None = Field(
+        None, description="Strings; anything else is an invalid item.", examples=[["The mill grinds.", "Rye."]]
+    )
+    items: list[ItemIn] | None = Field(None, description="Texts with ids; all have one, or none has.")
+    parts: Literal[True] | None = Field(None, description="The texts come in parts; the job is then sealed.")
+    labels: Labels | None = Field(None, description="Words of your own.", examples=[{"team": "search"}])
+    webhook: Webhook | None = None
+
+
+class Links(BaseModel):
+    """Where to go on."""
+
+    self: str
+    results: str
+    events: str
+
+
+class StatusView(BaseModel):
+    """Where a job stands; `succeeded + failed + cancelled + pending = total`, always."""
+
+    id: str
+    state: State
+    model: str
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    pending: int
+    truncated: int = Field(description="Items with a vector whose text was cut.")
+    tokens: int
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    error: dict[str, Any] | None = Field(description="`code` and `message` when the job as a whole failed.")
+    waiting_for: str | None = Field(description="What the job waits for and what to do about it.")
+    name: str | None
+    labels: dict[str, str]
+    generation: int = Field(description="How often `retry` sent it round again.")
+    queue_position: int | None = Field(description="Jobs of the same model before it, while it is queued.")
+    expires_at: str | None
+    links: Links
+
+
+class SubmittedView(StatusView):
+    """Where a new job stands."""
+
+    notice: str | None = Field(description="What you should know, such as that no worker is there.")
+
+
+class RetriedView(StatusView):
+    """Where a job stands that was sent round again."""
+
+    retried: int = Field(description="How many failed items are tried again.")
+
+
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    data: list[StatusView]
+    has_more: bool
+    next: str | None = Field(description="What to give as `before` for the jobs that follow.")
+
+
+class ItemErrorView(BaseModel):
+    """Why an item has no vector."""
+
+    code: str
+    message: str
+
+
+class ItemView(BaseModel):
+    """One item and what became of it."""
+
+    position: int
+    id: str | None
+    status: Literal["succeeded", "failed", "cancelled", "pending"]
+    tokens: int = Field(description="Tokens the encoder read.")
+    truncated: bool
+    vector: list[float] | str | None = Field(description="Numbers, or base64 of little-endian float32.")
+    error: ItemErrorView | None
+
+
+class ItemPage(BaseModel):
+    """Some items, in submission order."""
+
+    data: list[ItemView]
+    next: int | None = Field(description="What to give as `after`; null when the job has ended and all was read.")
+    state: State
+    generation: int
+
+
+class PartView(BaseModel):
+    """One part of a job."""
+
+    part: int
+    items: int
+    first: int = Field(description="Position of its first item in the job.")
+    sha256: str
+
+
+class PartAdded(BaseModel):
+    """A part that is safe."""
+
+    part: int
+    items: int
+    first: int
+    next: int = Field(description="Number of the part that is due.")
+
+
+class PartList(BaseModel):
+    """What is there of a job that is submitted in parts."""
+
+    next: int
+    items: int
+    parts: list[PartView]
+
+
+class SealIn(BaseModel):
+    """What should be there, which is checked."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    parts: int | None = Field(None, ge=0)
+    items: int | None = Field(None, ge=0)

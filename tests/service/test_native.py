@@ -1,0 +1,268 @@
+"""Our own routes: submit, list, status, cancel, retry, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from producer.api.settings import ApiSettings
+from tests.service.serving import Served, serving
+from tests.storage.builders import CARD, finish, serve, submit
+
+TEXTS = ["The mill grinds at night.", "Rye and wheat.", "The miller's daughter counts the sacks."]
+
+
+@pytest.fixture
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service over an empty database of its own, which no worker looks at."""
+    folder = tmp_path_factory.mktemp("alone")
+    with serving(ApiSettings.load(data_dir=folder, model=CARD.name)) as served:
+        yield served
+
+
+def ended(http: httpx.Client, job_id: str) -> dict[str, object]:
+    """Wait for a job's end; return its status."""
+    for _ in range(300):
+        status: dict[str, object] = http.get(f"/v1/jobs/{job_id}").json()
+        if status["finished_at"]:
+            return status
+        http.get(f"/v1/jobs/{job_id}/results")
+    raise AssertionError("the job did not end")
+
+
+def test_texts_are_submitted_and_their_vectors_are_read(http: httpx.Client, served: Served) -> None:
+    # When texts are submitted
+    answer = http.post("/v1/jobs", json={"texts": TEXTS, "name": "night shift", "labels": {"team": "mill"}})
+    # Then the job is there, under the place that the answer names
+    assert answer.status_code == 202
+    status = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{status['id']}" == status["links"]["self"]
+    assert (status["total"], status["name"], status["labels"]) == (3, "night shift", {"team": "mill"})
+    # And in the end every item has the vector that the client reads too
+    assert served.service.client.job(status["id"]).wait(60).succeeded == 3
+    page = http.get(status["links"]["results"]).json()
+    assert [item["position"] for item in page["data"]] == [0, 1, 2]
+    assert page["next"] is None and page["state"] == "completed" and page["generation"] == 0
+    expected = served.service.client.job(status["id"]).vectors()
+    assert [item["vector"] for item in page["data"]] == [[float(str(x)) for x in row] for row in expected]
+
+
+def test_items_have_ids_by_which_they_are_found(http: httpx.Client, served: Served) -> None:
+    ids = ["a/b", "ü %2F", "42"]
+    items = [{"id": id, "text": text} for id, text in zip(["a/b", "ü %2F", 42], TEXTS, strict=True)]
+    status = http.post("/v1/jobs", json={"items": items}).json()
+    served.service.client.job(status["id"]).wait(60)
+    page = http.get(f"/v1/jobs/{status['id']}/results").json()
+    assert [item["id"] for item in page["data"]] == ids
+    for position, path in enumerate(["a%2Fb", "%C3%BC%20%252F", "42"]):
+        found = http.get(f"/v1/jobs/{status['id']}/items/{path}")
+        assert found.json() == page["data"][position]
+        assert http.get(f"/v1/jobs/{status['id']}/items", params={"position": position}).json() == found.json()
+    for missing in ("items/nobody", "items/a%00b", "items?position=3", "items/%FF"):
+        answer = http.get(f"/v1/jobs/{status['id']}/{missing}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_pages_follow_each_other_and_stop_before_what_is_pending(alone: Served) -> None:
+    # Given a job of three chunks, two of which are done, one of those with a failed item
+    stores = alone.service.stores
+    worker = serve(stores)
+    job_id = submit(stores, 3)
+    finish(stores, job_id, 1, worker)
+    with alone.http() as http:
+        seen, after = [], 0
+        for _ in range(3):
+            page = http.get(f"/v1/jobs/{job_id}/results", params={"after": after, "limit": 1}).json()
+            seen += [item["position"] for item in page["data"]]
+            after = page["next"]
+        # Then the pages hold the two items that are done, and lead to the third for ever
+        assert (seen, after, page["state"]) == ([0, 1], 2, "running")
+        assert http.get(f"/v1/jobs/{job_id}/items?position=2").json()["status"] == "pending"
+        # When the job is cancelled, they lead to the end
+        assert http.post(f"/v1/jobs/{job_id}/cancel").json()["cancelled"] == 4
+        page = http.get(f"/v1/jobs/{job_id}/results", params={"after": 2, "limit": 4}).json()
+        assert ([item["status"] for item in page["data"]], page["next"]) == (["cancelled"] * 4, None)
+        page = http.get(f"/v1/jobs/{job_id}/results", params={"status": "cancelled", "limit": 2}).json()
+        assert ([item["position"] for item in page["data"]], page["next"]) == ([2, 3], 4)
+        assert http.get(f"/v1/jobs/{job_id}/results", params={"status": "failed"}).json()["data"] == []
+        # And a page behind the end is empty
+        assert http.get(f"/v1/jobs/{job_id}/results", params={"after": 2**62}).json()["next"] is None
+
+
+def test_jobs_are_listed_newest_first_page_by_page(alone: Served) -> None:
+    stores = alone.service.stores
+    worker = serve(stores)
+    ids = [submit(stores) for _ in range(3)]
+    finish(stores, ids[0], 1, worker)
+    with alone.http() as http:
+        first = http.get("/v1/jobs", params={"limit": 2}).json()
+        assert [job["id"] for job in first["data"]] == [ids[2], ids[1]]
+        assert first["has_more"] and first["next"] == ids[1]
+        rest = http.get("/v1/jobs", params={"limit": 2, "before": first["next"]}).json()
+        assert ([job["id"] for job in rest["data"]], rest["has_more"], rest["next"]) == ([ids[0]], False, None)
+        # Two are queued, one after the other
+        queued = http.get("/v1/jobs", params={"state": "running,queued"}).json()["data"]
+        assert [(job["id"], job["queue_position"]) for job in queued] == [(ids[2], 1), (ids[1], 0)]
+        assert http.get("/v1/jobs", params={"model": CARD.name, "state": "completed"}).json()["data"][0]["id"] == ids[0]
+        assert http.get("/v1/jobs", params={"model": "nobody/knows"}).json()["data"] == []
+
+
+def test_a_job_is_cancelled_once_and_deleted_once(alone: Served) -> None:
+    serve(alone.service.stores)
+    with alone.http() as http:
+        job = http.post("/v1/jobs", json={"texts": TEXTS}).json()["links"]["self"]
+        # One at work is not deleted
+        assert http.delete(job).status_code == 409
+        assert [http.post(f"{job}/cancel").json()["state"] for _ in range(2)] == ["cancelled"] * 2
+        assert http.post(f"{job}/retry").json()["error"]["code"] == "wrong_state"
+        assert http.delete(job).status_code == 204
+        unknown = [http.delete(job), http.get(job), http.post(f"{job}/cancel"), http.get(f"{job}/results")]
+        assert [answer.status_code for answer in unknown] == [404] * 4
+
+
+def test_failed_items_are_tried_again(alone: Served) -> None:
+    stores = alone.service.stores
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    finish(stores, job_id, 2, worker, failed=[1])
+    with alone.http() as http:
+        page = http.get(f"/v1/jobs/{job_id}/results", params={"status": "failed"}).json()
+        assert [item["error"]["code"] for item in page["data"]] == ["encoder_failed"] * 2
+        answer = http.post(f"/v1/jobs/{job_id}/retry")
+        assert answer.status_code == 202
+        assert (answer.json()["retried"], answer.json()["generation"], answer.json()["state"]) == (2, 1, "queued")
+        assert http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+
+
+def test_the_same_key_and_payload_are_the_same_job(alone: Served) -> None:
+    serve(alone.service.stores)
+    with alone.http() as http:
+        send = {"json": {"texts": TEXTS}, "headers": {"Idempotency-Key": '"night \\"1\\""'}}
+        first, again = http.post("/v1/jobs", **send), http.post("/v1/jobs", **send)
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert first.json() == again.json()
+        other = http.post("/v1/jobs", json={"texts": TEXTS[:1]}, headers=send["headers"])
+        assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_conflict")
+        named = http.post("/v1/jobs", json={"texts": TEXTS, "name": "x"}, headers=send["headers"])
+        assert named.status_code == 422
+        for bad in ('""', '"open', "a,b", "a b", "x" * 256, '"ä"'.encode()):
+            assert http.post("/v1/jobs", json={"texts": TEXTS}, headers={"Idempotency-Key": bad}).status_code == 400
+        assert len(http.get("/v1/jobs").json()["data"]) == 1
+
+
+BAD = {
+    "nothing": {},
+    "no texts": {"texts": []},
+    "both": {"texts": ["a"], "items": [{"text": "b"}]},
+    "one text": {"texts": "a"},
+    "unknown field": {"texts": ["a"], "textx": 1},
+    "unknown field of an item": {"items": [{"text": "a", "txt": 1}]},
+    "item that is none": {"items": ["a"]},
+    "number as text": {"texts": [1]},
+    "null as text": {"texts": [None]},
+    "empty text": {"texts": [""]},
+    "blank text": {"texts": [" \n"]},
+    "surrogate": {"texts": ["\ud800"]},
+    "surrogate in an id": {"items": [{"text": "a", "id": "\udfff"}]},
+    "same id twice": {"items": [{"text": "a", "id": "1"}, {"text": "b", "id": 1}]},
+    "id missing": {"items": [{"text": "a", "id": "1"}, {"text": "b"}]},
+    "id too long": {"items": [{"text": "a", "id": "x" * 513}]},
+    "pooling": {"texts": ["a"], "pooling": "sum"},
+    "normalize": {"texts": ["a"], "normalize": "yes"},
+    "layer": {"texts": ["a"], "layer": 1.5},
+    "max_length": {"texts": ["a"], "max_length": 2},
+    "dimensions": {"texts": ["a"], "dimensions": 5},
+    "huge dimensions": {"texts": ["a"], "dimensions": 10**30},
+    "prompts": {"texts": ["a"], "prompt": "q: ", "prompt_name": "q"},
+    "prompt name": {"texts": ["a"], "prompt_name": "nobody"},
+    "nul in a prompt": {"texts": ["a"], "prompt": "\0"},
+    "priority": {"texts": ["a"], "priority": "now"},
+    "on_invalid": {"texts": ["a"], "on_invalid": "ignore"},
+    "expires_in": {"texts": ["a"], "expires_in": 0},
+    "expires_in never": {"texts": ["a"], "expires_in": 1e99},
+    "name": {"texts": ["a"], "name": "x" * 201},
+    "nul in a name": {"texts": ["a"], "name": "\0"},
+    "surrogate in a name": {"texts": ["a"], "name": "\udc00"},
+    "labels": {"texts": ["a"], "labels": ["x"]},
+    "label that is no text": {"texts": ["a"], "labels": {"a": 1}},
+    "many labels": {"texts": ["a"], "labels": {str(i): "" for i in range(17)}},
+    "long label": {"texts": ["a"], "labels": {"a": "x" * 513}},
+    "label without name": {"texts": ["a"], "labels": {"": "x"}},
+    "nul in a model": {"texts": ["a"], "model": "a\0b"},
+    "webhook": {"texts": ["a"], "webhook": "https://x"},
+    "parts with texts": {"texts": ["a"], "parts": True},
+}
+
+
+def test_bad_input_of_each_field_is_a_400_and_leaves_nothing(alone: Served) -> None:
+    serve(alone.service.stores)
+    with alone.http() as http:
+        for name, body in BAD.items():
+            import json
+
+            answer = http.post("/v1/jobs", content=json.dumps(body), headers={"Content-Type": "application/json"})
+            assert answer.status_code == 400, (name, answer.text)
+            assert answer.json()["error"]["message"], name
+        for raw in (
+            b"",
+            b"{",
+            b"[1]",
+            b'"x"',
+            b"\xff",
+            b"[" * 100_000,
+            b'{"texts":["a"],"expires_in":NaN}',
+            b"9" * 5000,
+        ):
+            answer = http.post("/v1/jobs", content=raw, headers={"Content-Type": "application/json"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request"), raw[:40]
+        for path in (
+            "?limit=0",
+            "?limit=101",
+            "?limit=x",
+            "?before=nobody",
+            "?state=sleeping",
+            "?state=",
+            "?model=%00",
+        ):
+            assert http.get(f"/v1/jobs{path}").status_code == 400, path
+        # Nothing of all that is left
+        assert http.get("/v1/jobs").json()["data"] == []
+        assert http.get("/v1/jobs?state=accepting").json()["data"] == []
+
+
+def test_other_refusals_have_statuses_of_their_own(alone: Served) -> None:
+    serve(alone.service.stores)
+    with alone.http() as http:
+        assert http.post("/v1/jobs", json={"texts": ["a"], "model": "nobody/knows"}).status_code == 404
+        # A folder of the service's machine is not told to be one
+        dot = http.post("/v1/jobs", json={"texts": ["a"], "model": "."}).json()["error"]
+        assert (dot["code"], "/" in dot["message"]) == ("unknown_model", False)
+        assert http.post("/v1/jobs", data={"texts": "a"}).status_code == 415
+        assert http.post("/v1/jobs", content=b"{}").status_code == 415
+        packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        assert http.post("/v1/jobs", content=b"{}", headers=packed).status_code == 415
+        assert http.put("/v1/jobs", json={}).status_code == 405
+        large = {"texts": ["a" * 1000] * 40_000}
+        assert http.post("/v1/jobs", json=large).json()["error"]["code"] == "too_large"
+        many = http.post("/v1/jobs", json={"texts": ["a"] * 100_001})
+        assert (many.status_code, "x-ndjson" in many.json()["error"]["remedy"]) == (413, True)
+        for unknown in ("nobody", "018f0000-0000-7000-8000-000000000000", "%00", "x" * 100):
+            assert http.get(f"/v1/jobs/{unknown}").status_code == 404
+
+
+def test_invalid_items_are_named_or_kept(alone: Served) -> None:
+    serve(alone.service.stores)
+    with alone.http() as http:
+        texts = ["wheat", "", None, 7, "\ud800", "x" * 1_000_001]
+        import json
+
+        body = json.dumps({"texts": texts})
+        as_json = {"Content-Type": "application/json"}
+        error = http.post("/v1/jobs", content=body, headers=as_json).json()["error"]
+        assert (error["code"], error["problem_count"]) == ("invalid_items", 5)
+        assert [problem["position"] for problem in error["problems"]] == [1, 2, 3, 4, 5]
+        # In the query, what the body does not say
+        status = http.post("/v1/jobs?on_invalid=keep&name=kept", content=body, headers=as_json).json()
+        assert (status["failed"], status["pending"], status["name"]) == (5, 1, "kept")
