@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -132,7 +133,8 @@ class Submission:
         self._taken = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
-        self._hash = _payload_hash(model, revision, options, priority, on_invalid, with_ids, expires_in)
+        words = {"revision": revision, "expires_in": expires_in, "name": name, "labels": labels}
+        self._hash = _payload_hash(model, options, priority, on_invalid, with_ids, words)
         self._replay: JobRecord | None = None
         self._created = False
 
@@ -282,15 +284,8 @@ def _batches(records: Iterable[RecordLike]) -> Iterator[list[RecordLike]]:
 
 
 def _payload_hash(
-    model: str,
-    revision: str | None,
-    options: JobOptions,
-    priority: Priority,
-    on_invalid: str,
-    with_ids: bool,
-    expires_in: float | None,
+    model: str, options: JobOptions, priority: Priority, on_invalid: str, with_ids: bool, words: dict[str, Any]
 ) -> blake2b:
     asked = {"model": model, "options": options.to_dict(), "priority": int(priority), "on_invalid": on_invalid}
-    asked |= {"ids": with_ids} | ({"revision": revision} if revision else {})
-    asked |= {"expires_in": expires_in} if expires_in is not None else {}
+    asked |= {"ids": with_ids} | {name: value for name, value in words.items() if value not in (None, "", {})}
     return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=32)

@@ -70,7 +70,7 @@ def caller_of(request: Request) -> Caller:
 
 
 def _needs(scope: str) -> object:
-    def checked(caller: Annotated[Caller, Depends(caller_of)]) -> Caller:
+    def checked(caller: Annotated[Caller, Depends(caller_of)], token: Annotated[object, Depends(_BEARER)]) -> Caller:
         caller.require(scope)
         return caller
 
@@ -78,10 +78,10 @@ def _needs(scope: str) -> object:
 
 
 # A route's parameter of one of these types is the caller, who has that scope.
-Reader = Annotated[Caller, _needs("read"), Depends(_BEARER)]
-Writer = Annotated[Caller, _needs("write"), Depends(_BEARER)]
-Embedder = Annotated[Caller, _needs("embed"), Depends(_BEARER)]
-Admin = Annotated[Caller, _needs("admin"), Depends(_BEARER)]
+Reader = Annotated[Caller, _needs("read")]
+Writer = Annotated[Caller, _needs("write")]
+Embedder = Annotated[Caller, _needs("embed")]
+Admin = Annotated[Caller, _needs("admin")]
 
 
 def owned(job: Job, caller: Caller) -> Job:

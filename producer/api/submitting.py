@@ -85,7 +85,7 @@ def submit_items(service: Service, caller: Caller, asked: JobIn, key: str | None
     Raises:
         InvalidOption: When there are none, or both.
     """
-    if (asked.items is None) == (asked.texts is None):
+    if (asked.items is None) == (asked.texts is None) or asked.parts:
         raise InvalidOption("There must be texts or items, and not both.", 'Send {"texts": ["..."]}.')
     if asked.items is not None:
         with_ids = any(item.id is not None for item in asked.items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 
 import httpx
@@ -200,8 +202,6 @@ def test_bad_input_of_each_field_is_a_400_and_leaves_nothing(alone: Served) -> N
     serve(alone.service.stores)
     with alone.http() as http:
         for name, body in BAD.items():
-            import json
-
             answer = http.post("/v1/jobs", content=json.dumps(body), headers={"Content-Type": "application/json"})
             assert answer.status_code == 400, (name, answer.text)
             assert answer.json()["error"]["message"], name
@@ -238,7 +238,7 @@ def test_other_refusals_have_statuses_of_their_own(alone: Served) -> None:
         assert http.post("/v1/jobs", json={"texts": ["a"], "model": "nobody/knows"}).status_code == 404
         # A folder of the service's machine is not told to be one
         dot = http.post("/v1/jobs", json={"texts": ["a"], "model": "."}).json()["error"]
-        assert (dot["code"], "/" in dot["message"]) == ("unknown_model", False)
+        assert (dot["code"], os.getcwd() in dot["message"]) == ("unknown_model", False)
         assert http.post("/v1/jobs", data={"texts": "a"}).status_code == 415
         assert http.post("/v1/jobs", content=b"{}").status_code == 415
         packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -256,8 +256,6 @@ def test_invalid_items_are_named_or_kept(alone: Served) -> None:
     serve(alone.service.stores)
     with alone.http() as http:
         texts = ["wheat", "", None, 7, "\ud800", "x" * 1_000_001]
-        import json
-
         body = json.dumps({"texts": texts})
         as_json = {"Content-Type": "application/json"}
         error = http.post("/v1/jobs", content=body, headers=as_json).json()["error"]
