@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select, update
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, select, update
 
 from storage import counters
 from storage.contract.errors import UnknownJob, WrongState
@@ -16,6 +18,9 @@ _STEP = 64
 
 #: Jobs marked in one transaction.
 MARKED_AT_ONCE = 256
+
+#: Milliseconds after which the job of an ended call goes that whoever answered it did not delete.
+_FORGOTTEN_CALL = 300_000
 
 
 class PurgeStore:
@@ -53,6 +58,22 @@ class PurgeStore:
         return unsealed
 
     @retried
+    def drop_calls(self, job_ids: Sequence[str]) -> int:
+        """Delete the jobs of some calls in one transaction, whatever they are at; return how many were there.
+
+        Args:
+            job_ids: Some jobs; those that are of another kind stay.
+        """
+        with self._db.write(durable=False) as connection:
+            calls = select(JobRow.id).where(JobRow.id.in_(job_ids), JobRow.kind == "call")
+            found = list(connection.execute(calls).scalars())
+            # Chunks first: a commit under way has them locked, and brings no result once they are gone.
+            for row in (ChunkRow, ResultRow, InputRow):
+                connection.execute(delete(row).where(row.job_id.in_(found)))
+            connection.execute(delete(JobRow).where(JobRow.id.in_(found)))
+        return len(found)
+
+    @retried
     def mark(self, abandoned_after: int, keep: int | None) -> int:
         """Mark jobs that should go; return how many.
 
@@ -60,7 +81,10 @@ class PurgeStore:
             abandoned_after: Milliseconds without a sign of its producer after which an unsealed job goes.
             keep: Milliseconds that an ended job is kept, or None to keep it until it is deleted.
         """
-        doomed = [(JobRow.state == JobState.ACCEPTING, JobRow.touched_at < now_ms() - abandoned_after)]
+        doomed: list[tuple[ColumnElement[bool], ...]] = [
+            (JobRow.state == JobState.ACCEPTING, JobRow.touched_at < now_ms() - abandoned_after),
+            (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - _FORGOTTEN_CALL, JobRow.kind == "call"),
+        ]
         if keep is not None:
             doomed.append((JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - keep))
         marked = 0

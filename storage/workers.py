@@ -28,10 +28,11 @@ IS_LIVE = WorkerRow.last_seen > now_ms() - LIVE_WITHIN
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A registered model and how many live workers serve it now."""
+    """A registered model, how many live workers serve it now, and when one did first, in milliseconds since 1970."""
 
     card: ModelCard
     workers: int
+    first_seen: int = 0
 
 
 class WorkerStore:
@@ -126,14 +127,14 @@ class WorkerStore:
         """Return every model identity ever registered, by name."""
         with self._db.read() as connection:
             live = live_workers(connection)
-            return _readable(connection.execute(select(ModelRow.id, ModelRow.card).order_by(ModelRow.name)), live)
+            return _readable(connection.execute(_ALL), live)
 
 
 # Statements that run all the time are put together once: that costs several times what running them does.
-_NAMED = (
-    select(ModelRow.id, ModelRow.card).where(ModelRow.name == bindparam("name")).order_by(ModelRow.last_seen.desc())
-)
 _DEVICES = select(WorkerRow.device).where(IS_LIVE).distinct().order_by(WorkerRow.device)
+_KNOWN = select(ModelRow.id, ModelRow.card, ModelRow.first_seen)
+_NAMED = _KNOWN.where(ModelRow.name == bindparam("name")).order_by(ModelRow.last_seen.desc())
+_ALL = _KNOWN.order_by(ModelRow.name)
 _LIVE = select(WorkerRow.model_id, func.count()).where(IS_LIVE).group_by(WorkerRow.model_id)
 
 #: Models whose row cannot be read and that were told of: those who look do so every second.
@@ -143,9 +144,9 @@ _told: set[str] = set()
 def _readable(rows: Iterable[Any], live: Counter[str]) -> list[Served]:
     """Return the models of these rows; one that cannot be read hides no other."""
     found = []
-    for model_id, card in rows:
+    for model_id, card, first_seen in rows:
         try:
-            found.append(Served(ModelCard.from_dict(card), live[model_id]))
+            found.append(Served(ModelCard.from_dict(card), live[model_id], first_seen))
         except (TypeError, AttributeError):
             if model_id not in _told:
                 _told.add(model_id)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from producer.api import errors, events, health, keys, native, parts, results, tei, tokens, webhooks
 from producer.api.metrics import Metrics
+from producer.api.calls import Calls
 from producer.api.openai import batches, embeddings, files, models, uploads
 from producer.api.service import Service
 from producer.api.settings import ApiSettings
@@ -52,7 +53,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     hints = Hints(settings.redis)
     streams = Streams(lambda job_id: events.look(service, job_id), settings.max_streams)
     metrics = Metrics(client.stores, lambda: streams.open)
-    service = Service(settings, client, Waiting(client.stores.jobs, hints), streams, metrics)
+    waiting = Waiting(client.stores.jobs, hints)
+    calls = Calls(client, waiting, settings.max_calls, settings.call_timeout)
+    service = Service(settings, client, waiting, streams, metrics, calls)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +63,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         try:
             yield
         finally:
+            await service.calls.close()
             service.waiting.stop()
             hints.close()
             client.close()

@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 
 from storage.contract.errors import (
     CallerError,
+    CallerGone,
     Conflict,
     EmbedmillError,
     Forbidden,
     IdempotencyConflict,
+    InvalidField,
     InvalidItems,
     JobFailed,
     LimitError,
@@ -53,6 +55,7 @@ _STATUS: tuple[tuple[type[EmbedmillError], int], ...] = (
     (QuotaExceeded, 429),
     (Overloaded, 429),
     (CallerError, 400),
+    (CallerGone, 499),
     (WaitTimeout, 504),
     (StorageFull, 507),
     (ModelError, 503),
@@ -143,7 +146,8 @@ async def _answer_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, EmbedmillError)
     if status_of(error) >= 500:
         logger.warning("%s %s: %s", request.method, request.url.path, error.code)
-    return answer(error, path=request.url.path)
+    param = error.param if isinstance(error, InvalidField) else None
+    return answer(error, path=request.url.path, param=param)
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from producer.api.metrics import Metrics
+from producer.api.calls import Calls
 from producer.api.settings import ApiSettings
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
@@ -25,6 +26,7 @@ class Service:
         waiting: Tells when jobs end.
         streams: Everybody who follows a job.
         metrics: What requests there were.
+        calls: Embeds a few texts while somebody waits.
     """
 
     settings: ApiSettings
@@ -32,6 +34,7 @@ class Service:
     waiting: Waiting
     streams: Streams
     metrics: Metrics
+    calls: Calls
 
     @property
     def stores(self) -> Stores:

@@ -28,6 +28,8 @@ class ApiSettings(Settings):
         webhook_hosts: Hosts, with commas between, that webhooks may be sent to although their address is not a public
             one or they speak no TLS.
         machine: Address of the health checks of the supervisor beside it, which knows more; set by `up` alone.
+        max_calls: Most calls that may wait for their vectors at a time.
+        call_timeout: Longest wait of a call for its vectors, in seconds.
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     """
 
@@ -43,6 +45,8 @@ class ApiSettings(Settings):
     body_seconds: float = Field(default=60.0, gt=0)
     webhook_hosts: str = ""
     machine: str | None = None
+    max_calls: int = Field(default=512, ge=1)
+    call_timeout: float = Field(default=60, gt=0, le=3600)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def check_exposure(self) -> None:

@@ -3,6 +3,7 @@
 EmbedmillError
 ├── CallerError              what was asked for cannot be done as asked
 │   ├── InvalidOption        invalid_option
+│   │   └── InvalidField     invalid_option; names the field
 │   ├── InvalidItems         invalid_items
 │   ├── InvalidFile          invalid_file
 │   ├── OutputExists         output_exists
@@ -34,6 +35,12 @@ EmbedmillError
 │   └── AlreadyRunning       already_running
 ├── JobFailed                job_failed
 └── WaitTimeout              wait_timeout; the job goes on
+
+
+│   ├── AlreadyRunning       already_running
+│   └── ModelUnavailable     model_unavailable
+├── WaitTimeout              wait_timeout; the job goes on
+└── CallerGone               caller_gone; nobody reads the answer
 """
 
 from __future__ import annotations
@@ -74,6 +81,20 @@ class InvalidOption(CallerError):
     code = "invalid_option"
 
 
+class InvalidField(InvalidOption):
+    """Raised when a field of a request cannot be used.
+
+    Args:
+        param: The field's name.
+        message: As for all errors.
+        remedy: As for all errors.
+    """
+
+    def __init__(self, param: str, message: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.param = param
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One invalid item: where it stands in the input and why it was refused."""
@@ -91,12 +112,12 @@ class InvalidItems(CallerError):
 
     code = "invalid_items"
 
-    def __init__(self, problems: Sequence[Problem], count: int) -> None:
+    def __init__(self, problems: Sequence[Problem], count: int, remedy: str | None = None) -> None:
         listed = "; ".join(str(problem) for problem in problems[:3])
         more = f"; and {count - 3} more" if count > 3 else ""
         super().__init__(
             f"{count} invalid item{'s' if count != 1 else ''}, nothing was accepted: {listed}{more}.",
-            "Mend them, or submit with on_invalid=keep (--on-invalid keep) to accept the rest.",
+            remedy or "Mend them, or submit with on_invalid=keep (--on-invalid keep) to accept the rest.",
         )
         self.problems = list(problems)
         self.count = count
@@ -294,7 +315,19 @@ class JobFailed(EmbedmillError):
     code = "job_failed"
 
 
+class ModelUnavailable(ServerError):
+    """Raised when somebody waits for a model that no worker serves just now."""
+
+    code = "model_unavailable"
+
+
 class WaitTimeout(EmbedmillError):
     """Raised when a wait's time is over before the job's end; the job itself goes on."""
 
     code = "wait_timeout"
+
+
+class CallerGone(EmbedmillError):
+    """Raised when whoever asked went away before the answer was there."""
+
+    code = "caller_gone"

@@ -2,6 +2,84 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import asyncio
+import json
+from typing import Annotated, Any
 
-router = APIRouter()
+from fastapi import APIRouter, Body, Request, Response
+
+from producer.api.auth import Embedder
+from producer.api.calls import Called
+from producer.api.openai.requests import MAX_INPUTS, EmbeddingRequest, parse
+from producer.api.openai.schemas import EmbeddingList, errors
+from producer.api.openai.vectors import data_of
+from producer.api.service import ServiceDep
+from storage.contract.models import model_name
+from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES
+
+router = APIRouter(tags=["OpenAI"])
+
+_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MAX_INPUTS}
+
+#: The body as the OpenAPI document shows it; it is read by `parse`, whose messages are a person's.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "EmbeddingRequest",
+    "required": ["input"],
+    "additionalProperties": False,
+    "properties": {
+        "input": {"description": "One text, or several.", "anyOf": [{"type": "string", "minLength": 1}, _TEXTS]},
+        "model": {"type": "string", "description": "Default: the service's own model."},
+        "dimensions": {"type": "integer", "minimum": 1, "description": "Keep the first so many components."},
+        "encoding_format": {"type": "string", "enum": ["float", "base64"], "default": "float"},
+        "user": {"type": "string", "description": "Tolerated, not used."},
+        "revision": {"type": "string", "description": "The model's commit hash, or its beginning."},
+        "pooling": {"type": "string", "enum": list(POOLINGS)},
+        "normalize": {"type": "boolean"},
+        "layer": {"type": "integer", "minimum": -1},
+        "max_length": {"type": "integer", "minimum": 3},
+        "padding": {"type": "string", "enum": list(PADDINGS)},
+        "on_long": {"type": "string", "enum": list(ON_LONG)},
+        "prompt": {"type": "string", "description": "Put before every text."},
+        "prompt_name": {"type": "string", "description": "One of the model's own prompts instead."},
+        "store_dtype": {"type": "string", "enum": list(STORE_DTYPES)},
+    },
+    "example": {"input": ["wheat", "rye"], "encoding_format": "float"},
+}
+
+_DONE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The vectors, in the order of the inputs.",
+        "headers": {
+            "X-Embedmill-Truncated": {"description": "How many texts were cut.", "schema": {"type": "integer"}},
+        },
+    }
+}
+
+
+@router.post(
+    "/v1/embeddings",
+    summary="Embed texts at once",
+    operation_id="create_embeddings",
+    response_model=EmbeddingList,
+    responses=_DONE | errors(404, 409, 413, 504),
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}},
+)
+async def create_embeddings(
+    request: Request, body: Annotated[dict[str, Any], Body()], service: ServiceDep, caller: Embedder
+) -> Response:
+    """Embed a text or up to 2048; all of them get their vectors, or the answer says which do not and why."""
+    asked = parse(body)
+    called = await service.calls.embed(
+        request, caller, asked.texts, model=asked.model, revision=asked.revision, options=asked.options
+    )
+    model = model_name(asked.model or service.settings.model)
+    content = await asyncio.to_thread(_answer, called, asked, model)
+    return Response(content, media_type="application/json", headers={"X-Embedmill-Truncated": str(called.truncated)})
+
+
+def _answer(called: Called, asked: EmbeddingRequest, model: str) -> bytes:
+    tokens = int(called.tokens.sum())
+    usage = json.dumps({"prompt_tokens": tokens, "total_tokens": tokens})
+    data = data_of(called.matrix, asked.base64)
+    return f'{{"object":"list","data":{data},"model":{json.dumps(model)},"usage":{usage}}}'.encode()

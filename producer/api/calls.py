@@ -1,0 +1,220 @@
+"""Calls: texts in, vectors out, in one request; each is a small urgent job that goes when it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from producer.api.auth import Caller
+from producer.api.waiting import Waiting
+from producer.client import Client
+from producer.job import Job
+from producer.records import Record
+from storage.contract.errors import (
+    CallerGone,
+    Conflict,
+    InvalidItems,
+    InvalidOption,
+    ModelUnavailable,
+    Overloaded,
+    Problem,
+    ServerError,
+    WaitTimeout,
+)
+from storage.contract.models import model_name
+from storage.contract.options import JobOptions, check_word
+from storage.contract.states import JobState
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a call's job lives longer than anybody waits for it.
+_AFTERLIFE = 30
+
+#: Seconds after which a call may be sent again that found no room.
+_RETRY = 1
+
+#: Calls' jobs that are deleted in one transaction.
+_DROPPED_AT_ONCE = 100
+
+#: Invalid inputs that are reported one by one.
+_REPORTED = 100
+
+_REMEDY = "Mend or leave out these inputs; nothing was embedded."
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What came of a call.
+
+    Args:
+        matrix: float32, shape (texts, width).
+        tokens: int32, shape (texts,): tokens the encoder read.
+        truncated: How many texts were cut.
+    """
+
+    matrix: NDArray[np.float32]
+    tokens: NDArray[np.int32]
+    truncated: int
+
+
+class Calls:
+    """Does the calls of all dialects; nobody waits in a thread.
+
+    Args:
+        client: Submits the jobs.
+        waiting: Tells when they end.
+        limit: Most calls at a time.
+        timeout: Longest wait of a call, in seconds.
+    """
+
+    def __init__(self, client: Client, waiting: Waiting, limit: int, timeout: float) -> None:
+        self._client = client
+        self._waiting = waiting
+        self._limit = limit
+        self._timeout = timeout
+        self._running = 0
+        self._dropped: list[str] = []
+        self._dropping: asyncio.Task[None] | None = None
+
+    async def embed(
+        self,
+        request: Request,
+        caller: Caller,
+        texts: Sequence[object],
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        options: JobOptions | None = None,
+    ) -> Called:
+        """Embed a few texts while somebody waits; the request's body must have been read.
+
+        Args:
+            request: Ends the call when its sender goes away.
+            caller: Who asks.
+            texts: Whatever was sent as texts; it is judged here.
+            model: As for `Client.submit`.
+            revision: See there.
+            options: See there.
+
+        Raises:
+            InvalidItems: When inputs are invalid, or could not be embedded.
+            InvalidOption: When an option is not allowed, or does not fit the model.
+            UnknownModel: When no worker has ever served the model.
+            ModelUnavailable: When no worker serves it now.
+            Overloaded: When too many calls wait already.
+            WaitTimeout: When the vectors were not there in time.
+            CallerGone: When nobody waits for the answer any more.
+        """
+        if self._running >= self._limit:
+            raise Overloaded(f"{self._running} calls are waiting already.", "Send it again in a moment.", _RETRY)
+        self._running += 1
+        try:
+            job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options or JobOptions())
+            try:
+                await self._until_ended(request, job.id)
+                return await asyncio.to_thread(self._read, job, len(texts))
+            finally:
+                self._drop(job.id)
+        finally:
+            self._running -= 1
+
+    async def close(self) -> None:
+        """Wait until the jobs of answered calls are deleted."""
+        if self._dropping is not None:
+            await self._dropping
+
+    def _submit(
+        self, caller: Caller, texts: Sequence[object], model: str | None, revision: str | None, options: JobOptions
+    ) -> Job:
+        check_word("model", model)
+        check_word("revision", revision)
+        name = model_name(model or self._client.settings.model)
+        served = self._client.stores.workers.find(name, revision)
+        # A model that nobody has ever served is refused on submission, in its own words.
+        if not any(one.workers for one in served) and (served or name == model_name(self._client.settings.model)):
+            raise ModelUnavailable(f"No worker serves {name} now.", "Submit a job, which waits, or try again later.")
+        try:
+            return self._client.submit_records(
+                [Record(text, None, f"input {place}") for place, text in enumerate(texts)],
+                with_ids=False,
+                model=name,
+                revision=revision,
+                priority="urgent",
+                key_id=caller.key_id,
+                # Whatever becomes of this process, the job ends by itself and is then deleted by the reconciler.
+                expires_in=self._timeout + _AFTERLIFE,
+                kind="call",
+                options=options,
+            )
+        except InvalidItems as error:
+            raise InvalidItems(error.problems, error.count, _REMEDY) from None
+
+    async def _until_ended(self, request: Request, job_id: str) -> None:
+        ended = asyncio.ensure_future(self._waiting.until_ended(job_id, self._timeout))
+        gone = asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                raise CallerGone("Whoever asked went away.")
+            if not ended.result():
+                raise WaitTimeout(
+                    f"The vectors were not there within {self._timeout:g} s.", "Send fewer texts, or submit a job."
+                )
+        finally:
+            ended.cancel()
+            gone.cancel()
+
+    def _read(self, job: Job, size: int) -> Called:
+        matrix, tokens, truncated = None, np.zeros(size, dtype=np.int32), 0
+        problems = []
+        for page in job.pages():
+            rows = slice(page.first, page.first + page.size)
+            part = page.matrix()
+            if part is not None:
+                matrix = np.full((size, page.width), np.nan, dtype=np.float32) if matrix is None else matrix
+                matrix[rows] = part
+            tokens[rows] = page.tokens
+            truncated += int(page.truncated.sum())
+            for place, error in sorted(page.errors.items()):
+                position = page.first + place
+                problems.append(Problem(position, f"input {position}", error.message))
+        if problems:
+            raise InvalidItems(problems[:_REPORTED], len(problems), _REMEDY)
+        if matrix is None or np.isnan(matrix[:, 0]).any():
+            self._explain(job)
+            raise Conflict("The call was cancelled.", "Send it again.")
+        return Called(matrix, tokens, truncated)
+
+    def _explain(self, job: Job) -> None:
+        """Raise what a job without vectors died of, where it can be told."""
+        status = job.status()
+        if status.state == JobState.FAILED:
+            raise InvalidOption((status.error or {}).get("message", "The call failed."))
+        if status.state == JobState.EXPIRED:
+            raise WaitTimeout("The vectors were not there in time.", "Send fewer texts, or submit a job.")
+
+    def _drop(self, job_id: str) -> None:
+        """Have a job deleted, with others, while the answer is already on its way; works in the event loop."""
+        self._dropped.append(job_id)
+        if self._dropping is None or self._dropping.done():
+            self._dropping = asyncio.get_running_loop().create_task(self._drop_all())
+
+    async def _drop_all(self) -> None:
+        while self._dropped:
+            some, self._dropped = self._dropped[:_DROPPED_AT_ONCE], self._dropped[_DROPPED_AT_ONCE:]
+            try:
+                await asyncio.to_thread(self._client.stores.purges.drop_calls, some)
+            except ServerError as error:
+                logger.warning("%d answered calls are left to the reconciler: %s", len(some), error)
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the sender of a request whose body was read goes away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
