@@ -32,13 +32,9 @@ EmbedmillError
 │   ├── QueueUnavailable     queue_unavailable
 │   ├── ServiceUnavailable   service_unavailable
 │   ├── AddressInUse         address_in_use
-│   └── AlreadyRunning       already_running
-├── JobFailed                job_failed
-└── WaitTimeout              wait_timeout; the job goes on
-
-
 │   ├── AlreadyRunning       already_running
 │   └── ModelUnavailable     model_unavailable
+├── JobFailed                job_failed
 ├── WaitTimeout              wait_timeout; the job goes on
 └── CallerGone               caller_gone; nobody reads the answer
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,44 +43,46 @@ def calls_left(served: Served) -> int:
         return connection.exec_driver_sql("SELECT count(*) FROM jobs WHERE kind = 'call'").scalar_one()
 
 
-def test_vectors_are_those_of_a_job_whether_as_base64_or_as_numbers(openai: OpenAI, served: Served, model: str) -> None:
+def test_vectors_are_those_of_a_job_whether_as_base64_or_as_numbers(
+    openai: OpenAI, plain: OpenAI, served: Served, model: str
+) -> None:
     wanted = vectors_of_a_job(served, TEXTS)
     # The package asks for base64 when nothing is said, and for numbers when told so
-    packed = openai.embeddings.create(model=model, input=TEXTS)
-    plain = openai.embeddings.create(model=model, input=TEXTS, encoding_format="float", user="miller")
-    for answer in (packed, plain):
+    packed = plain.embeddings.create(model=model, input=TEXTS)
+    numbers = openai.embeddings.create(model=model, input=TEXTS, encoding_format="float", user="miller")
+    for answer in (packed, numbers):
         assert [one.index for one in answer.data] == [0, 1, 2]
         assert np.allclose([one.embedding for one in answer.data], wanted, atol=1e-6)
         assert answer.model == model
         assert answer.usage.prompt_tokens == answer.usage.total_tokens == 17
-    assert np.array_equal(np.float32(packed.data[1].embedding), np.float32(plain.data[1].embedding))
+    assert np.array_equal(np.float32(packed.data[1].embedding), np.float32(numbers.data[1].embedding))
 
 
 def test_an_asynchronous_client_gets_one_text_in_fewer_dimensions(served: Served, model: str) -> None:
     async def ask() -> list[float]:
         url = f"{served.url}/v1"
         async with AsyncOpenAI(base_url=url, api_key="x", max_retries=0, _strict_response_validation=True) as client:
-            answer = await client.embeddings.create(model=model, input="wheat", dimensions=64)
+            answer = await client.embeddings.create(model=model, input="wheat", dimensions=64, encoding_format="float")
             return answer.data[0].embedding
 
     vector = asyncio.run(ask())
     assert np.allclose(vector, vectors_of_a_job(served, ["wheat"], dimensions=64)[0], atol=1e-6)
 
 
-def test_options_of_our_own_are_taken_as_extra_fields(openai: OpenAI, served: Served, model: str) -> None:
-    answer = openai.embeddings.create(model=model, input=TEXTS, extra_body={"pooling": "cls", "prompt": "query: "})
+def test_options_of_our_own_are_taken_as_extra_fields(plain: OpenAI, served: Served, model: str) -> None:
+    answer = plain.embeddings.create(model=model, input=TEXTS, extra_body={"pooling": "cls", "prompt": "query: "})
     wanted = vectors_of_a_job(served, TEXTS, pooling="cls", prompt="query: ")
     assert np.allclose([one.embedding for one in answer.data], wanted, atol=1e-6)
 
 
-def test_texts_that_were_cut_are_counted_in_a_header(openai: OpenAI, model: str) -> None:
-    raw = openai.embeddings.with_raw_response.create(model=model, input=["wheat " * 600, "rye"])
+def test_texts_that_were_cut_are_counted_in_a_header(plain: OpenAI, model: str) -> None:
+    raw = plain.embeddings.with_raw_response.create(model=model, input=["wheat " * 600, "rye"])
     assert raw.headers["X-Embedmill-Truncated"] == "1"
     assert len(raw.parse().data) == 2
 
 
-def test_nothing_is_left_of_a_call_that_was_answered(openai: OpenAI, served: Served, model: str) -> None:
-    openai.embeddings.create(model=model, input="barley")
+def test_nothing_is_left_of_a_call_that_was_answered(plain: OpenAI, served: Served, model: str) -> None:
+    plain.embeddings.create(model=model, input="barley")
     until(lambda: calls_left(served) == 0)
 
 
@@ -106,7 +109,7 @@ def test_nothing_is_left_of_a_call_that_was_answered(openai: OpenAI, served: Ser
 def test_what_cannot_be_done_is_refused_and_the_field_named(
     http: httpx.Client, body: dict[str, object], param: str | None, word: str
 ) -> None:
-    answer = http.post("/v1/embeddings", json=body)
+    answer = http.post("/v1/embeddings", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
