@@ -9,8 +9,8 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from producer.api import errors, events, health, keys, native, parts, results, tei, tokens, webhooks
-from producer.api.metrics import Metrics
 from producer.api.calls import Calls
+from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
 from producer.api.service import Service
 from producer.api.settings import ApiSettings

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from producer.api.metrics import Metrics
 from producer.api.calls import Calls
+from producer.api.metrics import Metrics
 from producer.api.settings import ApiSettings
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
