@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from producer.records import RecordLike, records_of
 from producer.submission import Submission
 from storage.contract.errors import InvalidOption, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
-from storage.contract.models import Priority, model_name
+from storage.contract.models import Priority, model_name, queue_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
-from storage.dispatch import dispatch_next
+from storage.dispatch import dispatch_next, send_marked
 from storage.hints import Hints
 from storage.jobs import JobRecord
 from storage.jobstatus import JobStatus
@@ -174,10 +174,14 @@ class Client(AnyClient):
             kind=kind,
             name=name,
             labels=labels,
+            marking=served is not None and served.workers > 0,
         )
         job = self._handle(submission.run(records))
         try:
-            if served is not None and served.workers and job.id == submission.job_id:
+            if served is not None and submission.marked is not None:
+                queue = queue_name(wanted, served.card.id, _priority(priority))
+                job.notice = self._sent(send_marked, submission.marked, queue)
+            elif served is not None and served.workers and job.id == submission.job_id:
                 job.notice = self._send(wanted, served.card.id, [_priority(priority)])
             else:
                 job.notice = self._dispatch(job.record())
@@ -235,8 +239,12 @@ class Client(AnyClient):
 
     def _send(self, model: str, model_id: str, priorities: Collection[Priority]) -> str | None:
         """Send what the window of a model has room for; return why that cannot be done now."""
+        return self._sent(dispatch_next, model, model_id, priorities)
+
+    def _sent(self, dispatch: Callable[..., object], *what: object) -> str | None:
+        """Have something sent; return why that cannot be done now."""
         try:
-            dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
+            dispatch(self._stores.chunks, self._queue.send, *what)
         except QueueUnavailable as error:
             reason = error.message.rstrip(".")
             return f"{reason}: the job is safe and starts when Redis takes messages again."

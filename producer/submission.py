@@ -30,6 +30,7 @@ from storage.contract.errors import (
     UnknownJob,
 )
 from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
 from storage.contract.states import JobState
@@ -75,6 +76,7 @@ class Submission:
         kind: `job`, `call` or `batch`; see `NewJob`.
         name: What a person calls it, or None.
         labels: Words of the caller's own, or None.
+        marking: Whether a small job marks what its queue's window has room for as sent; see `marked`.
 
     Raises:
         InvalidOption: When `on_invalid`, the key or the name is not usable.
@@ -98,6 +100,7 @@ class Submission:
         kind: str = "job",
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        marking: bool = False,
     ) -> None:
         if on_invalid not in ("refuse", "keep"):
             raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
@@ -123,6 +126,9 @@ class Submission:
             name,
             labels,
         )
+        #: What is marked as sent once the job is accepted, and must then be sent; None: nothing was marked.
+        self.marked: list[Pointer] | None = None
+        self._marking = marking
         self._with_ids = with_ids
         self._keep = on_invalid == "keep"
         self._key = idempotency_key
@@ -237,7 +243,9 @@ class Submission:
         """Seal the job; where the answer is lost, ask whether it was done: what is accepted must not be called lost."""
         try:
             if not self._created:
-                return self._stores.jobs.accept(self._job, rest, payload, self._key)
+                marked = self._stores.jobs.accept(self._job, rest, payload, self._key, self._marking)
+                self.marked = marked if self._marking else None
+                return marked is not None
             if rest:
                 self._write(rest)
             return self._stores.jobs.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)

@@ -98,16 +98,7 @@ class ChunkStore:
             if room <= 0 or not anything_pending(connection, model_id, priority):
                 return []
         with self._db.write(durable=False) as connection:
-            room = _room(connection, model_id, priority)
-            room = room if most is None else min(room, most)
-            if room <= 0:
-                return []
-            keys = list(choose(connection, model_id, priority, room))
-            if not keys:
-                return []
-            connection.execute(_DISPATCH, naming.chunks(keys))
-            failpoints.reach("dispatch.marking")
-        return [Pointer(job_id, number) for job_id, number in keys]
+            return mark_next(connection, model_id, priority, most)
 
     @retried
     def undispatch(self, pointers: Sequence[Pointer]) -> None:
@@ -152,6 +143,24 @@ class ChunkStore:
                 count = select(func.count()).select_from(ChunkRow).where(condition)
                 found[state] = connection.execute(count).scalar_one()
         return found
+
+
+def mark_next(connection: Connection, model_id: str, priority: Priority, most: int | None = None) -> list[Pointer]:
+    """Mark, inside a running transaction, what the window of a queue has room for as sent; return what to send.
+
+    Args:
+        connection: The transaction.
+        model_id: The model identity.
+        priority: Which of its queues.
+        most: Mark at most so many; default: what the window holds.
+    """
+    room = _room(connection, model_id, priority)
+    room = room if most is None else min(room, most)
+    keys = list(choose(connection, model_id, priority, room)) if room > 0 else []
+    if keys:
+        connection.execute(_DISPATCH, naming.chunks(keys))
+        failpoints.reach("dispatch.marking")
+    return [Pointer(job_id, number) for job_id, number in keys]
 
 
 #: The condition of each open state, written as the partial indexes have it.

@@ -40,14 +40,29 @@ def dispatch_next(
     sent = 0
     for priority in sorted(priorities, reverse=True):
         pointers = chunks.dispatch(model_id, priority)
-        if not pointers:
-            continue
-        failpoints.reach("dispatch.marked")
-        try:
-            send(pointers, queue_name(model, model_id, priority))
-        except QueueUnavailable:
-            chunks.undispatch(pointers)
-            raise
-        failpoints.reach("dispatch.sent")
+        send_marked(chunks, send, pointers, queue_name(model, model_id, priority))
         sent += len(pointers)
     return sent
+
+
+def send_marked(chunks: ChunkStore, send: Send, pointers: Sequence[Pointer], queue: str) -> None:
+    """Send chunks that have just been marked as sent.
+
+    Args:
+        chunks: The store of chunks.
+        send: Sends to Redis.
+        pointers: What was marked; may be empty.
+        queue: The queue's name.
+
+    Raises:
+        QueueUnavailable: When Redis cannot be reached; the chunks are pending again.
+    """
+    if not pointers:
+        return
+    failpoints.reach("dispatch.marked")
+    try:
+        send(pointers, queue)
+    except QueueUnavailable:
+        chunks.undispatch(pointers)
+        raise
+    failpoints.reach("dispatch.sent")

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
-from storage.chunks import NewChunk, packed, write_chunks
+from storage.chunks import NewChunk, mark_next, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
+from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
@@ -89,8 +90,13 @@ class JobStore:
         return True
 
     def accept(
-        self, job: NewJob, chunks: Sequence[NewChunk], payload_hash: str | None = None, key: str | None = None
-    ) -> bool:
+        self,
+        job: NewJob,
+        chunks: Sequence[NewChunk],
+        payload_hash: str | None = None,
+        key: str | None = None,
+        marking: bool = False,
+    ) -> list[Pointer] | None:
         """Open a job, write all its chunks and seal it, in one transaction; see `seal`.
 
         Args:
@@ -98,7 +104,14 @@ class JobStore:
             chunks: All there are.
             payload_hash: As for `seal`.
             key: Its idempotency key.
+            marking: Whether what its queue's window has room for is marked as sent at the same time, which saves
+                whoever waits for a few texts a transaction.
+
+        Returns:
+            What was marked, best first, for the caller to send; None when the idempotency key, or the id, has been
+            used meanwhile by another job.
         """
+        marked: list[Pointer] = []
         rows = packed(job.id, chunks)
         total = sum(len(chunk.texts) for chunk in chunks)
         sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
@@ -109,11 +122,13 @@ class JobStore:
                 write_chunks(connection, rows)
                 if job.model_id is None:
                     bind_to_known_model(connection, job.id)
+                elif marking:
+                    marked = mark_next(connection, job.model_id, job.priority)
                 failpoints.reach("submit.sealing")
         except IntegrityError:
-            return False
+            return None
         failpoints.reach("submit.sealed")
-        return True
+        return marked
 
     def seal(
         self, job_id: str, total: int, chunks: int, payload_hash: str | None = None, idempotency_key: str | None = None

@@ -104,7 +104,7 @@ def test_an_idempotency_key_belongs_to_one_job(stores: Stores) -> None:
 def test_a_job_accepted_in_one_go_is_as_one_that_was_sealed(stores: Stores, database: Database) -> None:
     worker = serve(stores)
     job, chunks = new_job(priority=Priority.URGENT, key_id="miller", expires_in=3600.0), made(2)
-    assert stores.jobs.accept(job, chunks, "aa", "monday")
+    assert stores.jobs.accept(job, chunks, "aa", "monday") == []
     sealed = submit(stores, 2, priority=Priority.URGENT, payload="aa", key="tuesday", owner="miller")
     assert replace(stores.jobs.get(job.id), id=sealed) == stores.jobs.get(sealed)
     with database.read() as connection:
@@ -118,24 +118,38 @@ def test_a_job_accepted_in_one_go_is_as_one_that_was_sealed(stores: Stores, data
 
 def test_a_job_accepted_in_one_go_before_any_worker_came_is_bound_when_its_model_is_known(stores: Stores) -> None:
     early = new_job(model_id=None)
-    assert stores.jobs.accept(early, made(1))
+    assert stores.jobs.accept(early, made(1)) == []
     assert stores.jobs.get(early.id).model_id is None
     serve(stores)
     late = new_job(model_id=None)
-    assert stores.jobs.accept(late, made(1))
+    assert stores.jobs.accept(late, made(1)) == []
     assert stores.jobs.get(early.id).model_id == stores.jobs.get(late.id).model_id == CARD.id
+
+
+def test_a_job_accepted_in_one_go_may_be_marked_as_sent_behind_what_is_older(stores: Stores) -> None:
+    serve(stores)
+    # Given an older job that nobody has sent yet
+    older = submit(stores, 3)
+    # When a job is accepted and marks what the window of four has room for
+    job = new_job()
+    marked = stores.jobs.accept(job, made(3), marking=True)
+    # Then both have a part in it, nothing more is to be sent, and what was marked may be claimed
+    assert marked is not None and len(marked) == 4
+    assert {pointer.job_id for pointer in marked} == {older, job.id}
+    assert stores.chunks.open_by_state() == {"pending": 2, "dispatched": 4, "leased": 0}
+    assert stores.chunks.dispatch(CARD.id, Priority.BULK) == []
 
 
 def test_of_two_jobs_with_one_key_the_second_leaves_nothing_when_it_is_refused(stores: Stores) -> None:
     serve(stores)
     first, second, others = (new_job() for _ in range(3))
-    assert stores.jobs.accept(first, made(1), "aa", "monday")
-    assert not stores.jobs.accept(second, made(1), "aa", "monday")
+    assert stores.jobs.accept(first, made(1), "aa", "monday") == []
+    assert stores.jobs.accept(second, made(1), "aa", "monday") is None
     with pytest.raises(UnknownJob):
         stores.jobs.get(second.id)
     # And a key is its owner's alone
     other = replace(others, key_id="miller")
-    assert stores.jobs.accept(other, made(1), "bb", "monday")
+    assert stores.jobs.accept(other, made(1), "bb", "monday") == []
     for owner, job in (("", first), ("miller", other)):
         found = stores.jobs.find_by_key("monday", owner)
         assert found is not None and found.id == job.id
