@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from producer.api import teierrors
 from storage.contract.errors import (
     CallerError,
     CallerGone,
@@ -108,8 +109,9 @@ def answer(error: EmbedmillError, *, path: str = "", param: str | None = None) -
         path: The request's path, which says whose form the answer has.
         param: The parameter that is to blame, or None.
     """
-    status = status_of(error)
-    body = _tei_body(error, status) if path in TEI_PATHS else body_of(error, param)
+    status, body = status_of(error), body_of(error, param)
+    if path in TEI_PATHS:
+        status, body = teierrors.told(error, status)
     return JSONResponse(body, status, headers=_headers(error))
 
 
@@ -124,11 +126,6 @@ def install(app: FastAPI) -> None:
 def _type(status: int) -> str:
     names = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
     return names.get(status, "invalid_request_error" if status < 500 else "server_error")
-
-
-def _tei_body(error: EmbedmillError, status: int) -> dict[str, Any]:
-    names = {413: "Validation", 429: "Overloaded", 503: "Unhealthy"}
-    return {"error": str(error), "error_type": names.get(status, "Validation" if status < 500 else "Backend")}
 
 
 def _headers(error: EmbedmillError) -> dict[str, str]:
@@ -147,7 +144,7 @@ async def _answer_ours(request: Request, error: Exception) -> Response:
     if status_of(error) >= 500:
         logger.warning("%s %s: %s", request.method, request.url.path, error.code)
     param = error.param if isinstance(error, InvalidField) else None
-    return answer(error, path=request.url.path, param=param)
+    return answer(error, path=_path(request), param=param)
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
@@ -155,7 +152,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     param = _place(first["loc"])
     # Pydantic's own messages name what is expected; its `input`, which is what was sent, is left out.
-    return answer(_InvalidRequest(f"{param}: {first['msg']}."), path=request.url.path, param=param)
+    return answer(_InvalidRequest(f"{param}: {first['msg']}."), path=_path(request), param=param)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -163,7 +160,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     told = {404: NotFound(f"There is nothing at {request.method} of this path.", "GET /openapi.json lists all.")}
     fallback = _InvalidRequest(str(error.detail))
     ours = told.get(error.status_code, fallback)
-    body = _tei_body(ours, error.status_code) if request.url.path in TEI_PATHS else body_of(ours)
+    in_theirs = _path(request) in TEI_PATHS
+    body = teierrors.told_of_http(ours, error.status_code) if in_theirs else body_of(ours)
     return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
 
 
@@ -171,7 +169,13 @@ async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     # The exception itself may hold a text: only where it came from is told.
     logger.error("%s %s failed: %s at %s", request.method, request.url.path, type(error).__name__, _where(error))
     ours = EmbedmillError("Something went wrong inside.", "The service's log says where.")
-    return answer(ours, path=request.url.path)
+    return answer(ours, path=_path(request))
+
+
+def _path(request: Request) -> str:
+    """Return the path that says whose form an error has: what is sent to the root is TEI's, the page is read there."""
+    path = request.url.path
+    return "/invocations" if path == "/" and request.method == "POST" else path
 
 
 def _place(loc: Sequence[int | str]) -> str:
