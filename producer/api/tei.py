@@ -15,7 +15,7 @@ from producer import tokenizing
 from producer.api.auth import Embedder, Reader
 from producer.api.openai.vectors import as_json
 from producer.api.service import Service, ServiceDep
-from producer.api.teierrors import NoInputs, NotDone, failures
+from producer.api.teierrors import NoInputs, NotDone, TeiError, failures
 from producer.api.teimodels import (
     MAX_INPUTS,
     DecodeRequest,
@@ -57,11 +57,13 @@ _VECTORS: dict[int | str, dict[str, Any]] = {
     "/invocations",
     operation_id="tei_invocations",
     summary="The same as /embed",
-    responses=_VECTORS | failures(400, 413, 424),
+    responses=_VECTORS | failures(400, 413, 422, 424),
 )
-@router.post("/", operation_id="tei_root", summary="The same as /embed", responses=_VECTORS | failures(400, 413, 424))
 @router.post(
-    "/embed", operation_id="tei_embed", summary="Embed texts at once", responses=_VECTORS | failures(400, 413, 424)
+    "/", operation_id="tei_root", summary="The same as /embed", responses=_VECTORS | failures(400, 413, 422, 424)
+)
+@router.post(
+    "/embed", operation_id="tei_embed", summary="Embed texts at once", responses=_VECTORS | failures(400, 413, 422, 424)
 )
 async def embed(request: Request, asked: EmbedRequest, service: ServiceDep, caller: Embedder) -> Response:
     """Embed a text or several with the service's model; all of them get their vectors, or the answer says why not."""
@@ -93,8 +95,9 @@ async def embed(request: Request, asked: EmbedRequest, service: ServiceDep, call
     "/embed_all",
     operation_id="tei_embed_all",
     summary="Not done: vectors of single tokens",
-    response_model=None,
-    responses={200: {"description": "Never."}} | failures(424),
+    status_code=424,
+    response_model=TeiError,
+    responses=failures(424),
 )
 def embed_all(caller: Embedder) -> JSONResponse:
     """Refuse: states of single tokens leave no worker; one vector a text is all that is kept."""
@@ -109,7 +112,7 @@ def embed_all(caller: Embedder) -> JSONResponse:
     operation_id="tei_tokenize",
     summary="Tokenize texts",
     response_model=list[list[Token]],
-    responses=failures(400, 413),
+    responses=failures(400, 413, 422),
 )
 def tokenize(asked: TokenizeRequest, service: ServiceDep, caller: Embedder) -> JSONResponse:
     """Return the tokens of whole texts; nothing is cut."""
@@ -121,7 +124,9 @@ def tokenize(asked: TokenizeRequest, service: ServiceDep, caller: Embedder) -> J
     return JSONResponse([_tokens(text, encoding) for text, encoding in zip(texts, encodings, strict=True)])
 
 
-@router.post("/decode", operation_id="tei_decode", summary="Turn token ids into texts", responses=failures(400, 413))
+@router.post(
+    "/decode", operation_id="tei_decode", summary="Turn token ids into texts", responses=failures(400, 413, 422)
+)
 def decode(asked: DecodeRequest, service: ServiceDep, caller: Embedder) -> list[str]:
     """Return the texts that ids stand for."""
     if not asked.ids:
@@ -161,7 +166,7 @@ def info(service: ServiceDep, caller: Reader) -> Info:
     operation_id="tei_health",
     summary="Whether a worker serves the model",
     response_class=Response,
-    responses={200: {"description": "One does."}} | {503: failures()[503]},
+    responses={503: failures()[503]},
 )
 def health(service: ServiceDep) -> Response:
     """Answer with nothing when the service's own model is served, else with an error."""

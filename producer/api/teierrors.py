@@ -55,7 +55,7 @@ _TOLD: tuple[tuple[type[EmbedmillError], int, ErrorType], ...] = (
 )
 
 _WHEN = {
-    400: "`inputs` is empty, or one of them is.",
+    400: "The body is not in UTF-8, or `inputs` is empty, or one of them is.",
     401: "An API key is needed, and none that is good was given.",
     403: "The API key lacks the scope.",
     413: "There are more inputs than allowed, or one is longer than it may be.",
@@ -74,14 +74,13 @@ class TeiError(BaseModel):
 
 
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route of theirs that may fail so; 401, 403, 422, 429 and 503 are always among them.
+    """Return the `responses` of a route of theirs that may fail so; 401, 403, 429 and 503 are always among them.
 
     Args:
         *statuses: The others.
     """
     return {
-        status: {"model": TeiError, "description": _WHEN[status]}
-        for status in sorted({401, 403, 422, 429, 503, *statuses})
+        status: {"model": TeiError, "description": _WHEN[status]} for status in sorted({401, 403, 429, 503, *statuses})
     }
 
 
