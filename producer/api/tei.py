@@ -69,8 +69,7 @@ async def embed(request: Request, asked: EmbedRequest, service: ServiceDep, call
     """Embed a text or several with the service's model; all of them get their vectors, or the answer says why not."""
     began = time.monotonic()
     texts = _listed(asked.inputs)
-    if any(not text or text.isspace() for text in texts):
-        raise NoInputs("`inputs` holds a text that is empty or blank.", "Leave it out.")
+    _check(texts)
     if asked.truncation_direction is not None:
         await asyncio.to_thread(_check_direction, service, asked.truncation_direction)
     truncate = AUTO_TRUNCATE if asked.truncate is None else asked.truncate
@@ -184,6 +183,16 @@ def _listed(inputs: str | list[str]) -> list[str]:
             f"batch size {len(texts)} > maximum allowed batch size {MAX_INPUTS}.", "Send fewer, or submit a job."
         )
     return texts
+
+
+def _check(texts: list[str]) -> None:
+    """Refuse what has a status of its own in their dialect; all else is judged where every item is."""
+    if any(not text or text.isspace() for text in texts):
+        raise NoInputs("`inputs` holds a text that is empty or blank.", "Leave it out.")
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise InvalidOption("`inputs` holds a lone surrogate.") from None
 
 
 def _served(service: Service) -> Served:

@@ -109,17 +109,18 @@ def test_the_hubs_client_extracts_features(
     served: Served, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given the hub's client, which must not take a local address for the hub's where it is offline
-    import huggingface_hub
+    from huggingface_hub import InferenceClient, constants
+    from huggingface_hub.errors import HfHubHTTPError
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    client = huggingface_hub.InferenceClient(served.url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    client = InferenceClient(served.url)
     # When features are extracted, of several texts and of one, then vectors are those of our own route
     same(client.feature_extraction(TEXTS), expected)
     same(
         client.feature_extraction(TEXTS[2], normalize=True, truncate=True, truncation_direction="right"), expected[2:3]
     )
     # And what cannot be done is told
-    with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match="cuts long texts at the right"):
+    with pytest.raises(HfHubHTTPError, match="cuts long texts at the right"):
         client.feature_extraction(TEXTS[0], truncation_direction="left")
-    with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match="no prompt named"):
+    with pytest.raises(HfHubHTTPError, match="no prompt named"):
         client.feature_extraction(TEXTS[0], prompt_name="question")
