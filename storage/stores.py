@@ -11,6 +11,7 @@ from storage.database import Database, open_database
 from storage.entries import EntryStore
 from storage.invariants import InvariantStore
 from storage.jobs import JobStore
+from storage.keys import KeyStore
 from storage.leases import LeaseStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
@@ -35,6 +36,7 @@ class Stores:
     purges: PurgeStore
     invariants: InvariantStore
     tokenizers: TokenizerStore
+    keys: KeyStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -57,6 +59,7 @@ class Stores:
             PurgeStore(database),
             InvariantStore(database),
             TokenizerStore(database),
+            KeyStore(database),
         )
 
     @classmethod

@@ -11,10 +11,11 @@ from typing import Any, cast
 from sqlalchemy import ForeignKey, Index, String, Table, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from storage.keytables import KeyRow, QuotaRow, SessionRow
 from storage.rows import JobId, Row, partial_index
 from storage.tokenizertables import TokenizerRow
 
-__all__ = ["Row", "TokenizerRow"]
+__all__ = ["KeyRow", "QuotaRow", "Row", "SessionRow", "TokenizerRow"]
 
 
 class ModelRow(Row):
@@ -91,6 +92,7 @@ class JobRow(Row):
         partial_index("ix_jobs_unfinished", "model", "state IN ('accepting', 'queued', 'running')"),
         partial_index("ix_jobs_deleted_at", "deleted_at", "deleted_at IS NOT NULL"),
         partial_index("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
+        partial_index("ix_jobs_owned", "key_id", "state", "total", "key_id <> '' AND deleted_at IS NULL"),
     )
 
 

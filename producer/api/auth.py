@@ -7,12 +7,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
+from producer.api.service import Service, ServiceDep
 from producer.job import Job
 from storage.contract.errors import Forbidden, UnknownJob
+from storage.keys import SCOPES, KeyRecord
 
-#: What a key may be allowed to do. `admin` may do all of it, and sees the jobs of all keys.
-SCOPES = ("read", "write", "embed", "admin")
+#: Headers that carry a key and nothing else, for programs that cannot send a bearer.
+_KEY_HEADERS = ("x-api-key", "api-key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +63,48 @@ OPERATOR = Caller("", frozenset(SCOPES), "operator")
 _BEARER = HTTPBearer(auto_error=False, description="An API key, as `embedmill keys create` printed it.")
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request, service: ServiceDep) -> Caller:
     """Return who asks.
 
     Raises:
         Unauthorized: When keys are needed and the request has none that is good.
     """
-    return OPERATOR
+    if service.settings.auth == "none":
+        return OPERATOR
+    key = key_of(request)
+    known = service.keys.recall(key)
+    return _caller(known) if known is not None else await run_in_threadpool(authenticate, service, key)
+
+
+def authenticate(service: Service, key: str) -> Caller:
+    """Return whom a key belongs to; where no keys are used, the operator.
+
+    Args:
+        service: Knows the keys.
+        key: What somebody sent; may be anything.
+
+    Raises:
+        Unauthorized: When it is malformed, unknown, revoked or expired: nobody can tell which.
+    """
+    return OPERATOR if service.settings.auth == "none" else _caller(service.keys.find(key))
+
+
+def key_of(request: Request) -> str:
+    """Return the key that a request carries; empty where it has none."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return bearer.strip()
+    return next((request.headers[name].strip() for name in _KEY_HEADERS if name in request.headers), "")
+
+
+def _caller(record: KeyRecord) -> Caller:
+    return Caller(record.id, record.scopes, record.name)
 
 
 def _needs(scope: str) -> object:
-    def checked(caller: Annotated[Caller, Depends(caller_of)], token: Annotated[object, Depends(_BEARER)]) -> Caller:
+    async def checked(
+        caller: Annotated[Caller, Depends(caller_of)], token: Annotated[object, Depends(_BEARER)]
+    ) -> Caller:
         caller.require(scope)
         return caller
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from producer.api.calls import Calls
+from producer.api.knownkeys import KnownKeys
 from producer.api.metrics import Metrics
 from producer.api.settings import ApiSettings
 from producer.api.streams import Streams
@@ -27,6 +28,7 @@ class Service:
         streams: Everybody who follows a job.
         metrics: What requests there were.
         calls: Embeds a few texts while somebody waits.
+        keys: Tells good API keys from bad ones.
     """
 
     settings: ApiSettings
@@ -35,6 +37,10 @@ class Service:
     streams: Streams
     metrics: Metrics
     calls: Calls
+    keys: KnownKeys = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))
 
     @property
     def stores(self) -> Stores:

@@ -32,6 +32,13 @@ def served(data_dir: Path) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="session")
+def keyed(data_dir: Path) -> Iterator[Served]:
+    """The service over the running stack, with keys; `keyed.service.stores.keys` makes some."""
+    with serving(ApiSettings.load(data_dir=data_dir, auth="keys")) as served:
+        yield served
+
+
 @pytest.fixture
 def http(served: Served) -> Iterator[httpx.Client]:
     """An HTTP client of `served`."""

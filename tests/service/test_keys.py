@@ -1,0 +1,127 @@
+"""Keys at the door: who is let in, who governs keys, and that a revoked one is out at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from producer.api.auth import OPERATOR, authenticate
+from storage.contract.errors import Unauthorized
+from tests.service.serving import Served
+
+
+@pytest.fixture
+def admin(keyed: Served) -> Iterator[httpx.Client]:
+    """An HTTP client with an admin's key."""
+    _, key = keyed.service.stores.keys.create("admin", ["admin"])
+    with keyed.http(key) as http:
+        yield http
+
+
+def test_a_key_is_made_shown_once_listed_and_revoked(keyed: Served, admin: httpx.Client) -> None:
+    # When an admin makes a key
+    wanted = {"name": "nightly", "scopes": ["read"], "expires_in": 60, "max_texts": 5, "tokens_per_minute": 1000}
+    made = admin.post("/v1/keys", json=wanted)
+    assert made.status_code == 201 and made.headers["cache-control"] == "no-store"
+    body = made.json()
+    # Then it is good for what was asked
+    caller = authenticate(keyed.service, body["key"])
+    assert (caller.key_id, caller.scopes, caller.name, caller.sees) == (body["id"], {"read"}, "nightly", body["id"])
+    # And it is listed, without its secret
+    listed = {one["id"]: one for one in admin.get("/v1/keys").json()["data"]}
+    assert listed[body["id"]] == {name: value for name, value in body.items() if name != "key"}
+    assert (listed[body["id"]]["max_texts"], listed[body["id"]]["max_jobs"]) == (5, None)
+    # When revoked, then it is good for nothing any more, and a second time is no error
+    assert [admin.delete(f"/v1/keys/{body['id']}").status_code for _ in range(2)] == [204, 204]
+    with pytest.raises(Unauthorized):
+        authenticate(keyed.service, body["key"])
+    assert admin.delete("/v1/keys/nobody").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "dressed",
+    [
+        lambda key: {"Authorization": f"Bearer {key}"},
+        lambda key: {"authorization": f"bearer  {key}"},
+        lambda key: {"X-Api-Key": key},
+        lambda key: {"api-key": key},
+    ],
+)
+def test_a_key_may_come_in_any_usual_header(keyed: Served, dressed: Callable[[str], dict[str, str]]) -> None:
+    _, key = keyed.service.stores.keys.create("any", ["admin"])
+    with keyed.http() as http:
+        assert http.get("/v1/keys", headers=dressed(key)).status_code == 200
+
+
+def test_without_a_good_key_nobody_comes_in_and_without_the_scope_nobody_governs(keyed: Served) -> None:
+    _, plain = keyed.service.stores.keys.create("plain")
+    with keyed.http() as http:
+        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Basic YTpi"}, {"X-Api-Key": "em_a_b"}):
+            refused = http.get("/v1/keys", headers=headers)
+            assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+            assert refused.json()["error"]["code"] == "invalid_api_key"
+        forbidden = http.get("/v1/keys", headers={"Authorization": f"Bearer {plain}"})
+        assert (forbidden.status_code, forbidden.json()["error"]["code"]) == (403, "insufficient_scope")
+
+
+def test_without_keys_the_bearer_is_ignored_and_everybody_is_the_operator(served: Served) -> None:
+    assert authenticate(served.service, "em_whatever") is OPERATOR
+    with served.http("no key at all") as http:
+        assert http.get("/v1/keys").status_code == 200
+
+
+def test_a_key_revoked_elsewhere_is_refused_within_five_seconds_and_a_busy_one_asks_the_database_rarely(
+    keyed: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a key in use
+    stores = keyed.service.stores
+    made, key = stores.keys.create("busy", ["admin"])
+    asked: list[float] = []
+    find = type(stores.keys).find
+    monkeypatch.setattr(
+        type(stores.keys), "find", lambda store, key: (asked.append(time.monotonic()), find(store, key))[1]
+    )
+    with keyed.http(key) as http:
+        for _ in range(10):
+            assert http.get("/v1/keys").status_code == 200
+        # Then ten requests have asked the database once
+        assert len(asked) == 1
+        # When another process revokes it, then it is refused within five seconds
+        stores.keys.revoke(made.id)
+        revoked = time.monotonic()
+        while http.get("/v1/keys").status_code == 200:
+            assert time.monotonic() - revoked < 5
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": ""},
+        {"name": 5},
+        {"name": "x" * 201},
+        {"name": "a\0b"},
+        {"name": "fine", "scopes": []},
+        {"name": "fine", "scopes": ["rule"]},
+        {"name": "fine", "scopes": "read"},
+        {"name": "fine", "expires_in": 0},
+        {"name": "fine", "expires_in": "soon"},
+        {"name": "fine", "expires_in": 1e300},
+        {"name": "fine", "max_texts": 0},
+        {"name": "fine", "max_jobs": 1.5},
+        {"name": "fine", "tokens_per_minute": True},
+        {"name": "fine", "max_texts": 10**30},
+        {"name": "fine", "unknown": 1},
+        [],
+        None,
+    ],
+)
+def test_what_cannot_be_a_key_is_refused_over_http_too(admin: httpx.Client, body: object) -> None:
+    before = len(admin.get("/v1/keys").json()["data"])
+    refused = admin.post("/v1/keys", json=body)
+    assert refused.status_code in (400, 422) and refused.json()["error"]["message"]
+    assert len(admin.get("/v1/keys").json()["data"]) == before
