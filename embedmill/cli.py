@@ -55,6 +55,7 @@ def main() -> None:
 
 def _app() -> typer.Typer:
     import producer.cli
+    import producer.keycli
     import producer.servecli
     import worker.cli
 
@@ -66,6 +67,7 @@ def _app() -> typer.Typer:
     )
     for group in (producer.cli.app, worker.cli.app, producer.servecli.app, _operating):
         app.registered_commands += group.registered_commands
+    app.add_typer(producer.keycli.app, name="keys")
     app.callback()(_root)
     return app
 

@@ -20,6 +20,7 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.outcomes import ItemError
+from storage.quotas import admit
 from storage.results import pack_errors
 from storage.tables import (
     CHUNK_IS_DISPATCHED,
@@ -71,14 +72,18 @@ class ChunkStore:
 
         Raises:
             WrongState: When the job is no longer being submitted (it was purged, or sealed).
+            QuotaExceeded: When its key would then keep too many texts.
         """
         # Packed before the transaction: other writers of a SQLite file wait for its end.
         rows = packed(job_id, chunks)
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
-            if not connection.execute(update(JobRow).where(*accepting).values(touched_at=now_ms())).rowcount:
+            touched = update(JobRow).where(*accepting).values(touched_at=now_ms()).returning(JobRow.key_id)
+            key_id = connection.execute(touched).scalar()
+            if key_id is None:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
             write_chunks(connection, rows)
+            admit(connection, job_id, key_id, sealed=False)
         failpoints.reach("submit.appended")
 
     @retried

@@ -20,7 +20,9 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
+from storage.metering import unspent
 from storage.newjobs import NEW_JOB, NewJob
+from storage.quotas import admit, owe
 from storage.tables import JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
@@ -81,10 +83,14 @@ class JobStore:
         Returns:
             False when there is a job of that id already; where another transaction is about to make one, the answer
             waits for its end.
+
+        Raises:
+            QuotaExceeded: When its key may have no other now.
         """
         try:
             with self._db.write() as connection:
                 connection.execute(NEW_JOB, job.to_row())
+                admit(connection, job.id, job.key_id, sealed=False)
         except IntegrityError:
             return False
         return True
@@ -110,6 +116,9 @@ class JobStore:
         Returns:
             What was marked, best first, for the caller to send; None when the idempotency key, or the id, has been
             used meanwhile by another job.
+
+        Raises:
+            QuotaExceeded: When it is more than its key may have; nothing was accepted.
         """
         marked: list[Pointer] = []
         rows = packed(job.id, chunks)
@@ -124,6 +133,7 @@ class JobStore:
                     bind_to_known_model(connection, job.id)
                 elif marking:
                     marked = mark_next(connection, job.model_id, job.priority)
+                admit(connection, job.id, job.key_id, sealed=True)
                 failpoints.reach("submit.sealing")
         except IntegrityError:
             return None
@@ -140,6 +150,7 @@ class JobStore:
 
         Raises:
             WrongState: When the job is no longer being submitted.
+            QuotaExceeded: When it is more than its key may have; it is then still open.
         """
         values: dict[str, Any] = {
             "state": JobState.QUEUED,
@@ -153,9 +164,12 @@ class JobStore:
         accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
         try:
             with self._db.write() as connection:
-                if not connection.execute(update(JobRow).where(*accepting).values(values)).rowcount:
+                sealing = update(JobRow).where(*accepting).values(values).returning(JobRow.key_id)
+                key_id = connection.execute(sealing).scalar()
+                if key_id is None:
                     raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
                 bind_to_known_model(connection, job_id)
+                admit(connection, job_id, key_id, sealed=True)
                 failpoints.reach("submit.sealing")
         except IntegrityError:
             return False
@@ -342,8 +356,10 @@ def _record(row: Any) -> JobRecord:
 
 def _cancel_chunks(connection: Connection, job_id: str) -> None:
     unsettled = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED, ChunkState.LEASED])
+    given_back = unspent(connection, job_id)
     connection.execute(
         update(ChunkRow)
         .where(ChunkRow.job_id == job_id, unsettled)
         .values(state=ChunkState.CANCELLED, lease_owner=None, lease_expires=None)
     )
+    owe(connection, given_back)

@@ -1,4 +1,4 @@
-"""The rows of API keys: who may do what, how much of it, and who is signed in to the page.
+"""The rows of API keys: who may do what, and how much of it.
 
 What a key has used up (`quotas`) is kept apart from the key, and only where it has a quota: it changes with every job,
 and is locked by it.
@@ -36,13 +36,3 @@ class QuotaRow(Row):
     tokens_per_minute: Mapped[int | None]
     owed: Mapped[float] = mapped_column(Double, default=0.0)
     as_of: Mapped[int]
-
-
-class SessionRow(Row):
-    """One sign-in to the page; its token is kept as a hash alone."""
-
-    __tablename__ = "sessions"
-    token_hash: Mapped[bytes] = mapped_column(primary_key=True)
-    key_id: Mapped[str] = mapped_column(String(32), ForeignKey("keys.id"), index=True)
-    created_at: Mapped[int]
-    expires_at: Mapped[int] = mapped_column(index=True)

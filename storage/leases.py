@@ -22,7 +22,9 @@ from storage.database import Database, now_ms
 from storage.faults import StorageConflict, retried
 from storage.finishing import finish_settled
 from storage.isolation import give_up, isolate
+from storage.metering import Meter
 from storage.outcomes import ItemError
+from storage.quotas import owe
 from storage.results import ChunkResult, unpack_errors, write_results
 from storage.tables import (
     CHUNK_IS_LEASED,
@@ -50,6 +52,7 @@ class LeaseStore:
     def __init__(self, database: Database, lease: int = LEASE) -> None:
         self._db = database
         self._lease = lease
+        self._meter = Meter()
 
     @retried
     def claim(self, pointer: Pointer, worker_id: str, model_id: str, token_room: int) -> list[Claim]:
@@ -129,14 +132,17 @@ class LeaseStore:
         by_attempt: dict[AttemptKey, ChunkResult] = {}
         for claim, result in results:
             by_attempt.setdefault(claim.key, result)
+        owed: dict[str, float] = {}
         with self._db.write() as connection:
             written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))
             if written:
                 failpoints.reach("commit.guarded")
+                owed = self._meter.owed(connection, {key[:2]: _tokens(by_attempt[key]) for key in written})
                 connection.execute(_SETTLE, [_settled(key, by_attempt[key]) for key in written])
                 write_results(connection, {key: by_attempt[key] for key in written})
             finished = finish_settled(connection, {job_id for job_id, _, _ in written})
             resolved = {key for key in by_attempt if key not in written and _committed_before(connection, key)}
+            owe(connection, owed)
             failpoints.reach("commit.written")
         failpoints.reach("commit.committed")
         counters.count("commits_resolved", len(resolved))
@@ -234,7 +240,11 @@ def _settled(attempt: AttemptKey, result: ChunkResult) -> dict[str, Any]:
     """Return what `_SETTLE` is run with."""
     job_id, number, _ = attempt
     counts = {"succeeded": result.succeeded, "failed": len(result.errors), "truncated": result.truncated}
-    return counts | {"job": job_id, "chunk": number, "tokens": int(result.tokens.sum())}
+    return counts | {"job": job_id, "chunk": number, "tokens": _tokens(result)}
+
+
+def _tokens(result: ChunkResult) -> int:
+    return int(result.tokens.sum())
 
 
 def _claimable() -> ColumnElement[bool]:

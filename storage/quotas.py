@@ -1,13 +1,28 @@
-"""What an API key may have and use: stored texts, open jobs, tokens a minute."""
+"""What an API key may have and use: stored texts, open jobs, tokens a minute.
+
+Every transaction that makes a job, or adds texts to one, asks here. It locks the key's row, so that of two at once the
+second sees what the first has taken; keys without limits have no row and lock nothing. The row is the last that such a
+transaction locks, and whoever locks several takes them in order: nobody waits in a circle.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from storage.contract.errors import InvalidOption
+from sqlalchemy import Connection, bindparam, func, literal_column, select, update
+
+from storage.contract.errors import InvalidOption, QuotaExceeded
+from storage.contract.states import ChunkState
+from storage.database import now_ms
+from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
 #: Largest limit; a BIGINT holds it many times over.
 _MOST = 10**15
+
+#: After how many seconds a job that cannot be told the end of may have ended.
+_SOON, _LATE = 10.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +31,7 @@ class Quota:
 
     Args:
         texts: Most texts that are kept for it, whatever became of them.
-        jobs: Most jobs of it that have not ended.
+        jobs: Most jobs of it that have not ended; calls that somebody waits for are none.
         tokens_per_minute: Most tokens a minute that it may submit, on the average.
 
     Raises:
@@ -40,3 +55,145 @@ class Quota:
     def to_dict(self) -> dict[str, int | None]:
         """Return the limits by their names, as the columns of a row have them."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A leaky bucket: what a key has submitted goes in, and runs out at its rate.
+
+    It holds what a minute lets out. A job larger than that finds room only in an empty one, and then fills it over the
+    brim, so that the next one waits the longer: large jobs are delayed, none is impossible.
+
+    Args:
+        rate: Tokens a minute.
+        owed: Tokens in it now.
+    """
+
+    rate: int
+    owed: float
+
+    @classmethod
+    def of(cls, row: Any) -> Bucket:
+        """Return the bucket of a quota's row as it is now, what has run out meanwhile taken off."""
+        passed = max(row.now - row.as_of, 0)
+        return cls(row.tokens_per_minute, max(row.owed - passed * row.tokens_per_minute / 60_000, 0.0))
+
+    def wait(self, tokens: float) -> float:
+        """Return after how many seconds there is room for so many tokens; 0: now."""
+        over = self.owed + min(tokens, self.rate) - self.rate
+        return max(over, 0.0) * 60 / self.rate
+
+
+def admit(connection: Connection, job_id: str, key_id: str, *, sealed: bool) -> None:
+    """Check, as the last step of a transaction that makes a job or adds to one, that its key may have it.
+
+    Args:
+        connection: A write transaction, in which the job and its chunks have been written.
+        job_id: The job.
+        key_id: Whose it is; empty: nobody's, which is admitted at once.
+        sealed: Whether it is complete; its tokens, as estimated, are then charged.
+
+    Raises:
+        QuotaExceeded: When it would be too much; the caller undoes the transaction.
+    """
+    if not key_id:
+        return
+    key = {"key": key_id, "job": job_id}
+    quota = connection.execute(_LOCKED, key).first()
+    if quota is None:
+        return
+    if quota.jobs is not None and connection.execute(_IS_COUNTED, key).first() is not None:
+        _admit_jobs(connection, quota.jobs, key)
+    if quota.texts is not None:
+        _admit_texts(connection, quota.texts, key)
+    if quota.tokens_per_minute is not None:
+        tokens = int(connection.execute(_ESTIMATE, key).scalar() or 0) if sealed else 0
+        _admit_tokens(connection, quota, tokens)
+
+
+def owe(connection: Connection, tokens: Mapping[str, float]) -> None:
+    """Add tokens to what keys owe, or take them off; the last step of a transaction.
+
+    Args:
+        connection: A write transaction.
+        tokens: By key; keys without such a limit are passed over.
+    """
+    for key_id in sorted(tokens):
+        quota = connection.execute(_LOCKED, {"key": key_id}).first()
+        if quota is not None and quota.tokens_per_minute is not None:
+            _set_owed(connection, quota, Bucket.of(quota).owed + tokens[key_id])
+
+
+def _admit_jobs(connection: Connection, most: int, key: dict[str, str]) -> None:
+    others = connection.execute(_OPEN, key).scalar_one()
+    if others >= most:
+        raise QuotaExceeded(
+            f"This API key may have {most:,} open job{'s' if most != 1 else ''} at a time, and has {others:,}.",
+            "Wait until one has ended, or cancel one.",
+            _next_end(connection, key),
+        )
+
+
+def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None:
+    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (_SEALED_TEXTS, _UNSEALED_TEXTS))
+    if kept > most:
+        raise QuotaExceeded(
+            f"This API key may keep {most:,} texts, and this would make it {kept:,}.",
+            "Delete jobs whose results you have fetched.",
+        )
+
+
+def _admit_tokens(connection: Connection, quota: Any, tokens: int) -> None:
+    bucket = Bucket.of(quota)
+    wait = bucket.wait(tokens)
+    if wait > 0:
+        raise QuotaExceeded(
+            f"This API key may submit {quota.tokens_per_minute:,} tokens a minute.",
+            f"There is room for this again in {max(round(wait), 1):,} s.",
+            wait,
+        )
+    if tokens:
+        _set_owed(connection, quota, bucket.owed + tokens)
+
+
+def _set_owed(connection: Connection, quota: Any, owed: float) -> None:
+    # Its clock may have been read before it was waited for the row.
+    values = {"owed": max(owed, 0.0), "as_of": max(quota.now, quota.as_of)}
+    connection.execute(update(QuotaRow).where(QuotaRow.key_id == quota.key_id).values(values))
+
+
+def _next_end(connection: Connection, key: dict[str, str]) -> float:
+    """Return in how many seconds one of a key's open jobs may have ended, at the rate of the one that is furthest."""
+    found = connection.execute(_PROGRESS, key).all()
+    # PostgreSQL adds bigints up to a decimal.
+    left = [(job.now - job.started_at) / 1000 * float((job.size - job.done) / job.done) for job in found if job.done]
+    return min(max(min(left, default=_SOON), 1.0), _LATE)
+
+
+# Statements, put together once. That a key is not empty is said again, so that SQLite takes the index of owned jobs.
+
+_LOCKED = select(QuotaRow.__table__, now_ms().label("now")).where(QuotaRow.key_id == bindparam("key")).with_for_update()
+_OWNED = (JobRow.key_id == bindparam("key"), JobRow.key_id != literal_column("''"), JobRow.deleted_at.is_(None))
+_IS_ACCEPTING = JobRow.state == literal_column("'accepting'")
+_IS_NO_CALL = JobRow.kind != literal_column("'call'")
+_IS_COUNTED = select(JobRow.id).where(JobRow.id == bindparam("job"), _IS_NO_CALL)
+_OTHERS = (*_OWNED, JOB_IS_UNFINISHED, _IS_NO_CALL, JobRow.id != bindparam("job"))
+_OPEN = select(func.count()).select_from(JobRow).where(*_OTHERS)
+_SEALED_TEXTS = select(func.sum(JobRow.total)).where(*_OWNED)
+_UNSEALED_TEXTS = (
+    select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING)
+)
+_ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(
+    ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT
+)
+_PROGRESS = (
+    select(
+        JobRow.started_at,
+        now_ms().label("now"),
+        func.sum(ChunkRow.size).label("size"),
+        func.sum(ChunkRow.succeeded + ChunkRow.failed).label("done"),
+    )
+    .join(ChunkRow, ChunkRow.job_id == JobRow.id)
+    .where(*_OTHERS, JobRow.started_at.is_not(None), ChunkRow.state != ChunkState.SPLIT)
+    .group_by(JobRow.id, JobRow.started_at)
+)

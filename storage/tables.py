@@ -11,11 +11,11 @@ from typing import Any, cast
 from sqlalchemy import ForeignKey, Index, String, Table, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.keytables import KeyRow, QuotaRow, SessionRow
+from storage.keytables import KeyRow, QuotaRow
 from storage.rows import JobId, Row, partial_index
 from storage.tokenizertables import TokenizerRow
 
-__all__ = ["KeyRow", "QuotaRow", "Row", "SessionRow", "TokenizerRow"]
+__all__ = ["KeyRow", "QuotaRow", "Row", "TokenizerRow"]
 
 
 class ModelRow(Row):

@@ -1,4 +1,4 @@
-"""API keys, what they may use, and who is signed in with one."""
+"""API keys, and what they may have and use."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -36,17 +36,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["keys.id"], name="fk_quotas_key_id"),
         sa.PrimaryKeyConstraint("key_id", name="pk_quotas"),
     )
-    op.create_table(
-        "sessions",
-        sa.Column("token_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("key_id", sa.String(length=32), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["key_id"], ["keys.id"], name="fk_sessions_key_id"),
-        sa.PrimaryKeyConstraint("token_hash", name="pk_sessions"),
-    )
-    op.create_index("ix_sessions_key_id", "sessions", ["key_id"], unique=False)
-    op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"], unique=False)
     # What a key keeps is counted from this index alone; jobs without a key are not in it and cost nothing.
     op.create_index(
         "ix_jobs_owned",
@@ -61,5 +50,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take back."""
     op.drop_index("ix_jobs_owned", table_name="jobs")
-    for table in ("sessions", "quotas", "keys"):
+    for table in ("quotas", "keys"):
         op.drop_table(table)

@@ -1,0 +1,95 @@
+"""The commands for API keys: create, list, revoke."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.arguments import AsJson, placed
+from producer.display import say, show_table
+from storage.contract.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from storage.keys import KeyRecord, KeyStore
+
+app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+
+
+@app.command()
+@placed
+def create(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What a person calls it.")],
+    scopes: Annotated[str, typer.Option(help="Some of read, write, embed, admin, with commas.")] = "read,write,embed",
+    expires_in: Annotated[
+        float | None, typer.Option(help="Seconds after which it ends by itself. Default: never.")
+    ] = None,
+    max_texts: Annotated[int | None, typer.Option(help="Most texts that are kept for it.")] = None,
+    max_jobs: Annotated[int | None, typer.Option(help="Most jobs of it that have not ended.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens a minute, on the average.")] = None,
+) -> None:
+    """Make a key and print it alone, this once: nobody can tell it again."""
+    from storage.quotas import Quota
+
+    quota = Quota(max_texts, max_jobs, tokens_per_minute)
+    with _keys(settings) as keys:
+        record, key = keys.create(name, scopes.replace(",", " ").split(), expires_in, quota)
+        print(key, flush=True)
+        say(f"Keep it: it cannot be shown again. Revoke it with: embedmill keys revoke {record.id}")
+
+
+@app.command("list")
+@placed
+def list_keys(settings: Settings, as_json: AsJson = False) -> None:
+    """List all keys, without their secrets; with --json one object a line."""
+    with _keys(settings) as keys:
+        found = keys.all()
+    if as_json:
+        for record in found:
+            print(json.dumps(record.to_dict()))
+    elif found:
+        show_table(_table(found))
+    else:
+        say("There are no keys. Make one with: embedmill keys create NAME")
+
+
+@app.command()
+@placed
+def revoke(settings: Settings, key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]) -> None:
+    """End a key for ever; it is refused everywhere within 5 s, and its jobs go on."""
+    with _keys(settings) as keys:
+        say("Revoked." if keys.revoke(key_id) else "It was revoked before.")
+
+
+@contextmanager
+def _keys(settings: Settings) -> Iterator[KeyStore]:
+    from storage.stores import Stores  # SQLAlchemy costs a third of a second, and `--help` needs none of it
+
+    stores = Stores.open(settings)
+    try:
+        yield stores.keys
+    finally:
+        stores.database.close()
+
+
+def _table(records: list[KeyRecord]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "name", "scopes", "state", "last used", "limits"):
+        table.add_column(name, no_wrap=name != "name")
+    for record in records:
+        told = record.to_dict()
+        state = "good" if record.is_good else "revoked" if record.revoked_at is not None else "expired"
+        limits = [f"{limit:,} {what}" for what, limit in record.quota.to_dict().items() if limit is not None]
+        used = (told["last_used_at"] or "never")[:16].replace("T", " ")
+        words = (record.id, record.name, " ".join(told["scopes"]), state, used, ", ".join(limits).replace("_", " "))
+        table.add_row(*(Text(word) for word in words))
+    return table

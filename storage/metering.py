@@ -1,0 +1,79 @@
+"""What keys with a limit of tokens really used: settled at each commit, given back where a job was cancelled.
+
+A job is admitted by an estimate. The commit of a chunk puts the difference right, in its own transaction, so that it
+happens exactly once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from storage import naming
+from storage.contract.states import ChunkState
+from storage.tables import ChunkRow, JobRow, QuotaRow
+
+#: How long it is believed that no key has a limit of tokens, in seconds.
+_BELIEVED = 5.0
+
+#: A chunk: its job and its number.
+_Chunk = tuple[str, int]
+
+
+class Meter:
+    """Knows for a few seconds whether any key has a limit of tokens: while none has, commits pay nothing for them."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._needed = False
+
+    def owed(self, connection: Connection, spent: Mapping[_Chunk, int]) -> dict[str, float]:
+        """Return what keys owe for some chunks beyond what they were charged; empty without such a limit.
+
+        Args:
+            connection: A transaction in which the chunks have not been settled yet.
+            spent: The tokens that were read, by chunk.
+        """
+        if time.monotonic() > self._until:
+            self._needed = connection.execute(_ANY).first() is not None
+            self._until = time.monotonic() + _BELIEVED
+        if not self._needed:
+            return {}
+        owed: Counter[str] = Counter()
+        for row in connection.execute(_CHARGED, naming.chunks(spent)):
+            owed[row.key_id] += spent[row.job_id, row.number] - _charged(row)
+        return {key_id: float(tokens) for key_id, tokens in owed.items()}
+
+
+def unspent(connection: Connection, job_id: str) -> dict[str, float]:
+    """Return what a job's key was charged for chunks that nobody has begun with; empty without such a limit."""
+    row = connection.execute(_UNSPENT, {"job": job_id}).first()
+    return {} if row is None else {row.key_id: -float(row.tokens)}
+
+
+def _charged(row: Any) -> int:
+    """Return what was charged for a chunk: at first the estimate, after a `retry` what the round before has taken."""
+    again = row.done_at is not None or row.tokens
+    return int(row.tokens if again else row.token_estimate)
+
+
+_LIMITED = QuotaRow.tokens_per_minute.is_not(None)
+_ANY = select(QuotaRow.key_id).where(_LIMITED).limit(1)
+_CHARGED = (
+    select(JobRow.key_id, ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate, ChunkRow.tokens, ChunkRow.done_at)
+    .join(JobRow, JobRow.id == ChunkRow.job_id)
+    .join(QuotaRow, QuotaRow.key_id == JobRow.key_id)
+    .where(naming.named(ChunkRow), _LIMITED)
+)
+_UNBEGUN = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED])
+_UNSPENT = (
+    select(JobRow.key_id, func.sum(ChunkRow.token_estimate).label("tokens"))
+    .join(ChunkRow, ChunkRow.job_id == JobRow.id)
+    .join(QuotaRow, QuotaRow.key_id == JobRow.key_id)
+    .where(JobRow.id == bindparam("job"), _UNBEGUN, ChunkRow.done_at.is_(None), ChunkRow.tokens == 0, _LIMITED)
+    .group_by(JobRow.key_id)
+)
