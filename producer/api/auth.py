@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from producer.api.service import Service, ServiceDep
+from producer.api.knownkeys import KnownKeys
+from producer.api.settings import ApiSettings
 from producer.job import Job
 from storage.contract.errors import Forbidden, UnknownJob
 from storage.keys import SCOPES, KeyRecord
@@ -63,12 +64,25 @@ OPERATOR = Caller("", frozenset(SCOPES), "operator")
 _BEARER = HTTPBearer(auto_error=False, description="An API key, as `embedmill keys create` printed it.")
 
 
-async def caller_of(request: Request, service: ServiceDep) -> Caller:
+class Doorkeeper(Protocol):
+    """What is needed of the service to know who asks."""
+
+    @property
+    def settings(self) -> ApiSettings:
+        """Say whether keys are used."""
+
+    @property
+    def keys(self) -> KnownKeys:
+        """Tells good keys from bad ones."""
+
+
+async def caller_of(request: Request) -> Caller:
     """Return who asks.
 
     Raises:
         Unauthorized: When keys are needed and the request has none that is good.
     """
+    service: Doorkeeper = request.app.state.service
     if service.settings.auth == "none":
         return OPERATOR
     key = key_of(request)
@@ -76,7 +90,7 @@ async def caller_of(request: Request, service: ServiceDep) -> Caller:
     return _caller(known) if known is not None else await run_in_threadpool(authenticate, service, key)
 
 
-def authenticate(service: Service, key: str) -> Caller:
+def authenticate(service: Doorkeeper, key: str) -> Caller:
     """Return whom a key belongs to; where no keys are used, the operator.
 
     Args:
