@@ -40,14 +40,18 @@ def decoded_lines(blocks: Iterable[bytes], name: str) -> Iterator[Lines]:
         InvalidFile: When a line is not UTF-8, with its line and byte.
     """
     number = 1
-    for offset, piece in _whole_lines(blocks):
+    for offset, piece in whole_lines(blocks):
         texts: list[str | None] = [None] if piece is None else _decoded(piece, number, offset, name)
         yield Lines(number, texts)
         number += len(texts)
 
 
-def _whole_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yield runs of whole lines, each with its offset in bytes; None stands for one line that is too long."""
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """Yield runs of whole lines, each with its offset in bytes; None stands for one line that is too long.
+
+    Args:
+        blocks: The bytes, cut anywhere, none longer than `MAX_LINE_BYTES`.
+    """
     offset, dropped, held = 0, 0, bytearray()
     for block in blocks:
         end = block.find(b"\n") + 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from producer.arrow import arrow_module
 from producer.decoding import TOO_LONG, Lines, decoded_lines
+from producer.jsonvalues import NotJSON, json_value
 from producer.parquet import parquet_records
 from producer.records import Record
 from producer.sources import COMPRESSED_ENDINGS, Source, blocks, opened, source_name, source_path
@@ -17,9 +17,6 @@ from storage.contract.errors import InvalidFile, InvalidOption
 FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet")
 
 _ENDINGS = {".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
-_JSON_BLANKS = " \t\r\n"
-#: As `json.loads`, less what that spends on each call; it gives the value and where it ends.
-_decode_json = json.JSONDecoder().raw_decode
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -126,16 +123,9 @@ def _json_object(line: str | None) -> dict[str, object]:
     if line is None:
         raise _NoJSONObject(TOO_LONG)
     try:
-        value, end = _decode_json(line, len(line) - len(line.lstrip(_JSON_BLANKS)))
-        if line[end:].strip(_JSON_BLANKS):
-            raise json.JSONDecodeError("more behind the value", line, end)
-    except json.JSONDecodeError as error:
-        reason = f"no JSON object (not JSON at character {error.pos + 1})" if line.strip() else "blank line"
-        raise _NoJSONObject(reason) from None
-    except ValueError:  # Python refuses to read whole numbers of thousands of digits
-        raise _NoJSONObject("no JSON object (a number is too long)") from None
-    except RecursionError:
-        raise _NoJSONObject("no JSON object (nested too deeply)") from None
+        value = json_value(line)
+    except NotJSON as error:
+        raise _NoJSONObject(f"no JSON object ({error})" if line.strip() else str(error)) from None
     if not isinstance(value, dict):
         raise _NoJSONObject("no JSON object")
     return value

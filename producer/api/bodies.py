@@ -14,6 +14,8 @@ from starlette.requests import Request
 from storage.contract.errors import TooLarge
 
 JSON = "application/json"
+#: One JSON value a line, by the names that are in use for it.
+NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
 M = TypeVar("M", bound=BaseModel)
 

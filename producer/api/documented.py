@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from producer.api.bodies import JSON, NDJSON
+from producer.api.schemas import JobIn
+
 _WHEN = {
     400: "Something in the request is missing or not allowed; `param` says what, `problems` which items.",
     401: "An API key is needed, and none that is good was given.",
@@ -58,3 +61,29 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"model": ErrorBody, "description": _WHEN[status]}
         for status in sorted({400, 401, 403, 429, 503, *statuses})
     }
+
+
+def inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a body that is read by hand, without references to other schemas."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return resolved(definitions[node["$ref"].rsplit("/", 1)[-1]])
+            return {name: resolved(value) for name, value in node.items()}
+        return [resolved(value) for value in node] if isinstance(node, list) else node
+
+    found: dict[str, Any] = resolved(schema)
+    return found
+
+
+_NDJSON_BODY = {"schema": {"type": "string"}, "example": '"The mill grinds."\n{"id": "rye", "text": "Rye."}\n'}
+
+#: The bodies that a job may be submitted as.
+JOB_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {JSON: {"schema": inlined(JobIn), "example": {"texts": ["The mill grinds.", "Rye."]}}}
+    | {kind: _NDJSON_BODY for kind in NDJSON[:1]},
+}

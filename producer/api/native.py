@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -10,12 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from producer.api.auth import Caller, Reader, Writer
-from producer.api.bodies import JSON, parsed, read_body, require_media_type
-from producer.api.documented import failures
+from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
+from producer.api.documented import JOB_BODY, failures
 from producer.api.schemas import AskedInQuery, JobIn, JobList, RetriedView, StatusView, SubmittedView
 from producer.api.service import Service, ServiceDep
-from producer.api.submitting import idempotency_key, merged, submit_items
+from producer.api.submitting import idempotency_key, merged, submit_items, submit_records
+from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
+from producer.ndjson import NdjsonRecords
 from storage.contract.errors import TooLarge
 from storage.contract.models import model_name
 from storage.contract.options import check_word
@@ -36,6 +39,7 @@ _STATES = "|".join(JobState)
     summary="Submit texts; when this returns, every one of them is safe",
     response_model=SubmittedView,
     responses=failures(404, 409, 413, 415, 422, 507),
+    openapi_extra={"requestBody": JOB_BODY},
 )
 async def submit(
     request: Request,
@@ -44,13 +48,22 @@ async def submit(
     query: Annotated[AskedInQuery, Query()],
     key: Annotated[str | None, Header(alias="Idempotency-Key", description="Makes sending again safe.")] = None,
 ) -> Response:
-    """Submit a job: JSON with `texts` or `items`.
+    """Submit a job: JSON with `texts` or `items`, or NDJSON of any length, each line a string or an object with `text`.
 
-    The same Idempotency-Key and payload give the same job.
+    What is not in the body may stand in the query. The same Idempotency-Key and payload give the same job.
     """
-    require_media_type(request, JSON)
-    body = await read_body(request, service.settings.max_body_bytes)
-    return await run_in_threadpool(_submit_json, service, caller, body, query, idempotency_key(key))
+    known = idempotency_key(key)
+    if require_media_type(request, JSON, *NDJSON) == JSON:
+        body = await read_body(request, service.settings.max_body_bytes)
+        return await run_in_threadpool(_submit_json, service, caller, body, query, known)
+    asked = merged(query, JobIn.model_validate({}))
+
+    def take(blocks: Iterator[bytes]) -> Response:
+        records = NdjsonRecords(blocks, query.text_field, query.id_field)
+        job = submit_records(service, caller, asked, known, records, records.with_ids)
+        return submitted(service, job.id, job.notice)
+
+    return await taken_in(request.stream(), take)
 
 
 @router.get(

@@ -89,11 +89,11 @@ def submit_items(service: Service, caller: Caller, asked: JobIn, key: str | None
         raise InvalidOption("There must be texts or items, and not both.", 'Send {"texts": ["..."]}.')
     if asked.items is not None:
         with_ids = any(item.id is not None for item in asked.items)
-        return submit(service, caller, asked, key, _records(asked.items), with_ids)
-    return submit(service, caller, asked, key, ((text, None, "", None) for text in asked.texts or ()), False)
+        return submit_records(service, caller, asked, key, _records(asked.items), with_ids)
+    return submit_records(service, caller, asked, key, ((text, None, "", None) for text in asked.texts or ()), False)
 
 
-def submit(
+def submit_records(
     service: Service, caller: Caller, asked: JobIn, key: str | None, records: Iterable[RecordLike], with_ids: bool
 ) -> Job:
     """Submit records with all that was asked beside them.

@@ -1,0 +1,121 @@
+"""Bodies of any length, handed block by block from the event loop to a thread that works on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TypeVar
+
+from storage.contract.errors import Overloaded
+
+T = TypeVar("T")
+
+#: Bodies that are taken in at a time; more are asked to come again.
+MOST = 32
+
+#: Blocks that wait for the thread; whoever sends is held back by more.
+_WAITING = 8
+
+#: Bytes that are still read when nobody wants them any more: who writes all before he reads would else see no answer.
+_DRAINED = 16_000_000
+
+#: Seconds after which a body may be sent again that found no room.
+_RETRY = 5
+
+# Threads of their own: a slow sender holds one for as long as he likes, and must not keep other requests from theirs.
+_threads = ThreadPoolExecutor(MOST, "upload")
+_busy: set[object] = set()
+
+
+class Cut(Exception):
+    """Raised in the thread when the body ends before its end: whatever it began must be undone."""
+
+
+async def taken_in(blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]], T]) -> T:
+    """Return what a function makes of a body's blocks; it runs in a thread and need not read all of them.
+
+    Args:
+        blocks: The body. Whatever it raises is raised here, and `Cut` in the thread.
+        take: Works on the blocks.
+
+    Raises:
+        Overloaded: When too many bodies are being taken in.
+    """
+    if len(_busy) >= MOST:
+        raise Overloaded("Too many bodies are being read just now.", "Send it again in a moment.", _RETRY)
+    pipe = _Pipe(asyncio.get_running_loop())
+    _busy.add(pipe)
+
+    def work() -> T:
+        try:
+            return take(pipe.blocks())
+        finally:
+            pipe.close()
+
+    working = asyncio.get_running_loop().run_in_executor(_threads, work)
+
+    def ended(done: asyncio.Future[T]) -> None:
+        _busy.discard(pipe)
+        if not done.cancelled():
+            # The thread may outlive the request, and its error then has nobody else who asks for it.
+            done.exception()
+
+    working.add_done_callback(ended)
+    try:
+        unread = 0
+        async for block in blocks:
+            unread += 0 if await pipe.feed(block) else len(block)
+            if unread > _DRAINED:
+                break
+        pipe.end(None)
+    except BaseException:
+        pipe.end(Cut())
+        raise
+    return await asyncio.shield(working)
+
+
+class _Pipe:
+    """A few blocks between an event loop and a thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._room = asyncio.Semaphore(_WAITING)
+        self._queue: SimpleQueue[bytes | Cut | None] = SimpleQueue()
+        self._closed = False
+
+    async def feed(self, block: bytes) -> bool:
+        """Hand a block on, when there is room; return whether anybody wants it."""
+        await self._room.acquire()
+        if self._closed:
+            self._room.release()
+            return False
+        self._queue.put(block)
+        return True
+
+    def end(self, cut: Cut | None) -> None:
+        """Say that there is no more, or that there should have been."""
+        self._queue.put(cut)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the blocks, in the thread."""
+        while (block := self._queue.get()) is not None:
+            if isinstance(block, Cut):
+                raise block
+            self._call(self._room.release)
+            yield block
+
+    def close(self) -> None:
+        """Say, in the thread, that no more blocks are wanted."""
+
+        def closed() -> None:
+            self._closed = True
+            self._room.release()
+
+        self._call(closed)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(function)
