@@ -25,7 +25,7 @@ TEXT_ROWS = 4096
 
 def write_npy(job: ExportHeader, pages: Iterable[Page], sink: Sink) -> int:
     """Write the vectors alone, shape (total, width); items without a vector are NaN rows. Returns the items written."""
-    sink.write(_npy_header((job.total, job.width), vectors.DTYPES[job.dtype]))
+    sink.write(npy_header((job.total, job.width), vectors.DTYPES[job.dtype]))
     written = 0
     for page in pages:
         sink.write(vector_bytes(job, page))
@@ -44,8 +44,8 @@ def write_npz(job: ExportHeader, pages: Iterable[Page], sink: Sink) -> int:
     status = np.zeros(job.total, dtype=np.uint8)
     ids: list[str] = []
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("vectors.npy", "w", force_zip64=True) as member:
-            member.write(_npy_header((job.total, job.width), vectors.DTYPES[job.dtype]))
+        with archive.open(_member("vectors"), "w", force_zip64=True) as member:
+            member.write(npy_header((job.total, job.width), vectors.DTYPES[job.dtype]))
             for page in pages:
                 member.write(vector_bytes(job, page))
                 rows = slice(page.first, page.first + page.size)
@@ -77,7 +77,13 @@ def vector_bytes(job: ExportHeader, page: Page) -> bytes:
     return vectors.to_bytes(np.full((page.size, job.width), np.nan), job.dtype)
 
 
-def _npy_header(shape: tuple[int, ...], kind: np.dtype[np.generic]) -> bytes:
+def npy_header(shape: tuple[int, ...], kind: np.dtype[np.generic]) -> bytes:
+    """Return what a NumPy file of an array begins with.
+
+    Args:
+        shape: The array's.
+        kind: Of its numbers.
+    """
     header = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
@@ -92,10 +98,15 @@ def _write_member(
     kind: np.dtype[np.generic],
 ) -> None:
     member: IO[bytes]
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        member.write(_npy_header(shape, kind))
+    with archive.open(_member(name), "w", force_zip64=True) as member:
+        member.write(npy_header(shape, kind))
         for block in blocks:
             member.write(block.tobytes())
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    # Without the time of day, so that the same results are the same bytes: a download may then be resumed.
+    return zipfile.ZipInfo(f"{name}.npy")
 
 
 def _status_blocks(status: NDArray[np.uint8]) -> Iterator[NDArray[np.str_]]:

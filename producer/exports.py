@@ -20,7 +20,7 @@ from storage.contract.errors import InvalidOption
 from storage.outcomes import Outcome, Page
 from storage.vectors import DTYPES
 
-__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "check", "item_json", "write"]
+__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "check", "check_options", "item_json", "jsonl_blocks", "write"]
 
 FORMATS = ("npy", "npz", "jsonl", "arrow", "parquet")
 ENCODINGS = ("float", "base64")
@@ -83,7 +83,11 @@ def check(
         InvalidFile: When `target` is no place for a file.
     """
     chosen = _chosen_format(target, format)
-    _check_options(chosen, target, only_failed, encoding)
+    check_options(chosen, only_failed, encoding)
+    if not isinstance(target, Path) and chosen not in _STREAMABLE:
+        raise InvalidOption(
+            f"The format {chosen} cannot be streamed.", f"Name a file, or stream {', '.join(_STREAMABLE)}."
+        )
     if chosen in ("arrow", "parquet"):
         arrow_module("pyarrow")
     if isinstance(target, Path):
@@ -104,17 +108,18 @@ def _chosen_format(target: Path | BinaryIO, format: str | None) -> str:
     return format
 
 
-def _check_options(format: str, target: Path | BinaryIO, only_failed: bool, encoding: str) -> None:
+def check_options(format: str, only_failed: bool, encoding: str) -> None:
+    """Check what is asked of a format. Arguments as for `write`.
+
+    Raises:
+        InvalidOption: When the options do not go together.
+    """
     if encoding not in ENCODINGS:
         raise InvalidOption(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}.")
     if encoding != "float" and format != "jsonl":
         raise InvalidOption(f"The encoding {encoding} is one of jsonl files, not of {format}.")
     if only_failed and format in _VECTORS_ONLY:
         raise InvalidOption(f"Failed items have no vectors to write as {format}.", "Write them as jsonl.")
-    if not isinstance(target, Path) and format not in _STREAMABLE:
-        raise InvalidOption(
-            f"The format {format} cannot be streamed.", f"Name a file, or stream {', '.join(_STREAMABLE)}."
-        )
 
 
 def _writer(format: str, only_failed: bool, encoding: str) -> Callable[[ExportHeader, Iterable[Page], Sink], int]:
@@ -154,15 +159,31 @@ def _is_of_kind(job: ExportHeader, page: Page) -> bool:
 
 def _write_jsonl(job: ExportHeader, pages: Iterable[Page], sink: Sink, only_failed: bool, encoding: str) -> int:
     written = 0
+    for count, block in jsonl_blocks(job, pages, only_failed, encoding):
+        sink.write(block)
+        written += count
+    return written
+
+
+def jsonl_blocks(
+    job: ExportHeader, pages: Iterable[Page], only_failed: bool, encoding: str, first: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of each page, and before them how many they are.
+
+    Args:
+        job: What is known of the job.
+        pages: Its pages, in order.
+        only_failed: Whether only failed and cancelled items are written.
+        encoding: As for `write`.
+        first: Position of the first item that is written.
+    """
     for page in pages:
         lines = [
             item_json(outcome, encoding, job.has_ids) + "\n"
             for outcome in page.outcomes()
-            if not only_failed or outcome.status in ("failed", "cancelled")
+            if outcome.position >= first and (not only_failed or outcome.status in ("failed", "cancelled"))
         ]
-        sink.write("".join(lines).encode())
-        written += len(lines)
-    return written
+        yield len(lines), "".join(lines).encode()
 
 
 def item_json(outcome: Outcome, encoding: str, with_id: bool = True) -> str:

@@ -93,16 +93,21 @@ class Job(AnyJob):
                         )
                 listener.wait(self.id, pause)
 
-    def pages(self, settled_only: bool = False) -> Iterator[Page]:
+    def pages(self, settled_only: bool = False, around: int = 0) -> Iterator[Page]:
         """Yield the job's results chunk by chunk, in submission order, as bytes that need no decoding.
 
         Args:
             settled_only: Stop before the first chunk that still has pending items.
+            around: Begin with the chunk that holds the item of this position.
 
         Raises:
             UnknownJob: When the job is deleted before all of it was read: no page is missing silently.
         """
-        return self._pages(0, self.record().total, settled_only)
+        total = self.record().total
+        if around >= total:
+            return iter(())
+        first = self._stores.results.first_around(self.id, around) if around else 0
+        return self._pages(first, total, settled_only)
 
     def _pages(self, first: int, total: int, settled_only: bool) -> Iterator[Page]:
         """Yield the pages from item `first` on; a job is marked as deleted before any row of it goes."""

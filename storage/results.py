@@ -175,6 +175,11 @@ class ResultStore:
             row = connection.execute(statement, {"job": job_id, "position": position}).first()
         return None if row is None else _page(row)
 
+    def first_around(self, job_id: str, position: int) -> int:
+        """Return the position of the first item of the chunk that holds an item."""
+        with self._db.read() as connection:
+            return int(connection.execute(_around, {"job": job_id, "position": position}).scalar() or 0)
+
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
         wanted = texts.hash_ids([custom_id])[0]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import Response as PlainResponse
+from starlette.requests import Request
 
 from producer.api.auth import Reader
 from producer.api.documented import failures
+from producer.api.downloads import file_answer
 from producer.api.native import JobId
+from producer.api.resultfiles import MEDIA_TYPES, ResultFile
 from producer.api.schemas import ItemPage, ItemView
 from producer.api.service import Service, ServiceDep
 from producer.api.views import found
 from producer.exports import item_json
 from producer.job import Job
-from storage.contract.errors import NotFound
+from storage.contract.errors import InvalidOption, NotFound
 from storage.contract.states import FINAL_JOB_STATES
 from storage.outcomes import Outcome
 
@@ -31,44 +34,54 @@ Status = Annotated[Literal["succeeded", "failed", "cancelled"] | None, Query(des
 _LAST = 2**62
 
 
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": ItemPage,
+        "description": "Some items; with `format` the whole file.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+    },
+    206: {
+        "description": "The bytes that were asked for with `Range`.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+    },
+    304: {"description": "You have it already, by `If-None-Match`."},
+}
+
+
+@router.head("/results", include_in_schema=False)
 @router.get(
     "/results",
     operation_id="get_results",
-    summary="Read results, page by page while the job runs",
+    summary="Read results: page by page while the job runs, or as a file once it has ended",
     response_class=Response,
-    responses={200: {"model": ItemPage, "description": "Some items."}, **failures(404)},
+    responses={**_FILES, **failures(404, 409, 416, 507)},
 )
 def get_results(
+    request: Request,
     service: ServiceDep,
     caller: Reader,
     job_id: JobId,
+    format: Annotated[
+        Literal["jsonl", "npy", "npz", "arrow", "parquet"] | None, Query(description="The whole file in this format.")
+    ] = None,
     after: Annotated[int, Query(ge=0, le=_LAST, description="Position of the first item that is wanted.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many items.")] = 100,
+    limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many items a page: 100.")] = None,
     status: Status = None,
     encoding: Encoding = "float",
 ) -> Response:
-    """Return items in submission order; a page ends before the first item that is pending, `next` is where to go on."""
+    """Return items in submission order.
+
+    Without `format` a page, which ends before the first item that is pending; `next` is where to go on. With it the
+    whole file, which can be resumed: by `Range` and `If-Range`, and jsonl by `after` too, without any search.
+    """
     job = found(service, caller, job_id)
-    # The state is read first: what is read after the end is complete.
-    record = job.record()
-    ended = record.state in FINAL_JOB_STATES
-    items: list[str] = []
-    following: int | None = after
-    for outcome in _outcomes(service, job, after, status):
-        if outcome.status == "pending" and not ended:
-            following = outcome.position
-            break
-        if len(items) == limit:
-            following = outcome.position
-            break
-        if status is None or outcome.status == status:
-            items.append(item_json(outcome, encoding))
-        following = outcome.position + 1
-    else:
-        following = None if ended else max(after, following or 0)
-    tail = f'"next": {"null" if following is None else following}, "state": "{record.state}"'
-    body = f'{{"data": [{", ".join(items)}], {tail}, "generation": {record.generation}}}'
-    return PlainResponse(body, media_type="application/json")
+    if format is None:
+        return _page(service, job, after, limit or 100, status, encoding)
+    if status not in (None, "failed") or limit is not None or (after and format != "jsonl"):
+        raise InvalidOption(
+            "A file has all items, or with status=failed those that have no vector.", "Leave out limit and after."
+        )
+    return file_answer(request, ResultFile(job, format, status == "failed", encoding, after))
 
 
 @router.get(
@@ -111,6 +124,26 @@ def get_item(
     page = service.stores.results.find(job.id, custom_id)
     outcomes = page.outcomes() if page is not None else []
     return _item([outcome for outcome in outcomes if outcome.id == custom_id], encoding)
+
+
+def _page(service: Service, job: Job, after: int, limit: int, status: str | None, encoding: str) -> Response:
+    # The state is read first: what is read after the end is complete.
+    record = job.record()
+    ended = record.state in FINAL_JOB_STATES
+    items: list[str] = []
+    following: int | None = after
+    for outcome in _outcomes(service, job, after, status):
+        following = outcome.position
+        if (outcome.status == "pending" and not ended) or len(items) == limit:
+            break
+        if status is None or outcome.status == status:
+            items.append(item_json(outcome, encoding))
+        following += 1
+    else:
+        following = None if ended else following
+    tail = f'"next": {"null" if following is None else following}, "state": "{record.state}"'
+    body = f'{{"data": [{", ".join(items)}], {tail}, "generation": {record.generation}}}'
+    return PlainResponse(body, media_type="application/json")
 
 
 def _item(outcomes: list[Outcome], encoding: str) -> Response:
