@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producer import tokenizing
 from producer.api.auth import Embedder
+from producer.api.documented import failures
 from producer.api.service import ServiceDep
 from storage.contract.options import MIN_MAX_LENGTH
 
@@ -47,7 +48,12 @@ class TokensAnswer(BaseModel):
     truncated: Annotated[bool, Field(description="Whether the text was cut.")]
 
 
-@router.post("/v1/tokens", operation_id="show_tokens", summary="Show what becomes of a text before it is embedded")
+@router.post(
+    "/v1/tokens",
+    operation_id="show_tokens",
+    summary="Show what becomes of a text before it is embedded",
+    responses=failures(404, 413),
+)
 def show_tokens(asked: TokensRequest, service: ServiceDep, caller: Embedder) -> TokensAnswer:
     """Return the pieces, ids and mask that the encoder reads of a text, and whether it was cut.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,17 @@ from producer.api.settings import ApiSettings
 from tests.acceptance.shell import Shell
 from tests.acceptance.shell import serving as running
 from tests.service.serving import Served, serving
+
+#: Nobody is asked for figures, prices or versions, and nobody is told of what is done here.
+_QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_TELEMETRY": "False",
+    "LANGSMITH_TRACING": "false",
+    "LANGCHAIN_TRACING_V2": "false",
+    "NO_PROXY": "127.0.0.1",
+}
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +56,19 @@ def http(served: Served) -> Iterator[httpx.Client]:
     """An HTTP client of `served`."""
     with served.http() as client:
         yield client
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep clients by others off the network, and from keys that lie about in this machine's environment."""
+    from huggingface_hub import constants
+
+    for name, value in _QUIET.items():
+        monkeypatch.setenv(name, value)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    # Offline, the hub's client takes a local address for the hub's.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield
+    # What they hold is let go of here, and not in somebody else's test.
+    gc.collect()

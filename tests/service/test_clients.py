@@ -10,27 +10,10 @@ from numpy.typing import NDArray
 
 from tests.service.serving import Served
 
+# Clients that hold connections open for the next call are let go of, without closing, when their test ends.
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+
 TEXTS = ["The kettle has been singing.", "磨坊在河边。", "wheat", "best soup for a cold evening"]
-
-#: Nobody is asked for figures, prices or versions, and nobody is told of what is done here.
-_QUIET = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_TELEMETRY": "False",
-    "LANGSMITH_TRACING": "false",
-    "LANGCHAIN_TRACING_V2": "false",
-    "NO_PROXY": "127.0.0.1",
-}
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every client off the network, and from keys that lie about in this machine's environment."""
-    for name, value in _QUIET.items():
-        monkeypatch.setenv(name, value)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +88,11 @@ def test_litellm_embeds(served: Served, model: str, expected: NDArray[np.float32
         assert answer.usage.prompt_tokens > len(TEXTS)
 
 
-def test_the_hubs_client_extracts_features(
-    served: Served, expected: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given the hub's client, which must not take a local address for the hub's where it is offline
-    from huggingface_hub import InferenceClient, constants
+def test_the_hubs_client_extracts_features(served: Served, expected: NDArray[np.float32]) -> None:
+    # Given the hub's client
+    from huggingface_hub import InferenceClient
     from huggingface_hub.errors import HfHubHTTPError
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     client = InferenceClient(served.url)
     # When features are extracted, of several texts and of one, then vectors are those of our own route
     same(client.feature_extraction(TEXTS), expected)
