@@ -17,6 +17,7 @@ from storage.purges import PurgeStore
 from storage.results import ResultStore
 from storage.statuses import StatusStore
 from storage.tokenizers import TokenizerStore
+from storage.webhooks import WebhookStore
 from storage.workers import WorkerStore
 
 
@@ -37,6 +38,7 @@ class Stores:
     invariants: InvariantStore
     tokenizers: TokenizerStore
     keys: KeyStore
+    webhooks: WebhookStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -60,6 +62,7 @@ class Stores:
             InvariantStore(database),
             TokenizerStore(database),
             KeyStore(database),
+            WebhookStore(database),
         )
 
     @classmethod

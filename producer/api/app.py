@@ -9,11 +9,15 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from producer.api import errors, events, health, keys, native, parts, results, tei, tokens, webhooks
+from producer.api.bodylimits import BodyLimits
 from producer.api.calls import Calls
+from producer.api.deliverer import Deliverer
+from producer.api.guard import Guard
 from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
+from producer.api.origins import Origins
 from producer.api.service import Service
-from producer.api.settings import ApiSettings
+from producer.api.settings import ApiSettings, listed
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
@@ -57,12 +61,16 @@ def create_app(settings: ApiSettings) -> FastAPI:
     calls = Calls(client, waiting, settings.max_calls, settings.call_timeout)
     service = Service(settings, client, waiting, streams, metrics, calls)
 
+    deliverer = Deliverer(client.stores, lambda job_id: events.look(service, job_id)[0], listed(settings.webhook_hosts))
+
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         service.waiting.start()
+        deliverer.start()
         try:
             yield
         finally:
+            deliverer.stop()
             await service.calls.close()
             service.waiting.stop()
             hints.close()
@@ -71,6 +79,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app = FastAPI(title="Embedmill", version=version("embedmill"), lifespan=life, docs_url=None, redoc_url=None)
     app.state.service = service
     errors.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimits, settings=settings)
+    if settings.auth == "none":
+        app.add_middleware(Origins, settings=settings)
+    app.add_middleware(Guard, metrics=metrics)
     for router in _ROUTERS:
         app.include_router(router)
     return app

@@ -19,6 +19,7 @@ from storage.contract.errors import (
     Conflict,
     EmbedmillError,
     Forbidden,
+    ForeignRequest,
     IdempotencyConflict,
     InvalidField,
     InvalidItems,
@@ -31,9 +32,11 @@ from storage.contract.errors import (
     ServerError,
     StorageFull,
     TooLarge,
+    TooSlow,
     Unauthorized,
     UnknownJob,
     UnknownModel,
+    UnsupportedMedia,
     WaitTimeout,
     WrongState,
 )
@@ -44,13 +47,16 @@ logger = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[EmbedmillError], int], ...] = (
     (Unauthorized, 401),
     (Forbidden, 403),
+    (ForeignRequest, 403),
     (UnknownJob, 404),
     (UnknownModel, 404),
     (NotFound, 404),
     (WrongState, 409),
     (Conflict, 409),
     (JobFailed, 409),
+    (TooSlow, 408),
     (TooLarge, 413),
+    (UnsupportedMedia, 415),
     # As draft-ietf-httpapi-idempotency-key-header has it for a key that was used with another payload.
     (IdempotencyConflict, 422),
     (QuotaExceeded, 429),
@@ -123,6 +129,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_unforeseen)
 
 
+def unforeseen(error: Exception, path: str) -> Response:
+    """Return the answer to a request that failed for a reason nobody thought of, and log where that was.
+
+    Args:
+        error: It may hold a text: only its kind and where it came from are told.
+        path: The request's path, which says whose form the answer has.
+    """
+    logger.error("a request failed: %s at %s", type(error).__name__, _where(error))
+    return answer(EmbedmillError("Something went wrong inside.", "The service's log says where."), path=path)
+
+
 def _type(status: int) -> str:
     names = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
     return names.get(status, "invalid_request_error" if status < 500 else "server_error")
@@ -166,16 +183,16 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
-    # The exception itself may hold a text: only where it came from is told.
-    logger.error("%s %s failed: %s at %s", request.method, request.url.path, type(error).__name__, _where(error))
-    ours = EmbedmillError("Something went wrong inside.", "The service's log says where.")
-    return answer(ours, path=_path(request))
+    return unforeseen(error, _path(request))
 
 
 def _path(request: Request) -> str:
+    return form_path(request.method, request.url.path)
+
+
+def form_path(method: str, path: str) -> str:
     """Return the path that says whose form an error has: what is sent to the root is TEI's, the page is read there."""
-    path = request.url.path
-    return "/invocations" if path == "/" and request.method == "POST" else path
+    return "/invocations" if path == "/" and method == "POST" else path
 
 
 def _place(loc: Sequence[int | str]) -> str:

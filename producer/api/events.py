@@ -8,8 +8,11 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from producer.api.auth import Caller, Reader, owned
+from producer.api.auth import Caller, Reader
+from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
+from producer.api.views import found, status_view
+from storage.contract.states import FINAL_JOB_STATES, JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -27,9 +30,7 @@ _EXAMPLE = 'id: 1\nevent: status\ndata: {"id":"0197...","state":"running","total
             " one, then the stream ends. Comments keep it alive in between.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         },
-        404: {"description": "There is no such job, or it is another's."},
-        429: {"description": "Too many streams are open; poll the status instead."},
-        503: {"description": "The database does not answer."},
+        **failures(404),
     },
 )
 async def follow_job(
@@ -53,9 +54,9 @@ def look(service: Service, job_id: str) -> tuple[dict[str, Any], bool]:
         UnknownJob: When it is gone.
         StorageUnavailable: When the database does not answer.
     """
-    status = service.client.job(job_id).status()
-    return status.to_dict(), status.is_final
+    status = status_view(service, job_id)
+    return status, JobState(status["state"]) in FINAL_JOB_STATES
 
 
 def _first_look(service: Service, job_id: str, caller: Caller) -> tuple[dict[str, Any], bool]:
-    return look(service, owned(service.client.job(job_id), caller).id)
+    return look(service, found(service, caller, job_id).id)

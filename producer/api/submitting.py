@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from producer.api.auth import Caller
 from producer.api.schemas import Asked, AskedInQuery, ItemIn, JobIn
 from producer.api.service import Service
+from producer.api.webhooks import checked_webhook
 from producer.job import Job
 from producer.records import RecordLike
 from storage.contract.errors import InvalidOption, UnknownModel
@@ -106,9 +107,9 @@ def submit_records(
         records: The texts.
         with_ids: Whether each must have an id.
     """
-    if asked.webhook is not None:
-        raise InvalidOption("webhook is not known here.")
-    return service.client.submit_records(
+    # Judged before anything is written; kept once the job is, whose end may by then have come.
+    url = None if asked.webhook is None else checked_webhook(service, asked.webhook.url)
+    job = service.client.submit_records(
         records,
         with_ids=with_ids,
         model=served_name(asked),
@@ -122,6 +123,9 @@ def submit_records(
         labels=asked.labels or None,
         options=asked.options(),
     )
+    if url is not None:
+        service.stores.webhooks.add(job.id, caller.key_id, url)
+    return job
 
 
 def served_name(asked: Asked) -> str | None:

@@ -13,10 +13,14 @@ EmbedmillError
 │   ├── IdempotencyConflict  idempotency_conflict
 │   ├── NotFound             not_found
 │   ├── Conflict             conflict
+│   ├── Unreadable           unreadable
+│   ├── UnsupportedMedia     unsupported_media_type
+│   ├── TooSlow              too_slow
 │   └── MissingExtra         missing_extra
 ├── AccessError              the caller may not do this
 │   ├── Unauthorized         invalid_api_key
-│   └── Forbidden            insufficient_scope
+│   ├── Forbidden            insufficient_scope
+│   └── ForeignRequest       foreign_request
 ├── LimitError               more than is allowed, or more than fits now
 │   ├── TooLarge             too_large
 │   ├── QuotaExceeded        quota_exceeded; may be tried again after `retry_after` seconds
@@ -170,6 +174,24 @@ class Conflict(CallerError):
     code = "conflict"
 
 
+class Unreadable(CallerError):
+    """Raised when the body of a request is not what it is said to be."""
+
+    code = "unreadable"
+
+
+class UnsupportedMedia(CallerError):
+    """Raised when the body of a request is of a kind that is not read."""
+
+    code = "unsupported_media_type"
+
+
+class TooSlow(CallerError):
+    """Raised when the body of a request comes so slowly that it is waited for no longer."""
+
+    code = "too_slow"
+
+
 class AccessError(EmbedmillError):
     """Raised when a caller may not do what he asks for."""
 
@@ -186,6 +208,12 @@ class Forbidden(AccessError):
     """Raised when an API key lacks the scope that a request needs."""
 
     code = "insufficient_scope"
+
+
+class ForeignRequest(AccessError):
+    """Raised when a request comes from another site's page, or under a name that is not the service's."""
+
+    code = "foreign_request"
 
 
 class LimitError(EmbedmillError):

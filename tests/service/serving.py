@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,16 +29,26 @@ class Served:
     Args:
         url: Where it answers, without a slash at the end.
         app: The application, for what cannot be seen from outside.
+        loop: The event loop that it runs in.
     """
 
     url: str
     app: FastAPI
+    loop: asyncio.AbstractEventLoop
 
     @property
     def service(self) -> Service:
         """What its routes work with."""
         service: Service = self.app.state.service
         return service
+
+    def loop_call(self, function: Callable[[], None]) -> None:
+        """Call something in the service's own thread.
+
+        Args:
+            function: What is called.
+        """
+        self.loop.call_soon_threadsafe(function)
 
     def http(self, key: str | None = None) -> httpx.Client:
         """Return an HTTP client of it.
@@ -57,16 +68,18 @@ def serving(settings: ApiSettings) -> Iterator[Served]:
         settings: What is served; its port is not used, a free one is taken.
     """
     app = create_app(settings)
-    server = Server(configured(app), app)
+    loops: list[asyncio.AbstractEventLoop] = []
+    server = Server(configured(app), app, lambda: loops.append(asyncio.get_running_loop()))
     listening = take_port("127.0.0.1", 0)
+    url = address_of("127.0.0.1", listening)
     thread = threading.Thread(target=server.run, args=([listening],), name="uvicorn", daemon=True)
     thread.start()
     deadline = time.monotonic() + _START
-    while not server.started:
+    while not loops:
         assert thread.is_alive() and time.monotonic() < deadline, "the service did not start"
         time.sleep(0.01)
     try:
-        yield Served(address_of("127.0.0.1", listening), app)
+        yield Served(url, app, loops[0])
     finally:
         server.should_exit = True
         thread.join(30)

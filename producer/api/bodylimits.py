@@ -1,0 +1,211 @@
+"""Bodies of requests, held to their limits while they come: bytes, time, encoding, depth."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producer.api.bodysizes import BodyKind, BodyKinds
+from producer.api.errors import answer, form_path
+from producer.api.settings import ApiSettings
+from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unreadable, UnsupportedMedia
+
+#: Deepest nesting of JSON; none of our routes needs more than a handful.
+_DEEPEST = 64
+
+#: A body that must be whole comes at this rate at least, once its longest silence is over, in bytes a second.
+_SLOWEST = 1_000
+
+#: What a caller still sends after it was refused is thrown away for so long, and so far; else he may never read why.
+_DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 64_000_000
+
+#: Looking through larger bodies is left to a thread, in bytes.
+_LONG = 200_000
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+class BodyLimits:
+    """Refuses bodies that are too large, too slow, compressed, or nested too deeply.
+
+    Args:
+        app: What is guarded.
+        settings: Say what is allowed.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+        self._app = app
+        self._kinds = BodyKinds(settings)
+        self._seconds = settings.body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        if scope["type"] != "http" or not _has_body(headers := Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        body = _Body(receive, self._kinds.kind_of(scope), self._seconds)
+        try:
+            _check_encoding(headers)
+            body.check_length(headers.get("content-length"))
+            if body.kind.whole:
+                await body.read_whole()
+                await _check_json(headers, body.data)
+        except EmbedmillError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        gate = _Gate(send, body)
+        try:
+            await self._app(scope, body.receive, gate.send)
+        except Exception:
+            # What comes of a body that was cut short is told by why it was.
+            if body.refusal is None:
+                raise
+        if body.refusal is not None and not gate.started:
+            await _refuse(body.refusal, scope, receive, send)
+
+
+class _Body:
+    """A body on its way in."""
+
+    def __init__(self, receive: Receive, kind: BodyKind, seconds: float) -> None:
+        self.kind = kind
+        self.data = b""
+        #: Why it was cut short, once it was.
+        self.refusal: EmbedmillError | None = None
+        self._receive = receive
+        self._seconds = seconds
+        self._received = 0
+        self._waited = 0.0
+        self._ended = False
+        self._kept: Message | None = None
+
+    def check_length(self, declared: str | None) -> None:
+        """Refuse at once what says itself that it is too large.
+
+        Raises:
+            TooLarge: When it does.
+        """
+        said = int(declared) if declared is not None and declared.isdigit() else 0
+        if self.kind.most is not None and said > self.kind.most:
+            raise self._too_large()
+
+    async def read_whole(self) -> None:
+        """Read all of it.
+
+        Raises:
+            TooLarge: When there is too much.
+            TooSlow: When it comes too slowly.
+        """
+        parts = bytearray()
+        while not self._ended:
+            message = await self._next()
+            if message["type"] != "http.request":
+                self._kept = message
+                return
+            parts += message.get("body", b"")
+        self.data = bytes(parts)
+        self._kept = {"type": "http.request", "body": self.data, "more_body": False}
+
+    async def receive(self) -> Message:
+        """Return what comes next; a body that is refused looks like a connection that was cut."""
+        if self._kept is not None:
+            message, self._kept = self._kept, None
+            return message
+        if self.refusal is not None:
+            return {"type": "http.disconnect"}
+        if self._ended:
+            return await self._receive()
+        try:
+            return await self._next()
+        except EmbedmillError as error:
+            self.refusal = error
+            return {"type": "http.disconnect"}
+
+    async def _next(self) -> Message:
+        began = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._seconds)
+        except TimeoutError as error:
+            raise TooSlow("The body stopped coming.", "Send it without long pauses.") from error
+        self._waited += time.monotonic() - began
+        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        self._received += len(message.get("body", b""))
+        if self.kind.most is None:
+            return message
+        if self._received > self.kind.most:
+            raise self._too_large()
+        if self._waited > self._seconds + self._received / _SLOWEST:
+            raise TooSlow("The body comes too slowly.", "Send less at a time.")
+        return message
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body has more than the {self.kind.most:,} bytes allowed.", "Send less at a time.")
+
+
+class _Gate:
+    """Lets no answer out that was made of a body that was cut short."""
+
+    def __init__(self, send: Send, body: _Body) -> None:
+        self.started = False
+        self._send = send
+        self._body = body
+
+    async def send(self, message: Message) -> None:
+        if self._body.refusal is not None and not self.started:
+            return
+        self.started = True
+        await self._send(message)
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def _check_encoding(headers: Headers) -> None:
+    """Refuse compressed bodies: a small one may become larger than this machine."""
+    if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise UnsupportedMedia("Compressed bodies are not read.", "Send it as it is, without Content-Encoding.")
+
+
+async def _check_json(headers: Headers, data: bytes) -> None:
+    media = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media != "application/json" and not media.endswith("+json"):
+        return
+    if await asyncio.to_thread(_is_too_deep, data) if len(data) > _LONG else _is_too_deep(data):
+        raise Unreadable("The JSON is nested too deeply, or is none.", "Send it flat.")
+
+
+def _is_too_deep(data: bytes) -> bool:
+    """Whether brackets are nested too deeply; what is no JSON at all is left to the parser, as far as it is safe."""
+    if data.count(b"[") + data.count(b"{") <= _DEEPEST:
+        return False
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    for _ in range(_DEEPEST):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return bool(brackets)
+
+
+async def _refuse(error: EmbedmillError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, then throw away for a while what still comes, then hang up."""
+    refusal = answer(error, path=form_path(scope["method"], scope["path"]))
+    headers = [*refusal.raw_headers, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": bytes(refusal.body), "more_body": True})
+    thrown = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while thrown < _DRAIN_BYTES:
+                message = await receive()
+                thrown += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

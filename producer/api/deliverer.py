@@ -1,0 +1,157 @@
+"""Tells the ends of jobs to their webhooks, signed as Standard Webhooks has it; one process of all leads."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from producer.api.outbound import NotDelivered, send
+from storage.contract.errors import ServerError, UnknownJob
+from storage.contract.ids import new_id
+from storage.leaders import LeaderStore
+from storage.stores import Stores
+from storage.webhooks import Webhook
+
+logger = logging.getLogger(__name__)
+
+#: The duty of telling the ends of jobs.
+TELL = "webhooks"
+
+#: Pause between two looks at what is due, in seconds.
+_TICK = 1.0
+
+#: Pause between two rounds of tidying up, in seconds.
+_TIDY = 30.0
+
+#: Pauses before the second try and the following ones, in seconds: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h.
+SCHEDULE = (5, 300, 1_800, 7_200, 18_000, 36_000, 36_000)
+
+#: Messages that are on their way at once.
+_AT_ONCE = 8
+
+#: Answered by a receiver that wants nothing any more.
+_GONE = 410
+
+#: Looks at a job; returns its status object.
+Look = Callable[[str], dict[str, Any]]
+
+
+class Deliverer:
+    """Looks again and again for ends to tell.
+
+    Args:
+        stores: Where they are.
+        look: Looks at a job as its owner sees it.
+        allowed: Hosts that may be anywhere and need no TLS.
+        schedule: Pauses before the second try and the following ones, in seconds; default `SCHEDULE`.
+    """
+
+    def __init__(
+        self, stores: Stores, look: Look, allowed: frozenset[str], schedule: tuple[float, ...] | None = None
+    ) -> None:
+        self._stores = stores
+        self._leaders = LeaderStore(stores.database)
+        self._look = look
+        self._allowed = allowed
+        self._schedule = SCHEDULE if schedule is None else schedule
+        self._owner = new_id()
+        self._stopping = threading.Event()
+        self._sending: set[str] = set()
+        self._lock = threading.Lock()
+        self._tidied = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what was not answered yet is told again by the next one, under the same id."""
+        self._stopping.set()
+        self._thread.join(5)
+        try:
+            self._leaders.resign(TELL, self._owner)
+        except ServerError as error:
+            logger.debug("the lead of webhooks runs out by itself: %s", error)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_TICK):
+            try:
+                if self._leaders.lead(TELL, self._owner):
+                    self._round()
+            except ServerError as error:
+                logger.debug("webhooks wait for the database: %s", error)
+            except Exception:
+                logger.exception("a round of webhooks failed")
+
+    def _round(self) -> None:
+        for webhook_id, job_id, generation in self._stores.webhooks.ended():
+            try:
+                self._stores.webhooks.begin(webhook_id, generation, _payload(self._look(job_id)))
+            except UnknownJob:
+                continue
+        for webhook in self._stores.webhooks.due():
+            with self._lock:
+                if webhook.id in self._sending or len(self._sending) >= _AT_ONCE:
+                    continue
+                self._sending.add(webhook.id)
+            threading.Thread(target=self._tell, args=(webhook,), name="webhook", daemon=True).start()
+        if time.monotonic() - self._tidied > _TIDY:
+            self._tidied = time.monotonic()
+            self._stores.webhooks.tidy()
+
+    def _tell(self, webhook: Webhook) -> None:
+        try:
+            try:
+                body = (webhook.payload or "").encode()
+                headers = signed(webhook.message_id or "", body, self._stores.webhooks.secrets(webhook.key_id))
+                self._stores.webhooks.delivered(webhook, send(webhook.url, body, headers, self._allowed))
+            except NotDelivered as error:
+                self._stores.webhooks.missed(webhook, error.status, error.message, self._pause(webhook, error.status))
+        except ServerError as error:
+            logger.debug("what became of a webhook could not be noted, it is told again: %s", error)
+        finally:
+            with self._lock:
+                self._sending.discard(webhook.id)
+
+    def _pause(self, webhook: Webhook, status: int | None) -> float | None:
+        if status == _GONE or webhook.attempts >= len(self._schedule):
+            logger.warning("the end of job %s could not be told to its webhook, giving up", webhook.job_id)
+            return None
+        # Not all at the same moment, when a receiver that was down is back.
+        return self._schedule[webhook.attempts] * random.uniform(1, 1.1)
+
+
+def signed(message_id: str, body: bytes, secrets: list[str], at: int | None = None) -> dict[str, str]:
+    """Return the headers of a message as Standard Webhooks has them, with one signature for each secret.
+
+    Args:
+        message_id: The same for each try of a message.
+        body: What is sent.
+        secrets: `whsec_` and base64.
+        at: Seconds since 1970; default now.
+    """
+    at = int(time.time()) if at is None else at
+    content = b"%s.%d.%s" % (message_id.encode(), at, body)
+    keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
+    signatures = [base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys]
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "embedmill",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+def _payload(status: dict[str, Any]) -> str:
+    told = {"type": f"job.{status['state']}", "timestamp": status["finished_at"], "data": status}
+    return json.dumps(told, separators=(",", ":"))

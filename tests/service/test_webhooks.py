@@ -1,0 +1,210 @@
+"""Webhooks: a job's end is told once it is there, signed, again until it is answered well, and never to our inside."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import standardwebhooks
+
+from producer.api import deliverer, outbound
+from producer.api.settings import ApiSettings
+from producer.job import Job
+from tests.acceptance.shell import until
+from tests.service.serving import Served, serving
+
+
+@dataclass
+class Receiver:
+    """Somebody whom ends are told to.
+
+    Args:
+        port: Where it listens.
+        answers: Status of each answer to come; 204 after those.
+    """
+
+    port: int = 0
+    answers: list[int] = field(default_factory=list)
+    told: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook?of=mill"
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver on a port of this machine."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.told.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    receiver.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little patience between looks and between tries."""
+    monkeypatch.setattr(deliverer, "_TICK", 0.05)
+    monkeypatch.setattr(deliverer, "_TIDY", 0.2)
+    monkeypatch.setattr(deliverer, "SCHEDULE", (0.1, 0.1))
+
+
+@contextmanager
+def telling(folder: Path, receiver: Receiver) -> Iterator[Served]:
+    """A service of its own that may tell the receiver."""
+    settings = ApiSettings.load(data_dir=folder, webhook_hosts=f"elsewhere, 127.0.0.1:{receiver.port}")
+    with serving(settings) as served:
+        yield served
+
+
+def submitted(served: Served, url: str) -> Job:
+    """A job, whose worker never comes, with a webhook."""
+    job = served.service.client.submit(["a text"])
+    served.service.stores.webhooks.add(job.id, "", url)
+    return job
+
+
+def test_the_end_of_a_job_is_told_signed_until_it_is_answered_well(
+    tmp_path: Path, receiver: Receiver, quick: None
+) -> None:
+    # Given a receiver that is out of order at first, and knows the secret
+    receiver.answers = [500, 302]
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        secret = http.post("/v1/webhooks/secret").json()["secret"]
+        job = submitted(served, receiver.url)
+        assert http.get(f"/v1/jobs/{job.id}/webhooks").json()["data"][0]["state"] == "waiting"
+        # When the job ends
+        job.cancel()
+        until(lambda: _state(http, job)["state"] == "delivered", "the delivery")
+        # Then each try was the same message, to the same address, and verifies
+        assert len(receiver.told) == 3
+        for path, headers, body in receiver.told:
+            assert path == "/hook?of=mill"
+            told = standardwebhooks.Webhook(secret).verify(body, headers)
+            assert (told["type"], told["data"]["id"]) == ("job.cancelled", job.id)
+            assert told["timestamp"] == told["data"]["finished_at"]
+        assert len({headers["webhook-id"] for _, headers, _ in receiver.told}) == 1
+        state = _state(http, job)
+        assert (state["attempts"], state["last_status"], state["last_error"]) == (3, 204, None)
+        # And with another secret it does not
+        with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
+            standardwebhooks.Webhook("whsec_" + "A" * 44).verify(receiver.told[0][2], receiver.told[0][1])
+
+
+def test_a_receiver_that_never_answers_well_is_given_up(tmp_path: Path, receiver: Receiver, quick: None) -> None:
+    # Given a receiver that refuses for ever
+    receiver.answers = [503] * 9
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        job = submitted(served, receiver.url)
+        job.cancel()
+        # When all tries are over, then that is told, and nothing more is sent
+        until(lambda: _state(http, job)["state"] == "failed", "the last try")
+        state = _state(http, job)
+        assert (state["attempts"], state["last_status"]) == (3, 503)
+        assert state["last_error"] == "It was answered with 503."
+        assert state["next_attempt_at"] is None and len(receiver.told) == 3
+
+
+def test_what_a_service_that_is_no_more_has_begun_is_told_by_the_next(
+    tmp_path: Path, receiver: Receiver, quick: None
+) -> None:
+    # Given a message that was begun, and whose sender died before anything was noted
+    with telling(tmp_path, receiver) as served:
+        job = submitted(served, "http://127.0.0.1:1/nobody")
+        served.service.stores.webhooks.add(job.id, "", receiver.url)
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        stores = served.service.stores
+        hook = next(hook for hook in stores.webhooks.of_job(job.id) if hook.url == receiver.url)
+        stores.webhooks.begin(hook.id, 0, '{"type":"job.cancelled"}')
+        # When the next service runs, then it is told
+        until(lambda: receiver.told, "the message")
+        assert receiver.told[0][2] == b'{"type":"job.cancelled"}'
+        until(lambda: stores.webhooks.of_job(job.id)[1].state == "delivered", "its note")
+        # And what may not be sent anywhere is not sent
+        job.cancel()
+        until(lambda: http.get(f"/v1/jobs/{job.id}/webhooks").json()["data"][0]["last_error"], "the refusal")
+        assert "no TLS" in http.get(f"/v1/jobs/{job.id}/webhooks").json()["data"][0]["last_error"]
+
+
+def test_a_public_name_that_means_this_machine_is_not_connected_to(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a name of the public network whose address is this machine's
+    resolved = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", receiver.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved)
+    # When something is sent there, then no connection is made
+    with pytest.raises(outbound.NotDelivered, match="no address on the public network"):
+        outbound.send(f"https://hooks.example.org:{receiver.port}/", b"{}", {}, frozenset())
+    # And where TLS is asked for, it is needed
+    with pytest.raises(outbound.NotDelivered, match="TLS"):
+        allowed = frozenset({"hooks.example.org"})
+        outbound.send(f"https://hooks.example.org:{receiver.port}/", b"{}", {}, allowed)
+    assert receiver.told == []
+
+
+def test_one_that_answers_a_letter_at_a_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given little patience, and a receiver that takes the message and says nothing
+    monkeypatch.setattr(outbound, "_STEP", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        # When something is sent there, then the try ends
+        with pytest.raises(outbound.NotDelivered, match="in time"):
+            outbound.send(f"http://127.0.0.1:{port}/", b"{}", {}, frozenset({"127.0.0.1"}))
+
+
+def test_a_submission_names_its_webhook_and_one_that_leads_inside_is_refused(
+    tmp_path: Path, receiver: Receiver, quick: None
+) -> None:
+    # Given a service, when a job is submitted with an address of its inside, then nothing is accepted
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        for url in ("https://169.254.169.254/", "http://127.0.0.1:1/", "https://user:word@example.org/"):
+            refused = http.post("/v1/jobs", json={"texts": ["a"], "webhook": {"url": url}})
+            assert refused.status_code == 400 and "word" not in refused.text
+        assert http.get("/v1/jobs").json()["data"] == []
+        # When with a good one, twice under one key, then its end is told once
+        for _ in range(2):
+            body = {"texts": ["a"], "webhook": {"url": receiver.url}}
+            accepted = http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "once"})
+            assert accepted.status_code == 202
+        job_id = accepted.json()["id"]
+        http.post(f"/v1/jobs/{job_id}/cancel")
+        until(lambda: receiver.told, "the message")
+        shown = http.get(f"/v1/jobs/{job_id}/webhooks").json()["data"]
+        assert [state["url"] for state in shown] == [receiver.url]
+
+
+def _state(http: httpx.Client, job: Job) -> dict[str, Any]:
+    [state] = http.get(f"/v1/jobs/{job.id}/webhooks").json()["data"]
+    assert isinstance(state, dict)
+    return state

@@ -1,0 +1,110 @@
+"""The store of webhooks, and which addresses are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage.contract.errors import InvalidOption
+from storage.contract.webhookurls import checked_url, is_public
+from storage.stores import Stores
+from tests.storage.builders import serve, submit
+
+URL = "https://hooks.example.org/mill"
+
+
+def test_the_end_of_a_job_is_told_until_it_is_answered_well(stores: Stores) -> None:
+    # Given a job whose end is to be told, given twice
+    serve(stores)
+    job_id = submit(stores)
+    for _ in range(2):
+        stores.webhooks.add(job_id, "anna", URL)
+    assert [hook.state for hook in stores.webhooks.of_job(job_id)] == ["waiting"]
+    assert stores.webhooks.ended() == []
+    # When it ends
+    stores.jobs.cancel(job_id)
+    [(webhook_id, ended, generation)] = stores.webhooks.ended()
+    assert ended == job_id
+    stores.webhooks.begin(webhook_id, generation, "{}")
+    # Then the message is due, until a try is noted, and again after its pause
+    [first] = stores.webhooks.due()
+    assert stores.webhooks.ended() == []
+    stores.webhooks.missed(first, 500, "answered 500", 0)
+    [second] = stores.webhooks.due()
+    assert (second.message_id, second.attempts, second.last_error) == (first.message_id, 1, "answered 500")
+    # And what a late first try notes changes nothing
+    stores.webhooks.missed(first, None, "timed out", None)
+    stores.webhooks.delivered(second, 204)
+    assert stores.webhooks.due() == []
+    [hook] = stores.webhooks.of_job(job_id)
+    assert (hook.state, hook.attempts, hook.last_status, hook.last_error) == ("delivered", 2, 204, None)
+    # And it is not told again
+    stores.webhooks.tidy()
+    assert stores.webhooks.ended() == []
+
+
+def test_the_webhooks_of_a_job_that_is_gone_go_with_it(stores: Stores) -> None:
+    # Given a job that was cancelled and deleted
+    serve(stores)
+    job_id = submit(stores)
+    stores.webhooks.add(job_id, "", URL)
+    stores.jobs.cancel(job_id)
+    stores.purges.delete(job_id)
+    # When tidied, then nothing is left of it
+    assert stores.webhooks.ended() == []
+    stores.webhooks.tidy()
+    assert stores.webhooks.of_job(job_id) == []
+
+
+def test_a_new_secret_leaves_the_old_one_valid_beside_it(stores: Stores) -> None:
+    # Given the secret of one owner
+    first = stores.webhooks.rotate("anna")
+    assert first.startswith("whsec_") and stores.webhooks.secrets("anna") == [first]
+    # When a new one is made, then both sign; another owner has his own
+    second = stores.webhooks.rotate("anna")
+    assert stores.webhooks.secrets("anna") == [second, first]
+    assert not {first, second} & set(stores.webhooks.secrets("ben"))
+    assert stores.webhooks.secrets("ben") == stores.webhooks.secrets("ben")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.org/",
+        "ftp://hooks.example.org/",
+        "https:///path",
+        "https://user:word@hooks.example.org/",
+        "https://hooks.example.org/#part",
+        "https://hooks.example.org:0/",
+        "https://hooks.example.org:port/",
+        "https://[::1/",
+        "https://hooks.example.org/a b",
+        "https://localhost/",
+        "https://127.0.0.1/",
+        "https://10.1.2.3/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://100.64.0.1/",
+        "https://0.0.0.0/",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[64:ff9b::7f00:1]/",
+        "https://[2002:7f00:1::]/",
+        "https://[fe80::1]/",
+        "https://hooks.example.org/" + "a" * 2000,
+        "",
+        "hooks",
+    ],
+)
+def test_an_address_that_nothing_may_be_sent_to_is_refused(url: str) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        checked_url(url)
+    assert "word" not in str(refused.value)
+
+
+def test_public_addresses_pass_and_others_where_they_are_allowed() -> None:
+    for url in (URL, "https://93.184.216.34:8443/x?y=z"):
+        assert checked_url(url) == url
+    assert checked_url("http://127.0.0.1:9000/", frozenset({"127.0.0.1:9000"}))
+    assert checked_url("http://receiver/", frozenset({"receiver"}))
+    with pytest.raises(InvalidOption):
+        checked_url("http://127.0.0.1:9001/", frozenset({"127.0.0.1:9000"}))
+    assert is_public("2606:2800:220:1:248:1893:25c8:1946") and not is_public("fd00::1")
