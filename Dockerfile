@@ -1,4 +1,4 @@
-# Two images from one file: `worker` (the default) embeds; `base` has no torch, for migrate, submit, status, reconcile.
+# Two images from one file: `worker` (the default) embeds; `base` has no torch, for api, migrate, submit, status.
 #
 # PIP_ARGS goes to every `pip install`: name the index of CPU-only or CUDA wheels of torch, or a mirror, there. Without
 # it torch is the package index's own build, which runs on the CPU and, where the host lends one, on an NVIDIA GPU.
@@ -21,7 +21,7 @@ COPY constraints.txt /
 COPY --from=wheel /wheels /wheels
 RUN python -m venv /opt/embedmill \
     && /opt/embedmill/bin/pip install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
-        "$(ls /wheels/embedmill-*.whl)[postgres,arrow]"
+        "$(ls /wheels/embedmill-*.whl)[api,postgres,arrow]"
 
 FROM ${PYTHON} AS install-worker
 ARG PIP_ARGS=""

@@ -57,6 +57,7 @@ def _app() -> typer.Typer:
     import producer.cli
     import producer.keycli
     import producer.servecli
+    import producer.webhookcli
     import worker.cli
 
     app = typer.Typer(
@@ -68,6 +69,7 @@ def _app() -> typer.Typer:
     for group in (producer.cli.app, worker.cli.app, producer.servecli.app, _operating):
         app.registered_commands += group.registered_commands
     app.add_typer(producer.keycli.app, name="keys")
+    app.add_typer(producer.webhookcli.group, name="webhooks")
     app.callback()(_root)
     return app
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from producer.api import errors, events, health, keys, native, parts, results, tei, tokens, webhooks
+from producer.api import docs, errors, events, health, keys, native, parts, results, tei, tokens, webhooks
 from producer.api.bodylimits import BodyLimits
 from producer.api.calls import Calls
 from producer.api.deliverer import Deliverer
@@ -39,6 +39,7 @@ _ROUTERS = (
     models.router,
     tei.router,
     health.router,
+    docs.router,
     pages.router,
 )
 

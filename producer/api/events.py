@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from producer.api.auth import Caller, Reader
+from producer.api.auth import Caller, Reader, caller_of
 from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
 from producer.api.views import found, status_view
@@ -34,6 +34,7 @@ _EXAMPLE = 'id: 1\nevent: status\ndata: {"id":"0197...","state":"running","total
     },
 )
 async def follow_job(
+    request: Request,
     job_id: str,
     caller: Reader,
     service: ServiceDep,
@@ -42,7 +43,7 @@ async def follow_job(
     """Tell where a job stands until it has ended."""
     service.streams.check_room()
     status, ended = await run_in_threadpool(_first_look, service, job_id, caller)
-    events = service.streams.follow(status["id"], status, ended)
+    events = service.streams.follow(status["id"], status, ended, lambda: caller_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 

@@ -8,6 +8,7 @@ import httpx
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
 from storage.contract.errors import EmbedmillError
 
@@ -58,7 +59,7 @@ def readiness(service: ServiceDep) -> Response:
     response_class=Response,
     responses={
         200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-        503: {"description": "The database does not answer."},
+        503: failures()[503],
     },
 )
 def metrics(service: ServiceDep) -> Response:

@@ -6,10 +6,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from storage.contract.errors import Overloaded, ServerError, UnknownJob
+from storage.contract.errors import AccessError, Overloaded, ServerError, UnknownJob
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,9 @@ _POLL = 1.0
 
 #: Longest silence of a stream, in seconds: who is between us and the reader may end what is silent.
 HEARTBEAT = 15.0
+
+#: How often it is asked whether a reader may still read, in seconds: a key that was revoked is refused soon.
+_ASK_AGAIN = 4.0
 
 #: Seconds after which a reader whose stream was cut comes again; browsers keep to it.
 _COME_AGAIN = b"retry: 3000\n\n"
@@ -57,13 +61,16 @@ class Streams:
         for watch in self._watches.values():
             watch.wake()
 
-    async def follow(self, job_id: str, status: dict[str, Any], ended: bool) -> AsyncIterator[bytes]:
+    async def follow(
+        self, job_id: str, status: dict[str, Any], ended: bool, ask: Callable[[], Awaitable[object]]
+    ) -> AsyncIterator[bytes]:
         """Yield a job's events as they are written on the wire: `status` whenever it changed, `end` last.
 
         Args:
             job_id: The job.
             status: Its status object, just seen.
             ended: Whether it had ended by then.
+            ask: Raises AccessError when its reader may not read any more.
         """
         watch = self._watches.setdefault(job_id, _Watch())
         watch.note(status, ended)
@@ -73,15 +80,23 @@ class Streams:
         try:
             yield _COME_AGAIN
             seen = 0
+            spoken = asked = time.monotonic()
             while not self._closing:
+                now = time.monotonic()
+                if now - asked >= _ASK_AGAIN:
+                    asked = now
+                    if not await _may_go_on(ask):
+                        return
                 if watch.version != seen:
-                    seen = watch.version
+                    seen, spoken = watch.version, now
                     yield _event("status", watch.data, seen)
+                elif now - spoken >= HEARTBEAT:
+                    spoken = now
+                    yield b": still there\n\n"
                 if watch.ended:
                     yield _event("end", watch.data, seen + 1)
                     return
-                if not await watch.changes(HEARTBEAT):
-                    yield b": still there\n\n"
+                await watch.changes(min(_ASK_AGAIN, HEARTBEAT))
         finally:
             self.open -= 1
             watch.readers -= 1
@@ -138,14 +153,21 @@ class _Watch:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changes(self, seconds: float) -> bool:
-        """Wait until there is news; return whether there is any."""
-        try:
+    async def changes(self, seconds: float) -> None:
+        """Wait until there is news, or the time is over."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+
+
+async def _may_go_on(ask: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await ask()
+    except AccessError:
+        return False
+    except ServerError as error:
+        logger.debug("it cannot be asked who reads: %s", error)
+    return True
 
 
 def _event(name: str, data: bytes, number: int) -> bytes:

@@ -78,7 +78,8 @@ def test_hundreds_follow_one_job_with_one_look_and_no_thread_each(served: Served
 def test_a_reader_who_is_gone_is_noticed(served: Served, http: httpx.Client, data_dir: Path) -> None:
     with waiting_job(data_dir) as job:
         with http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
-            assert next(answer.iter_lines())
+            lines = answer.iter_lines()
+            assert next(lines)
             assert served.service.streams.open == 1
         until(lambda: served.service.streams.open == 0, "the end of the stream")
 
@@ -89,6 +90,22 @@ def test_a_silent_stream_shows_that_it_lives(
     monkeypatch.setattr(streams, "HEARTBEAT", 0.2)
     with waiting_job(data_dir) as job, http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
         assert next(line for line in answer.iter_lines() if line.startswith(":")) == ": still there"
+
+
+def test_a_stream_ends_soon_after_its_key_was_revoked(
+    keyed: Served, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody who follows a job with a key
+    monkeypatch.setattr(streams, "_ASK_AGAIN", 0.1)
+    with waiting_job(data_dir) as job:
+        record, key = keyed.service.stores.keys.create("anna", ["admin"])
+        with keyed.http(key) as http, http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            # When the key is revoked
+            keyed.service.stores.keys.revoke(record.id)
+            # Then the stream ends without an end of the job
+            assert {name for name, _ in _events(lines)} == {"status"}
 
 
 def test_one_stream_too_many_is_refused_and_a_stop_ends_the_others(data_dir: Path) -> None:
