@@ -10,6 +10,8 @@ import pytest
 
 from producer.api.auth import OPERATOR, authenticate
 from storage.contract.errors import Unauthorized
+from storage.contract.models import DEFAULT_MODEL as MODEL
+from storage.quotas import Quota
 from tests.service.serving import Served
 
 
@@ -127,3 +129,36 @@ def test_what_cannot_be_a_key_is_refused_over_http_too(admin: httpx.Client, body
     refused = admin.post("/v1/keys", json=body)
     assert refused.status_code in (400, 422) and refused.json()["error"]["message"]
     assert len(admin.get("/v1/keys").json()["data"]) == before
+
+
+def test_a_quota_that_is_used_up_is_told_with_when_to_come_again(keyed: Served) -> None:
+    # Given a key for sixty tokens a minute, and one that may keep two texts
+    keys = keyed.service.stores.keys
+    _, slow = keys.create("slow", quota=Quota(tokens_per_minute=60))
+    _, small = keys.create("small", quota=Quota(texts=2))
+    with keyed.http(slow) as http:
+        # When the first has submitted more than a minute's worth
+        assert http.post("/v1/jobs", json={"texts": ["wheat and rye and barley and oats " * 9]}).status_code == 202
+        # Then it is told when there is room again, on every way in
+        for path, body in (("/v1/jobs", {"texts": ["rye"]}), ("/v1/embeddings", {"model": MODEL, "input": "rye"})):
+            refused = http.post(path, json=body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exceeded"), path
+            assert 1 <= int(refused.headers["retry-after"]) <= 300
+    with keyed.http(small) as http:
+        # When the other sends one text too many, in any form, then it is told, and that no time helps
+        lines = {"content": b'"wheat"\n"rye"\n"oats"\n', "headers": {"Content-Type": "application/x-ndjson"}}
+        for sent in ({"json": {"texts": ["wheat", "rye", "oats"]}}, lines):
+            refused = http.post("/v1/jobs", **sent)  # type: ignore[arg-type]
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exceeded")
+            assert "retry-after" not in refused.headers
+        # And nothing of it is left, so that two still find room
+        assert http.get("/v1/jobs").json()["data"] == []
+        assert http.post("/v1/jobs", json={"texts": ["wheat", "rye"]}).status_code == 202
+
+
+def test_jobs_act_as_the_key_that_submitted_them(keyed: Served) -> None:
+    made, key = keyed.service.stores.keys.create("actor")
+    with keyed.http(key) as http:
+        job = http.post("/v1/jobs", json={"texts": ["wheat"]}).json()["id"]
+        assert [one["id"] for one in http.get("/v1/jobs").json()["data"]] == [job]
+    assert keyed.service.stores.jobs.get(job).key_id == made.id
