@@ -12,7 +12,7 @@ from sqlalchemy import event, select, update
 from storage import counters
 from storage.contract.errors import QuotaExceeded
 from storage.database import Database, now_ms
-from storage.quotas import Bucket, Quota
+from storage.quotas import Bucket, Quota, owe
 from storage.stores import Stores
 from storage.tables import QuotaRow
 from tests.storage.builders import accept, chunk, claim, finish, made, new_job, result, serve, submit
@@ -254,3 +254,18 @@ def freeze(database: Database, key_id: str) -> None:
     with database.write() as connection:
         ahead = {"as_of": now_ms() + 86_400_000}
         connection.execute(update(QuotaRow).where(QuotaRow.key_id == key_id).values(ahead))
+
+
+def test_keys_that_owe_together_are_locked_in_one_order(open_again: Callable[[], Stores], stores: Stores) -> None:
+    # Given two keys, and two who add to what both owe, each beginning with another one
+    first, second = (limited(stores, tokens_per_minute=60) for _ in range(2))
+
+    def add(order: dict[str, float]) -> None:
+        database = open_again().database
+        for _ in range(100):
+            with database.write() as connection:
+                owe(connection, order)
+
+    # When they do so again and again at the same time, then neither ever stands in the other's way
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(add, [{first: 1.0, second: 1.0}, {second: 1.0, first: 1.0}]))
