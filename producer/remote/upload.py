@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -18,9 +19,6 @@ AT_ONCE, PART = 1_000_000, 8_000_000
 
 #: Most items of one part.
 _PART_ITEMS = 50_000
-
-#: What does not belong into an address, which others may log, and what has no form there.
-_NEVER_IN_QUERY = frozenset({"prompt", "labels", "name", "webhook"})
 
 #: How long it is tried to take back what was begun, in seconds.
 _DISCARD = 5.0
@@ -65,15 +63,17 @@ class Upload:
             self._check()
             if not first:
                 raise InvalidOption("There are no texts to submit.")
-            if not _NEVER_IN_QUERY & self._asked.keys():
-                return self._at_once(first)
+            return self._at_once(first)
         return self._in_parts(first, parts)
 
     def _at_once(self, lines: list[Line]) -> dict[str, Any]:
         # With a key of our own a lost answer never makes two jobs.
         key = self._key or {"Idempotency-Key": _quoted(uuid4().hex)}
+        # The lines are JSON already, and go into the list of items as they are.
+        head, tail = json.dumps(self._asked | {"items" if self._with_ids else "texts": [0]}).rsplit("0", 1)
+        body = head.encode() + b",".join(line.data for line in lines) + tail.encode()
         try:
-            return self._posted({"params": self._asked, "content": _joined(lines), "headers": _NDJSON | key})
+            return self._posted({"content": body, "headers": {"Content-Type": "application/json"} | key})
         except InvalidItems as error:
             raise InvalidItems(_placed(error.problems, lines), error.count) from None
 
