@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.remote.connection import Connection
-from storage.contract.errors import EmbedmillError, LimitError, ServerError, ServiceUnavailable
+from storage.contract.errors import EmbedmillError, LimitError, ServerError, ServiceUnavailable, StorageUnavailable
 
 #: Bytes before the description of shape and type: the name of the format, its version, the description's length.
 _FIXED = 10
@@ -42,7 +42,7 @@ class VectorsDownload:
                 self._fetch()
             except httpx.TransportError as error:
                 failed: EmbedmillError = self._connection.unreachable(error)
-            except (ServerError, LimitError) as error:
+            except (ServiceUnavailable, StorageUnavailable, LimitError) as error:
                 failed = error
             else:
                 assert self._matrix is not None
@@ -70,7 +70,7 @@ class VectorsDownload:
             for block in response.iter_raw():
                 self._take(block)
         if self._matrix is None or len(self._room):
-            raise ServiceUnavailable("The download ended before all had come.")
+            raise httpx.ReadError("the download ended before all had come")
 
     def _take(self, block: bytes) -> None:
         self._got += len(block)
@@ -83,7 +83,7 @@ class VectorsDownload:
             self._matrix = _empty(self._head[:end])
             self._room = self._matrix.reshape(-1).view(np.uint8).data
         if len(block) > len(self._room):
-            raise ServiceUnavailable("The download holds more than its head says.")
+            raise _foreign()
         self._room[: len(block)] = block
         self._room = self._room[len(block) :]
 
@@ -99,7 +99,7 @@ def _empty(head: bytearray) -> NDArray[np.floating]:
     """Return an array of the shape and type that a NumPy file's head says.
 
     Raises:
-        ServiceUnavailable: When it is no head of a matrix.
+        ServerError: When it is no head of a matrix.
     """
     stream = io.BytesIO(head)
     try:
@@ -109,6 +109,10 @@ def _empty(head: bytearray) -> NDArray[np.floating]:
         if len(shape) != 2 or by_columns or dtype.kind != "f":
             raise ValueError
     except ValueError:
-        raise ServiceUnavailable("The download is no NumPy file of vectors.") from None
+        raise _foreign() from None
     matrix: NDArray[np.floating] = np.empty(shape, dtype)
     return matrix
+
+
+def _foreign() -> ServerError:
+    return ServerError("The download is no NumPy file of vectors.", "Look what stands between here and the service.")

@@ -30,8 +30,8 @@ def _kinds(kind: type[EmbedmillError]) -> Iterator[type[EmbedmillError]]:
         yield from _kinds(narrower)
 
 
-#: Every error there is, by its code.
-_BY_CODE: dict[str, type[EmbedmillError]] = {kind.code: kind for kind in _kinds(EmbedmillError)}
+#: Every error that both sides know, by its code.
+_BY_CODE = {kind.code: kind for kind in _kinds(EmbedmillError) if kind.__module__ == EmbedmillError.__module__}
 
 #: What an answer means whose code nobody knows, by its status.
 _BY_STATUS: dict[int, type[EmbedmillError]] = {

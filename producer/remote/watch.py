@@ -11,7 +11,7 @@ import httpx
 from producer.remote.connection import Connection
 from producer.remote.events import listening
 from producer.remote.values import status_of
-from storage.contract.errors import InvalidOption, WaitTimeout
+from storage.contract.errors import InvalidOption, NotFound, WaitTimeout
 from storage.jobstatus import JobStatus
 
 #: The longest silence on a connection that tells events, in seconds; the service lets its heart beat oftener.
@@ -95,6 +95,8 @@ class Watch:
             self._hears = heard
         except httpx.TransportError:
             return False
+        except NotFound:  # nothing tells events there
+            self._hears = False
         return False
 
     def _see(self, status: JobStatus) -> JobStatus:
