@@ -14,6 +14,8 @@ from storage.contract.errors import EmbedmillError, LimitError, ServerError, Ser
 #: Bytes before the description of shape and type: the name of the format, its version, the description's length.
 _FIXED = 10
 
+_MAGIC = b"\x93NUMPY\x01\x00"
+
 
 class VectorsDownload:
     """One download.
@@ -89,7 +91,13 @@ class VectorsDownload:
 
 
 def _end_of_head(head: bytearray) -> int:
-    """Return how many bytes come before the numbers, or more than there are while that cannot be told."""
+    """Return how many bytes come before the numbers, or more than there are while that cannot be told.
+
+    Raises:
+        ServerError: When it is no NumPy file.
+    """
+    if not head.startswith(_MAGIC[: len(head)]):
+        raise _foreign()
     if len(head) < _FIXED:
         return _FIXED
     return _FIXED + int.from_bytes(head[_FIXED - 2 : _FIXED], "little")
@@ -103,8 +111,7 @@ def _empty(head: bytearray) -> NDArray[np.floating]:
     """
     stream = io.BytesIO(head)
     try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError
+        np.lib.format.read_magic(stream)
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
         if len(shape) != 2 or by_columns or dtype.kind != "f":
             raise ValueError

@@ -11,7 +11,7 @@ import httpx
 from producer.remote.connection import Connection
 from producer.remote.events import listening
 from producer.remote.values import status_of
-from storage.contract.errors import InvalidOption, NotFound, WaitTimeout
+from storage.contract.errors import InvalidOption, LimitError, NotFound, ServerError, WaitTimeout
 from storage.jobstatus import JobStatus
 
 #: The longest silence on a connection that tells events, in seconds; the service lets its heart beat oftener.
@@ -95,8 +95,10 @@ class Watch:
             self._hears = heard
         except httpx.TransportError:
             return False
-        except NotFound:  # nothing tells events there
+        except (NotFound, LimitError):  # nothing tells events there, or too many listen already
             self._hears = False
+        except ServerError:
+            return False
         return False
 
     def _see(self, status: JobStatus) -> JobStatus:

@@ -71,6 +71,7 @@ class Proxy:
         self._needle = b""
         self._port: int | None = None
         self._deliver = True
+        self._allowed: int | None = None
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def heal(self) -> None:
@@ -111,6 +112,16 @@ class Proxy:
     def drop_request(self, needle: bytes, port: int | None = None) -> None:
         """Cut the connection instead of forwarding the next request that contains these bytes; as `drop_reply`."""
         self._drop(needle, port, deliver=False)
+
+    def cut_after(self, size: int) -> None:
+        """Cut the connection on which so many more bytes have come from the server, once; they arrive before."""
+        with self._guard:
+            self.dropped.clear()
+            self._allowed = size
+
+    def aim(self, target: int) -> None:
+        """Forward new connections to another port."""
+        self._target = target
 
     def close(self) -> None:
         """End all connections and stop listening."""
@@ -190,6 +201,12 @@ class Proxy:
         if source is link.client and self._is_awaited(sink, data):
             self._cut(link, sink, data)
             return
+        if source is link.server and self._is_enough(len(data)):
+            sink.settimeout(None)
+            sink.sendall(data)
+            link.close()
+            self.dropped.set()
+            return
         if self.delay or self.rate:
             with self._guard:
                 self.late += len(data)
@@ -209,6 +226,16 @@ class Proxy:
             if not self._needle or self._needle not in data or self._port not in (None, sink.getsockname()[1]):
                 return False
             self._needle = b""
+            return True
+
+    def _is_enough(self, size: int) -> bool:
+        with self._guard:
+            if self._allowed is None:
+                return False
+            self._allowed -= size
+            if self._allowed > 0:
+                return False
+            self._allowed = None
             return True
 
     def _cut(self, link: _Link, sink: socket.socket, data: bytes) -> None:
