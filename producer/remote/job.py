@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob
+from producer.output import Sink
 from producer.remote.connection import Connection
-from producer.remote.download import VectorsDownload
+from producer.remote.download import Download, SinkTarget
+from producer.remote.npy import NpyTarget
 from producer.remote.values import outcome_of, status_of
 from producer.remote.watch import Watch
 from storage.contract.errors import JobFailed, WrongState
@@ -122,7 +124,27 @@ class HttpJob(AnyJob):
             raise JobFailed(f"Job {self.id} failed: {(status.error or {}).get('message')}")
         if not status.is_final:
             raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first: job.wait().")
-        return VectorsDownload(self._connection, self.id).run()
+        target = NpyTarget()
+        Download(self._connection, self.id, {"format": "npy"}, target).run()
+        return target.vectors()
+
+    def save(self, sink: Sink, format: str, *, only_failed: bool = False, encoding: str = "float") -> None:
+        """Write a file of the results, as the service makes it.
+
+        Args:
+            sink: Where it goes; nothing has been written there.
+            format: One of `producer.exports.FORMATS`.
+            only_failed: Whether only failed and cancelled items are written.
+            encoding: How jsonl writes vectors: `float` or `base64`.
+
+        Raises:
+            UnknownJob: When the job has been deleted.
+            WrongState: When it has not ended, or its results changed while they were fetched.
+            ServiceUnavailable: When the service cannot be reached for long.
+        """
+        asked = {"format": format} | ({"status": "failed"} if only_failed else {})
+        asked |= {"encoding": encoding} if encoding != "float" else {}
+        Download(self._connection, self.id, asked, SinkTarget(sink)).run()
 
     def cancel(self) -> bool:
         """Cancel the job; outcomes that are there stay. Return False when it was cancelled before.
