@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,31 @@ class AnyJob(ABC):
         Raises:
             WrongState: When the job has not ended.
             JobFailed: When it could not be done as a whole.
+        """
+
+    @abstractmethod
+    def save(
+        self,
+        target: Path | BinaryIO,
+        format: str | None = None,
+        *,
+        force: bool = False,
+        only_failed: bool = False,
+        encoding: str = "float",
+    ) -> int:
+        """Write all outcomes to a file, in submission order, and return how many items that are.
+
+        Args:
+            target: A file, or a binary stream (npy, jsonl and arrow only).
+            format: One of `producer.exports.FORMATS`; None goes by the file's ending.
+            force: Whether an existing file is replaced.
+            only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
+            encoding: How jsonl writes vectors: `float`, or `base64` of little-endian float32.
+
+        Raises:
+            WrongState: When the job has not ended.
+            InvalidOption: When the options do not go together.
+            OutputExists: When `target` exists and `force` is not given.
         """
 
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from storage.contract.errors import InvalidOption
 from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES, JobOptions
 from storage.contract.settings import Settings
 
@@ -19,6 +20,14 @@ DataDir = Annotated[
 ]
 DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.", rich_help_panel=_WHERE)]
 RedisUrl = Annotated[str | None, typer.Option(help="Redis; default: the embedded one.", rich_help_panel=_WHERE)]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="HTTP service to ask in their place, such as http://host:8000; default: EMBEDMILL_URL. Its key:"
+        " EMBEDMILL_API_KEY.",
+        rich_help_panel=_WHERE,
+    ),
+]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output file.")]
@@ -68,13 +77,24 @@ def _option_arguments(
 
 
 def _place_arguments(
-    data_dir: DataDir = None, database_url: DatabaseUrl = None, redis_url: RedisUrl = None
+    data_dir: DataDir = None, database_url: DatabaseUrl = None, redis_url: RedisUrl = None, url: Url = None
 ) -> None: ...
 
 
+def _settings(given: dict[str, Any]) -> Settings:
+    """Return the settings; a place that is given counts more than one in the environment, of either kind."""
+    local = [name for name in ("data_dir", "database_url", "redis_url") if given[name] is not None]
+    if given["url"] is not None and local:
+        raise InvalidOption(
+            f"--url and --{local[0].replace('_', '-')} were both given.", "Name a service, or a database."
+        )
+    settings = Settings.load(**given)
+    return settings.model_copy(update={"url": None}) if local else settings
+
+
 def placed(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the three arguments that say where storage and Redis are, handed to it as `settings`."""
-    return _extended(command, "settings", _place_arguments, lambda given: Settings.load(**given))
+    """Give a command the arguments that say where storage and Redis are, or the service; handed to it as `settings`."""
+    return _extended(command, "settings", _place_arguments, _settings)
 
 
 def with_job_options(command: Callable[..., None]) -> Callable[..., None]:

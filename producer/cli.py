@@ -30,8 +30,8 @@ from storage.contract.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from producer.client import Client
-    from producer.job import Job
+    from producer.anyclient import AnyClient
+    from producer.anyjob import AnyJob
     from producer.records import Record
     from storage.jobstatus import JobStatus
 
@@ -193,13 +193,13 @@ def delete(job_id: JobId, settings: Settings) -> None:
         say("Deleted.")
 
 
-def _client(settings: Settings) -> Client:
-    from producer.client import Client  # SQLAlchemy costs a third of a second, and `--help` needs none of it
+def _client(settings: Settings) -> AnyClient:
+    from producer.anyclient import AnyClient  # NumPy costs time too, and `--help` needs none of it
 
-    return Client(settings=settings)
+    return AnyClient(settings=settings)
 
 
-def _submit(client: Client, given: dict[str, Any], options: JobOptions) -> Job:
+def _submit(client: AnyClient, given: dict[str, Any], options: JobOptions) -> AnyJob:
     from producer.readers import read
 
     given = dict(given)
@@ -227,12 +227,12 @@ class _Read:
         self.ended = True
 
 
-def _notify(job: Job) -> None:
+def _notify(job: AnyJob) -> None:
     if job.notice:
         say(job.notice, style="yellow")
 
 
-def _wait(job: Job, timeout: float | None) -> JobStatus:
+def _wait(job: AnyJob, timeout: float | None) -> JobStatus:
     try:
         with watching() as show:
             return job.wait(timeout, show)
@@ -261,16 +261,15 @@ def _target(output: Path) -> Path | BinaryIO:
 
 
 def _write(
-    job: Job, target: Path | BinaryIO, output_format: str | None, encoding: str, force: bool, only_failed: bool
+    job: AnyJob, target: Path | BinaryIO, output_format: str | None, encoding: str, force: bool, only_failed: bool
 ) -> None:
-    from producer.exports import ExportHeader, check, write
+    from producer.exports import check
 
-    chosen = check(target, output_format, force=force, only_failed=only_failed, encoding=encoding)
-    status, record = job.status(), job.record()
+    given: dict[str, Any] = {"force": force, "only_failed": only_failed, "encoding": encoding}
+    chosen = check(target, output_format, **given)
+    status = job.status()
     if not status.is_final:
         raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: embedmill wait {job.id}")
-    dtype = record.options["store_dtype"]
-    header = ExportHeader(job.id, record.model, record.total, job.width(), dtype, record.has_ids)
-    written = write(header, job.pages(), target, chosen, force=force, only_failed=only_failed, encoding=encoding)
+    written = job.save(target, chosen, **given)
     if isinstance(target, Path):
         say(f"{counted(written, 'item')} in {target}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,3 +210,36 @@ class Job(AnyJob):
             WrongState: When it is still at work.
         """
         self._stores.purges.delete(self.id)
+
+    def save(
+        self,
+        target: Path | BinaryIO,
+        format: str | None = None,
+        *,
+        force: bool = False,
+        only_failed: bool = False,
+        encoding: str = "float",
+    ) -> int:
+        """Write all outcomes to a file, in submission order, and return how many items that are.
+
+        Args:
+            target: A file, or a binary stream (npy, jsonl and arrow only).
+            format: One of `producer.exports.FORMATS`; None goes by the file's ending.
+            force: Whether an existing file is replaced.
+            only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
+            encoding: How jsonl writes vectors: `float`, or `base64` of little-endian float32.
+
+        Raises:
+            WrongState: When the job has not ended.
+            InvalidOption: When the options do not go together.
+            OutputExists: When `target` exists and `force` is not given.
+            UnknownJob: When the job is deleted before all of it was read, or has been.
+        """
+        from producer.exports import ExportHeader, write
+
+        status, record = self.status(), self.record()
+        if not status.is_final:
+            raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first.")
+        kept = record.options["store_dtype"]
+        header = ExportHeader(self.id, record.model, record.total, self.width(), kept, record.has_ids)
+        return write(header, self.pages(), target, format, force=force, only_failed=only_failed, encoding=encoding)

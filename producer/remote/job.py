@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob
-from producer.output import Sink
+from producer.output import opened_output
 from producer.remote.connection import Connection
 from producer.remote.download import Download, SinkTarget
 from producer.remote.npy import NpyTarget
@@ -128,23 +129,42 @@ class HttpJob(AnyJob):
         Download(self._connection, self.id, {"format": "npy"}, target).run()
         return target.vectors()
 
-    def save(self, sink: Sink, format: str, *, only_failed: bool = False, encoding: str = "float") -> None:
-        """Write a file of the results, as the service makes it.
+    def save(
+        self,
+        target: Path | BinaryIO,
+        format: str | None = None,
+        *,
+        force: bool = False,
+        only_failed: bool = False,
+        encoding: str = "float",
+    ) -> int:
+        """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            sink: Where it goes; nothing has been written there.
-            format: One of `producer.exports.FORMATS`.
-            only_failed: Whether only failed and cancelled items are written.
-            encoding: How jsonl writes vectors: `float` or `base64`.
+            target: A file, or a binary stream (npy, jsonl and arrow only).
+            format: One of `producer.exports.FORMATS`; None goes by the file's ending.
+            force: Whether an existing file is replaced.
+            only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
+            encoding: How jsonl writes vectors: `float`, or `base64` of little-endian float32.
 
         Raises:
+            WrongState: When the job has not ended.
+            InvalidOption: When the options do not go together.
+            OutputExists: When `target` exists and `force` is not given.
             UnknownJob: When the job has been deleted.
-            WrongState: When it has not ended, or its results changed while they were fetched.
             ServiceUnavailable: When the service cannot be reached for long.
         """
-        asked = {"format": format} | ({"status": "failed"} if only_failed else {})
+        from producer.exports import check
+
+        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding)
+        status = self.status()
+        if not status.is_final:
+            raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first.")
+        asked = {"format": chosen} | ({"status": "failed"} if only_failed else {})
         asked |= {"encoding": encoding} if encoding != "float" else {}
-        Download(self._connection, self.id, asked, SinkTarget(sink)).run()
+        with opened_output(target, force) as sink:
+            Download(self._connection, self.id, asked, SinkTarget(sink)).run()
+        return status.failed + status.cancelled if only_failed else status.total
 
     def cancel(self) -> bool:
         """Cancel the job; outcomes that are there stay. Return False when it was cancelled before.
