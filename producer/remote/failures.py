@@ -30,8 +30,11 @@ def _kinds(kind: type[EmbedmillError]) -> Iterator[type[EmbedmillError]]:
         yield from _kinds(narrower)
 
 
-#: Every error that both sides know, by its code.
-_BY_CODE = {kind.code: kind for kind in _kinds(EmbedmillError) if kind.__module__ == EmbedmillError.__module__}
+#: Every error that both sides know, by its code; of two with one code the wider, which comes first.
+_BY_CODE: dict[str, type[EmbedmillError]] = {}
+for _kind in _kinds(EmbedmillError):
+    if _kind.__module__ == EmbedmillError.__module__:
+        _BY_CODE.setdefault(_kind.code, _kind)
 
 #: What an answer means whose code nobody knows, by its status.
 _BY_STATUS: dict[int, type[EmbedmillError]] = {

@@ -6,13 +6,17 @@ import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from embedmill import Client
 from producer.api.settings import ApiSettings
+from producer.remote.client import HttpClient
 from tests.acceptance.shell import Shell
 from tests.acceptance.shell import serving as running
+from tests.faults.proxy import Proxy
 from tests.service.serving import Served, serving
 
 #: Nobody is asked for figures, prices or versions, and nobody is told of what is done here.
@@ -72,3 +76,18 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     # What they hold is let go of here, and not in somebody else's test.
     gc.collect()
+
+
+@pytest.fixture
+def proxy(served: Served) -> Iterator[Proxy]:
+    """Stands between client and service."""
+    proxy = Proxy(urlsplit(served.url).port or 0)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def http_client(proxy: Proxy) -> Iterator[HttpClient]:
+    """A client that reaches the service through `proxy`."""
+    with Client(f"http://127.0.0.1:{proxy.port}", retry_for=20) as client:
+        yield client
