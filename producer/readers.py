@@ -44,6 +44,13 @@ def read(
     return _records(source, chosen, text_field, id_field)
 
 
+def format_of(name: str | Path) -> str | None:
+    """Return the format that a file's name ends with, as .gz and .zst too, or None."""
+    path = Path(name)
+    inner = Path(path.stem) if path.suffix.lower() in COMPRESSED_ENDINGS else path
+    return _ENDINGS.get(inner.suffix.lower())
+
+
 def _chosen_format(source: Source, format: str | None) -> str:
     known = ", ".join(FORMATS)
     if format is not None:
@@ -53,15 +60,15 @@ def _chosen_format(source: Source, format: str | None) -> str:
     path = source_path(source)
     if path is None:
         return "txt"
-    inner = Path(path.stem) if path.suffix.lower() in COMPRESSED_ENDINGS else path
-    if inner.suffix.lower() not in _ENDINGS:
+    by_ending = format_of(path)
+    if by_ending is None:
         with opened(source):
             pass  # of a missing file or a folder the ending does not matter
         raise InvalidFile(
             f"The ending of {path} names none of the formats that are read: {known} (also as .gz and .zst).",
             "Name the format with --format.",
         )
-    return _ENDINGS[inner.suffix.lower()]
+    return by_ending
 
 
 def _records(source: Source, format: str, text_field: str, id_field: str | None) -> Iterator[Record]:

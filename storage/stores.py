@@ -9,16 +9,20 @@ from storage.contract.settings import Settings
 from storage.counted import CounterStore
 from storage.database import Database, open_database
 from storage.entries import EntryStore
+from storage.failures import FailureStore
 from storage.invariants import InvariantStore
 from storage.jobs import JobStore
 from storage.keys import KeyStore
 from storage.leases import LeaseStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
+from storage.secrets import SecretStore
 from storage.statuses import StatusStore
+from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
 from storage.webhooks import WebhookStore
 from storage.workers import WorkerStore
+from storage.workloads import WorkloadStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class Stores:
     tokenizers: TokenizerStore
     keys: KeyStore
     webhooks: WebhookStore
+    throughputs: ThroughputStore
+    workloads: WorkloadStore
+    failures: FailureStore
+    secrets: SecretStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -63,6 +71,10 @@ class Stores:
             TokenizerStore(database),
             KeyStore(database),
             WebhookStore(database),
+            ThroughputStore(database),
+            WorkloadStore(database),
+            FailureStore(database),
+            SecretStore(database),
         )
 
     @classmethod

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.keytables import KeyRow, QuotaRow
 from storage.rows import JobId, Row, partial_index
+from storage.secrettables import SecretRow
 from storage.tokenizertables import TokenizerRow
 from storage.webhooktables import WebhookRow, WebhookSecretRow
 
-__all__ = ["KeyRow", "QuotaRow", "Row", "TokenizerRow", "WebhookRow", "WebhookSecretRow"]
+__all__ = ["KeyRow", "QuotaRow", "Row", "SecretRow", "TokenizerRow", "WebhookRow", "WebhookSecretRow"]
 
 
 class ModelRow(Row):

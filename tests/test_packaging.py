@@ -49,6 +49,10 @@ def test_every_module_and_marker_is_in_the_wheel(wheel: zipfile.ZipFile) -> None
         modules = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}
         assert modules <= names
     assert "storage/migrations/script.py.mako" in names
+    web = {
+        path.relative_to(ROOT) for kind in ("templates", "static") for path in (ROOT / "producer/web" / kind).iterdir()
+    }
+    assert web and {str(path) for path in web} <= names
 
 
 def test_the_base_install_asks_for_neither_torch_nor_a_web_framework(wheel: zipfile.ZipFile) -> None:

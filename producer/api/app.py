@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from producer.api import docs, errors, events, health, keys, native, parts, results, tei, tokens, webhooks
+from producer.api import docs, errors, events, health, keys, native, parts, results, tei, tokens, webhooks, workers
 from producer.api.bodylimits import BodyLimits
 from producer.api.calls import Calls
 from producer.api.deliverer import Deliverer
@@ -31,6 +31,7 @@ _ROUTERS = (
     native.router,
     webhooks.router,
     keys.router,
+    workers.router,
     tokens.router,
     embeddings.router,
     files.router,

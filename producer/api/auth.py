@@ -10,13 +10,18 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from producer.api.knownkeys import KnownKeys
+from producer.api.sessions import key_of_session, session_of
 from producer.api.settings import ApiSettings
 from producer.job import Job
-from storage.contract.errors import Forbidden, UnknownJob
+from storage.contract.errors import Forbidden, NotFound, Unauthorized, UnknownJob
 from storage.keys import SCOPES, KeyRecord
+from storage.stores import Stores
 
 #: Headers that carry a key and nothing else, for programs that cannot send a bearer.
 _KEY_HEADERS = ("x-api-key", "api-key")
+
+#: Methods for which the page's session is enough: they change nothing, so that no other site gains by sending them.
+_READING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,13 @@ class Doorkeeper(Protocol):
     def keys(self) -> KnownKeys:
         """Tells good keys from bad ones."""
 
+    @property
+    def stores(self) -> Stores:
+        """Every store."""
+
 
 async def caller_of(request: Request) -> Caller:
-    """Return who asks.
+    """Return who asks: by the key that is sent, or for reading by the page's session, as downloads from it are.
 
     Raises:
         Unauthorized: When keys are needed and the request has none that is good.
@@ -86,6 +95,8 @@ async def caller_of(request: Request) -> Caller:
     if service.settings.auth == "none":
         return OPERATOR
     key = key_of(request)
+    if not key and request.method in _READING and (session := session_of(request)) is not None:
+        return await run_in_threadpool(caller_of_session, service, session)
     known = service.keys.recall(key)
     return _caller(known) if known is not None else await run_in_threadpool(authenticate, service, key)
 
@@ -101,6 +112,26 @@ def authenticate(service: Doorkeeper, key: str) -> Caller:
         Unauthorized: When it is malformed, unknown, revoked or expired: nobody can tell which.
     """
     return OPERATOR if service.settings.auth == "none" else _caller(service.keys.find(key))
+
+
+def caller_of_session(service: Doorkeeper, session: str) -> Caller:
+    """Return whom a session of the page speaks for; its key is looked up each time, so that a revoked one is out.
+
+    Args:
+        service: Knows the keys.
+        session: The cookie's value; may be anything.
+
+    Raises:
+        Unauthorized: When it is forged or over, or its key may not be used any more.
+    """
+    key_id = key_of_session(service.stores, session)
+    try:
+        record = None if key_id is None else service.stores.keys.get(key_id)
+    except NotFound:
+        record = None
+    if record is None or not record.is_good:
+        raise Unauthorized("This session is over.", "Sign in again with an API key.")
+    return _caller(record)
 
 
 def key_of(request: Request) -> str:

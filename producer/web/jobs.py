@@ -1,0 +1,119 @@
+"""The list of jobs, and the form that submits one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from producer.api.errors import status_of
+from producer.api.service import Service, ServiceDep
+from producer.api.workers import overview
+from producer.job import Job
+from producer.web.forms import FIELDS, Submitted, form_of
+from producer.web.rendering import page
+from producer.web.routes import PageRoute
+from producer.web.visitors import Visitor, VisitorDep, check_form
+from storage.contract.errors import EmbedmillError, InvalidItems
+from storage.contract.ids import checked_job_id
+from storage.contract.states import JobState
+from storage.jobs import JobRecord
+from storage.statuses import JobStatus
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+#: Jobs on one page.
+_LIMIT = 20
+
+#: What a list may be narrowed to, and the states that are meant.
+_FILTERS: dict[str, tuple[JobState, ...]] = {
+    "running": (JobState.RUNNING,),
+    "queued": (JobState.QUEUED,),
+    "completed": (JobState.COMPLETED,),
+    "failed": (JobState.FAILED, JobState.EXPIRED),
+    "cancelled": (JobState.CANCELLED,),
+}
+
+#: Fields of the form that are always in sight, or always filled in.
+_SHOWN = {"texts", "name", "model", "priority", "on_invalid", "on_long", "store_dtype"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job of the list.
+
+    Args:
+        record: What it was submitted with.
+        status: Where it stands.
+    """
+
+    record: JobRecord
+    status: JobStatus
+
+
+@router.get("/")
+def show(request: Request, service: ServiceDep, visitor: VisitorDep) -> Response:
+    """Show the newest jobs, and the form."""
+    return _page(request, service, visitor)
+
+
+@router.post("/jobs")
+async def submit(request: Request, service: ServiceDep, visitor: VisitorDep) -> Response:
+    """Submit what the form holds and show the new job; what is refused comes back with the reason."""
+    async with form_of(request, service) as form:
+        await run_in_threadpool(check_form, request, service, form)
+        visitor.caller.require("write")
+        submitted = Submitted.of(form)
+        try:
+            job = await run_in_threadpool(_submit, service, visitor, submitted)
+        except EmbedmillError as error:
+            return await run_in_threadpool(_page, request, service, visitor, submitted.given, error)
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
+def _submit(service: Service, visitor: Visitor, submitted: Submitted) -> Job:
+    return service.client.submit_records(key_id=visitor.caller.key_id, **submitted.submission())
+
+
+def _page(
+    request: Request,
+    service: Service,
+    visitor: Visitor,
+    given: dict[str, str] | None = None,
+    error: EmbedmillError | None = None,
+) -> Response:
+    wanted = request.query_params.get("state", "")
+    model = request.query_params.get("model") or None
+    before = request.query_params.get("before")
+    visitor.caller.require("read")
+    ids = service.stores.jobs.list_ids(
+        _LIMIT + 1,
+        checked_job_id(before) if before else None,
+        key_id=visitor.caller.sees,
+        states=_FILTERS.get(wanted),
+        model=model,
+    )
+    rows = _rows(service, ids[:_LIMIT])
+    values: dict[str, Any] = {
+        "rows": rows,
+        "older": ids[_LIMIT - 1] if len(ids) > _LIMIT else None,
+        "filters": list(_FILTERS),
+        "wanted": wanted if wanted in _FILTERS else "",
+        "model": model,
+        "before": before,
+        "overview": overview(service.stores),
+        "default_model": service.settings.model,
+        "given": dict.fromkeys(FIELDS, "") | (given or {}),
+        "is_open": bool(given and given.keys() - _SHOWN),
+        "error": error,
+        "problems": error.problems[:10] if isinstance(error, InvalidItems) else [],
+    }
+    return page(request, "jobs", visitor=visitor, code=status_of(error) if error else 200, **values)
+
+
+def _rows(service: Service, ids: list[str]) -> list[Row]:
+    statuses = {status.id: status for status in service.stores.statuses.many(ids)}
+    return [Row(service.stores.jobs.get(job_id), statuses[job_id]) for job_id in ids if job_id in statuses]

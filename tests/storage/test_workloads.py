@@ -1,0 +1,90 @@
+"""What waits, who works and how fast it went, over both databases."""
+
+import pytest
+from sqlalchemy import update
+
+from storage.contract.errors import UnknownJob
+from storage.contract.ids import new_id
+from storage.database import Database
+from storage.failures import Failure
+from storage.outcomes import ItemError
+from storage.stores import Stores
+from storage.tables import JobRow
+from storage.workloads import Load
+from tests.storage.builders import CARD, OTHER, chunk, claim, finish, result, serve, set_chunk, submit
+
+REFUSED = ItemError("invalid_item", "Refused at the door: empty or blank.")
+
+
+def set_job(database: Database, job_id: str, **values: object) -> None:
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(values))
+
+
+def test_what_waits_and_what_is_in_hand_is_counted_by_model_and_by_worker(stores: Stores) -> None:
+    # Given a worker with one of three chunks in hand, and one that is done
+    worker = serve(stores)
+    serve(stores, OTHER)
+    job_id = submit(stores, 3)
+    finish(stores, job_id, 1, worker)
+    claim(stores, job_id, 1, worker)
+    # When one looks
+    seen = stores.workloads.get()
+    # Then the two chunks that are left count as the model's, one of them as the worker's
+    assert seen.queued == {CARD.id: Load(2, 4, 40)}
+    busy = {one.id: one for one in seen.workers}
+    assert (busy[worker].in_hand, busy[worker].jobs) == (Load(1, 2, 20), 1)
+    idle = next(one for one in seen.workers if one.model_id == OTHER.id)
+    assert (idle.in_hand, idle.jobs) == (Load(), 0)
+    # And the fourteen tokens that were read just now make its rate
+    assert seen.tokens_per_second[CARD.id] == pytest.approx(14, rel=0.5)
+    assert OTHER.id not in seen.tokens_per_second
+
+
+def test_work_for_a_model_that_nobody_knows_waits_under_no_model(stores: Stores) -> None:
+    submit(stores, 2, card=None, model="mill/unknown")
+    assert stores.workloads.get().queued == {"": Load(2, 4, 40)}
+
+
+def test_tokens_fall_into_the_stretch_in_which_their_chunk_was_done(stores: Stores, database: Database) -> None:
+    # Given a job of eight chunks that ran for eight seconds
+    worker = serve(stores)
+    job_id = submit(stores, 8)
+    assert stores.throughputs.get(job_id) is None
+    finish(stores, job_id, 8, worker)
+    set_job(database, job_id, started_at=1_000_000, finished_at=1_008_000)
+    for number in range(8):
+        set_chunk(database, job_id, number, done_at=(1_000_500, 1_003_000, 1_003_900, 1_008_000)[number // 2])
+    # When its time is cut in four
+    seen = stores.throughputs.get(job_id, 4)
+    # Then each chunk's fourteen tokens are where they belong, the last one's at the very end too
+    assert seen is not None
+    assert (seen.tokens, seen.items) == ([28, 56, 0, 28], [4, 8, 0, 4])
+    assert seen.tokens_per_second() == [14, 28, 0, 14]
+    # And never more stretches are made than chunks can fill
+    more = stores.throughputs.get(job_id, 100)
+    assert more is not None and len(more.tokens) == 4
+
+
+def test_nobody_asks_for_the_speed_of_a_job_that_is_not_there(stores: Stores) -> None:
+    with pytest.raises(UnknownJob):
+        stores.throughputs.get(new_id())
+
+
+def test_failed_items_come_in_order_with_ids_and_reasons(stores: Stores) -> None:
+    # Given twenty chunks with a failure each, the first of which was refused at the door
+    worker = serve(stores)
+    chunks = [chunk(n, ids=[f"row {2 * n}", f"row {2 * n + 1}"]) for n in range(20)]
+    chunks[0] = chunk(0, ("", "rye"), ids=["row 0", "row 1"], invalid={0: REFUSED})
+    job_id = submit(stores, chunks)
+    assert stores.failures.first(job_id, 50) == [Failure(0, "row 0", REFUSED)]
+    for number in range(20):
+        (held,) = claim(stores, job_id, number, worker)
+        stores.leases.commit([(held, result(failed=[0] if number == 0 else [1]))])
+    # When they are asked for
+    found = stores.failures.first(job_id, 50)
+    # Then none is missing, more than one read takes or not
+    assert [one.position for one in found] == [0, *range(3, 40, 2)]
+    assert [one.id for one in found] == [f"row {one.position}" for one in found]
+    assert found[1].error == ItemError("encoder_failed", "No vector.")
+    assert stores.failures.first(job_id, 3) == found[:3]
