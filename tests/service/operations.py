@@ -14,7 +14,7 @@ _BODIES = {"application/x-ndjson": b'"wheat"\n', "application/octet-stream": b"w
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Operation:
     """One method of one path.
 
@@ -30,7 +30,7 @@ class Operation:
     told: dict[str, Any]
     document: dict[str, Any]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.method} {self.path}"
 
     @property
@@ -47,8 +47,19 @@ class Operation:
         """Return the query's parameters that name where a list goes on."""
         return [one["name"] for one in self._all_parameters() if one["in"] == "query" and one["name"] in _CURSORS]
 
+    @property
+    def named_in_body(self) -> list[str]:
+        """The fields of its JSON body that name something by its id."""
+        content = self._resolved(self.told.get("requestBody", {})).get("content", {})
+        schema = self._resolved(content.get("application/json", {}).get("schema", {}))
+        return [name for name in schema.get("properties", {}) if name.endswith(("_id", "_ids"))]
+
     def send(
-        self, http: httpx.Client, values: Mapping[str, str], query: Mapping[str, str] | None = None
+        self,
+        http: httpx.Client,
+        values: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send a request that fits it and return the answer; of a stream of events only the head.
 
@@ -56,11 +67,15 @@ class Operation:
             http: With a key or without.
             values: What stands in its path, by name.
             query: Beside what is required.
+            body: Fields of its JSON body that are to be others than in the document's example.
         """
         path = self.path
         for name in self.parameters:
             path = path.replace("{" + name + "}", values[name])
-        request = http.build_request(self.method, path, params=self._query() | dict(query or {}), **self._body())
+        sent = self._body()
+        if body:
+            sent["json"] = sent["json"] | body
+        request = http.build_request(self.method, path, params=self._query() | dict(query or {}), **sent)
         answer = http.send(request, stream=True)
         try:
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):

@@ -30,6 +30,10 @@ OWNED: dict[str, Callable[[Owner], str]] = {
 }
 COMMON = {"custom_id": "rye/2", "n": "0", "part": "0", "number": "0", "model": DEFAULT_MODEL, "model_id": DEFAULT_MODEL}
 
+#: Fields of bodies that name what somebody owns, by the parameter that names the like in paths; None: it is looked for
+#: among what its own path names.
+IN_BODIES = {"input_file_id": "file_id", "part_ids": None}
+
 #: Heads that differ between any two answers.
 FLEETING = {"date", "x-request-id", "openai-processing-ms", "server-timing", "x-compute-time"}
 
@@ -197,6 +201,27 @@ def test_what_is_anothers_is_answered_as_what_nobody_has(
         # Then both answers are the same, byte for byte, apart from the id
         assert foreign.status_code == (403 if owned == ["key_id"] else 404), f"{operation}: {foreign.status_code}"
         assert seen(foreign, mine[owned[0]]) == seen(unknown, nobodys[owned[0]]), operation
+
+
+def test_what_is_anothers_is_nobodys_in_a_body_too(
+    document: list[Operation],
+    owner: Owner,
+    mine: dict[str, str],
+    nobodys: dict[str, str],
+    client: Callable[..., httpx.Client],
+) -> None:
+    other = client("read", "write", "embed")
+    for operation in document:
+        for field in operation.named_in_body:
+            assert field in IN_BODIES, f"{operation}: {field} is to be named in IN_BODIES"
+            name = IN_BODIES[field]
+            if name is not None:
+                foreign = operation.send(other, COMMON | nobodys, body={field: mine[name]})
+                unknown = operation.send(other, COMMON | nobodys, body={field: nobodys[name]})
+                assert foreign.is_client_error, operation
+                assert seen(foreign, mine[name]) == seen(unknown, nobodys[name]), operation
+                # And the owner's own request is a good one
+                assert operation.send(owner.http, COMMON | mine, body={field: mine[name]}).is_success, operation
 
 
 def test_lists_hold_nothing_of_others_and_go_on_behind_anything_alike(
