@@ -98,9 +98,12 @@ class Deliverer:
                 self._stores.webhooks.begin(webhook_id, generation, _payload(self._look(job_id)))
             except UnknownJob:
                 continue
+        # Taken before the rows are read: a try that ends meanwhile makes what was read of it old.
+        with self._lock:
+            busy = set(self._sending)
         for webhook in self._stores.webhooks.due():
             with self._lock:
-                if webhook.id in self._sending or len(self._sending) >= _AT_ONCE:
+                if webhook.id in busy or len(self._sending) >= _AT_ONCE:
                     continue
                 self._sending.add(webhook.id)
             threading.Thread(target=self._tell, args=(webhook,), name="webhook", daemon=True).start()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from producer.api.auth import Caller, Reader, caller_of
 from producer.api.documented import failures
@@ -45,7 +47,20 @@ async def follow_job(
     status, ended = await run_in_threadpool(_first_look, service, job_id, caller)
     events = service.streams.follow(status["id"], status, ended, lambda: caller_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return _Following(events, media_type="text/event-stream", headers=headers)
+
+
+class _Following(StreamingResponse):
+    """A stream that is over for us the moment it is over for its reader."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Else it would be counted as open until memory is tidied up.
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
 
 
 def look(service: Service, job_id: str) -> tuple[dict[str, Any], bool]:

@@ -28,6 +28,9 @@ _POLICY_PAGE = (
     b" form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+#: Longest time in which a reader takes nothing of what waits for him, in seconds.
+SEND_SECONDS = 120.0
+
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
     # With `no-referrer` a browser would hide the origin of the page's own forms, too.
@@ -94,7 +97,12 @@ class _Exchange:
             self.status = message["status"]
             message = {**message, "headers": _dressed(message.get("headers", ()), self.id.encode())}
         self.sent += len(message.get("body", b""))
-        await self._send(message)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(message)
+        except TimeoutError:
+            # Who does not read is not waited for; to us he has gone.
+            raise ClientDisconnect from None
 
 
 def _dressed(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:

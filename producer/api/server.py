@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -32,12 +34,20 @@ def run(settings: ApiSettings, listening: socket.socket, started: Callable[[], N
         StorageUnavailable: When the database cannot be reached.
         SchemaMismatch: When the database must be migrated, or this program upgraded.
     """
+    _allow_many_connections()
     app = create_app(settings)
     server = Server(configured(app), app, started)
     # Uvicorn sends itself the signal again once it has stopped; then it means nothing any more.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
+
+
+def _allow_many_connections() -> None:
+    """Take as many open files as this process may have: each connection is one, and by default there are few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def configured(app: FastAPI) -> uvicorn.Config:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 
 from tests.acceptance.shell import Shell, address, interrupt, until
+from tests.service.receiver import receiving
 
 
 def test_a_stack_serves_page_api_and_health_on_one_port(stack: tuple[Path, subprocess.Popen[bytes]]) -> None:
@@ -84,6 +87,43 @@ def test_without_the_packages_of_the_service_that_is_told_and_the_stack_serves_i
     # When the service is started, then it is said what to install
     ran = bare("api")
     assert ran.code == 2 and "pip install 'embedmill[api]'" in ran.err, ran
+
+
+def test_the_end_of_a_job_is_told_although_the_service_was_killed_while_it_told_it(alone: Shell) -> None:
+    # Given a job whose end is to be told to somebody who takes the message and does not answer
+    with receiving() as receiver:
+        receiver.silent.set()
+        own = Shell(alone.data_dir, alone.cwd, {"EMBEDMILL_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}"})
+        first, where = _started(own)
+        body = {"texts": ["a text"], "webhook": {"url": receiver.url}}
+        job_id = httpx.post(f"{where}/v1/jobs", json=body).json()["id"]
+        assert httpx.post(f"{where}/v1/jobs/{job_id}/cancel").status_code == 200
+        until(lambda: receiver.told, "the first try")
+        # When the service is killed in the middle of it, and another is started
+        first.kill()
+        first.communicate()
+        receiver.silent.clear()
+        second, where = _started(own)
+        # Then it tells the same message again
+        until(lambda: _webhook(where, job_id)["state"] == "delivered", "the delivery", 40)
+        ids = {headers["webhook-id"] for _, headers, _ in receiver.told}
+        assert len(receiver.told) >= 2 and len(ids) == 1
+        assert interrupt(second).code == 0
+    # And its secret is made and shown on the command line
+    shown = own("webhooks", "secret")
+    assert shown.code == 0 and re.fullmatch(r"whsec_[A-Za-z0-9+/=]{44}\n", shown.out), shown
+
+
+def _started(shell: Shell) -> tuple[subprocess.Popen[bytes], str]:
+    process = shell.start("api", "--port", 0)
+    assert process.stderr is not None
+    return process, process.stderr.readline().decode().split()[3]
+
+
+def _webhook(where: str, job_id: str) -> dict[str, Any]:
+    [webhook] = httpx.get(f"{where}/v1/jobs/{job_id}/webhooks").json()["data"]
+    assert isinstance(webhook, dict)
+    return webhook
 
 
 def _service(parent: int) -> psutil.Process:

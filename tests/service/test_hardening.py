@@ -7,13 +7,15 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from fastapi.responses import StreamingResponse
 
-from producer.api import protocol
+from producer.api import guard, protocol
 from producer.api.settings import ApiSettings
+from tests.acceptance.shell import until
 from tests.service.serving import Served, serving
 
 MOST = 20_000
@@ -107,6 +109,25 @@ def test_a_head_that_is_too_large_is_refused(small: Served) -> None:
     told = _exchange(small.url, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 200_000)
     # Then it is not kept
     assert told.startswith(b"HTTP/1.1 431 ") or told == b""
+
+
+def test_a_reader_who_does_not_read_is_not_waited_for(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given little patience, and an answer without an end
+    monkeypatch.setattr(guard, "SEND_SECONDS", 0.3)
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 100_000
+
+    small.app.add_api_route("/endless", lambda: StreamingResponse(endless()))
+    # When somebody asks for it and reads nothing
+    place = httpx.URL(small.url)
+    with socket.create_connection((place.host, place.port or 80), 20) as wire:
+        wire.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        # Then the request ends all the same, and is counted as such
+        counted = 'embedmill_http_requests_total{method="GET",route="/endless"'
+        with small.http() as http:
+            until(lambda: counted in http.get("/metrics").text, "its end")
 
 
 def test_every_answer_has_its_headers_and_a_request_id(little: httpx.Client) -> None:

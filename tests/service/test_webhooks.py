@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +16,8 @@ from producer.api import deliverer, outbound
 from producer.api.settings import ApiSettings
 from producer.job import Job
 from tests.acceptance.shell import until
+from tests.service.receiver import Receiver, receiving
 from tests.service.serving import Served, serving
-
-
-@dataclass
-class Receiver:
-    """Somebody whom ends are told to.
-
-    Args:
-        port: Where it listens.
-        answers: Status of each answer to come; 204 after those.
-    """
-
-    port: int = 0
-    answers: list[int] = field(default_factory=list)
-    told: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook?of=mill"
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    """A receiver on a port of this machine."""
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.told.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
