@@ -135,7 +135,7 @@ def _admit_jobs(connection: Connection, most: int, key: dict[str, str]) -> None:
 
 
 def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None:
-    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (_SEALED_TEXTS, _UNSEALED_TEXTS))
+    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (SEALED_TEXTS, _UNSEALED_TEXTS))
     if kept > most:
         raise QuotaExceeded(
             f"This API key may keep {most:,} texts, and this would make it {kept:,}.",
@@ -179,7 +179,7 @@ _IS_NO_CALL = JobRow.kind != literal_column("'call'")
 _IS_COUNTED = select(JobRow.id).where(JobRow.id == bindparam("job"), _IS_NO_CALL)
 _OTHERS = (*_OWNED, JOB_IS_UNFINISHED, _IS_NO_CALL, JobRow.id != bindparam("job"))
 _OPEN = select(func.count()).select_from(JobRow).where(*_OTHERS)
-_SEALED_TEXTS = select(func.sum(JobRow.total)).where(*_OWNED)
+SEALED_TEXTS = select(func.sum(JobRow.total)).where(*_OWNED)
 _UNSEALED_TEXTS = (
     select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING)
 )

@@ -94,7 +94,7 @@ class JobRow(Row):
         partial_index("ix_jobs_unfinished", "model", "state IN ('accepting', 'queued', 'running')"),
         partial_index("ix_jobs_deleted_at", "deleted_at", "deleted_at IS NOT NULL"),
         partial_index("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
-        partial_index("ix_jobs_owned", "key_id", "state", "total", "key_id <> '' AND deleted_at IS NULL"),
+        partial_index("ix_jobs_owned", "key_id", "state", "total", "deleted_at", "key_id <> '' AND deleted_at IS NULL"),
     )
 
 

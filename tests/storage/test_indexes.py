@@ -12,6 +12,7 @@ from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.database import Database
 from storage.finishing import has_open_chunks
+from storage.quotas import SEALED_TEXTS
 from storage.stores import Stores
 from storage.tables import (
     CHUNK_IS_DISPATCHED,
@@ -94,3 +95,10 @@ def test_jobs_that_go_or_wait_for_a_model_are_found_without_reading_those_that_a
     ):
         told = plan(crowded, query)
         assert "SCAN jobs" not in told and "Seq Scan on jobs" not in told
+
+
+def test_what_a_key_keeps_is_counted_from_the_index_of_owned_jobs_alone(crowded: Database) -> None:
+    told = plan(crowded, SEALED_TEXTS, key="mfrggzdfmztwq2lk")
+    if crowded.is_sqlite:
+        assert "COVERING INDEX ix_jobs_owned" in told
+    assert "Seq Scan" not in told

@@ -36,11 +36,12 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["keys.id"], name="fk_quotas_key_id"),
         sa.PrimaryKeyConstraint("key_id", name="pk_quotas"),
     )
-    # What a key keeps is counted from this index alone; jobs without a key are not in it and cost nothing.
+    # What a key keeps is counted from this index alone (SQLite looks at deleted_at again); jobs without a key are not
+    # in it and cost nothing.
     op.create_index(
         "ix_jobs_owned",
         "jobs",
-        ["key_id", "state", "total"],
+        ["key_id", "state", "total", "deleted_at"],
         unique=False,
         sqlite_where=_OWNED,
         postgresql_where=_OWNED,
