@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.batches import BatchStore
 from storage.chunks import ChunkStore
 from storage.contract.settings import Settings
 from storage.counted import CounterStore
 from storage.database import Database, open_database
 from storage.entries import EntryStore
 from storage.failures import FailureStore
+from storage.files import FileStore
 from storage.invariants import InvariantStore
 from storage.jobs import JobStore
 from storage.keys import KeyStore
@@ -20,6 +22,7 @@ from storage.secrets import SecretStore
 from storage.statuses import StatusStore
 from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
+from storage.uploads import UploadStore
 from storage.webhooks import WebhookStore
 from storage.workers import WorkerStore
 from storage.workloads import WorkloadStore
@@ -47,6 +50,9 @@ class Stores:
     workloads: WorkloadStore
     failures: FailureStore
     secrets: SecretStore
+    files: FileStore
+    uploads: UploadStore
+    batches: BatchStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -75,6 +81,9 @@ class Stores:
             WorkloadStore(database),
             FailureStore(database),
             SecretStore(database),
+            FileStore(database),
+            UploadStore(database),
+            BatchStore(database),
         )
 
     @classmethod

@@ -11,13 +11,28 @@ from typing import Any, cast
 from sqlalchemy import ForeignKey, Index, String, Table, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from storage.filetables import BatchGroupRow, BatchLinesRow, BatchRow, FileBlockRow, FileRow, UploadRow
 from storage.keytables import KeyRow, QuotaRow
 from storage.rows import JobId, Row, partial_index
 from storage.secrettables import SecretRow
 from storage.tokenizertables import TokenizerRow
 from storage.webhooktables import WebhookRow, WebhookSecretRow
 
-__all__ = ["KeyRow", "QuotaRow", "Row", "SecretRow", "TokenizerRow", "WebhookRow", "WebhookSecretRow"]
+__all__ = [
+    "BatchGroupRow",
+    "BatchLinesRow",
+    "BatchRow",
+    "FileBlockRow",
+    "FileRow",
+    "KeyRow",
+    "QuotaRow",
+    "Row",
+    "SecretRow",
+    "TokenizerRow",
+    "UploadRow",
+    "WebhookRow",
+    "WebhookSecretRow",
+]
 
 
 class ModelRow(Row):

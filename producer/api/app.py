@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from producer.api.deliverer import Deliverer
 from producer.api.guard import Guard
 from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
+from producer.api.openai.batchwork import BatchWork
 from producer.api.origins import Origins
 from producer.api.service import Service
 from producer.api.settings import ApiSettings, listed
@@ -61,7 +63,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     metrics = Metrics(client.stores, lambda: streams.open)
     waiting = Waiting(client.stores.jobs, hints)
     calls = Calls(client, waiting, settings.max_calls, settings.call_timeout)
-    service = Service(settings, client, waiting, streams, metrics, calls)
+    batch_work = BatchWork(client, settings)
+    service = Service(settings, client, waiting, streams, metrics, calls, batch_work)
 
     deliverer = Deliverer(client.stores, lambda job_id: events.look(service, job_id)[0], listed(settings.webhook_hosts))
 
@@ -69,11 +72,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         service.waiting.start()
         deliverer.start()
+        service.batch_work.start()
         try:
             yield
         finally:
             deliverer.stop()
             await service.calls.close()
+            await asyncio.to_thread(service.batch_work.stop)
             service.waiting.stop()
             hints.close()
             client.close()

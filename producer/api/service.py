@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from producer.api.calls import Calls
 from producer.api.knownkeys import KnownKeys
 from producer.api.metrics import Metrics
+from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
@@ -29,6 +30,7 @@ class Service:
         metrics: What requests there were.
         calls: Embeds a few texts while somebody waits.
         keys: Tells good API keys from bad ones.
+        batch_work: Works at OpenAI's batches.
     """
 
     settings: ApiSettings
@@ -37,6 +39,7 @@ class Service:
     streams: Streams
     metrics: Metrics
     calls: Calls
+    batch_work: BatchWork
     keys: KnownKeys = field(init=False)
 
     def __post_init__(self) -> None:

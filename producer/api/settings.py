@@ -30,6 +30,8 @@ class ApiSettings(Settings):
         machine: Address of the health checks of the supervisor beside it, which knows more; set by `up` alone.
         max_calls: Most calls that may wait for their vectors at a time.
         call_timeout: Longest wait of a call for its vectors, in seconds.
+        max_file_bytes: Largest file of OpenAI's dialect, in bytes.
+        max_batch_lines: Most lines of a batch.
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     """
 
@@ -47,6 +49,8 @@ class ApiSettings(Settings):
     machine: str | None = None
     max_calls: int = Field(default=512, ge=1)
     call_timeout: float = Field(default=60, gt=0, le=3600)
+    max_file_bytes: int = Field(default=1_000_000_000, ge=1_000)
+    max_batch_lines: int = Field(default=100_000, ge=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def check_exposure(self) -> None:

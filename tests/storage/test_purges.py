@@ -9,7 +9,7 @@ from storage.contract.errors import UnknownJob, WrongState
 from storage.database import Database, now_ms
 from storage.stores import Stores
 from storage.tables import JobRow
-from tests.storage.builders import accept, chunk, claim, finish, result, serve, submit
+from tests.storage.builders import accept, chunk, claim, finish, new_job, result, serve, submit
 from tests.storage.test_jobs import count_rows
 
 
@@ -122,3 +122,31 @@ def test_a_late_commit_into_a_purged_job_leaves_no_row_behind(stores: Stores, da
     # Then nothing is written
     assert not written
     assert count_rows(database) == [0, 0, 0, 0]
+
+
+def test_a_calls_job_is_dropped_whatever_it_is_at_and_no_other(stores: Stores, database: Database) -> None:
+    # Given a call under way and a job
+    worker = serve(stores)
+    other = submit(stores)
+    call = new_job(kind="call")
+    assert stores.jobs.accept(call, [chunk(0)])
+    (held,) = claim(stores, call.id, 0, worker)
+    # When both are dropped
+    assert stores.purges.drop_calls([call.id, other]) == 1
+    # Then the job is still there, and what the worker brings for the call goes nowhere
+    assert count_rows(database) == [1, 1, 0, 1]
+    stores.leases.commit([(held, result())])
+    assert count_rows(database) == [1, 1, 0, 1]
+
+
+def test_calls_that_were_answered_long_ago_go_and_jobs_stay(stores: Stores, database: Database) -> None:
+    worker = serve(stores)
+    call, job_id = new_job(kind="call"), submit(stores)
+    assert stores.jobs.accept(call, [chunk(0)])
+    finish(stores, call.id, 1, worker)
+    finish(stores, job_id, 1, worker)
+    assert stores.purges.mark(86_400_000, None) == 0
+    with database.write() as connection:
+        connection.execute(update(JobRow).values(finished_at=JobRow.finished_at - 300_001))
+    assert stores.purges.mark(86_400_000, None) == 1
+    assert stores.purges.marked() == [call.id]

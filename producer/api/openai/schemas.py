@@ -88,3 +88,185 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelObject]
+
+
+class FileObject(BaseModel):
+    """One file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None = None
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    status: Literal["processed"] = "processed"
+    sha256: str
+
+
+class FileList(BaseModel):
+    """A page of files."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    """That a file is gone."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class ExpiresAfter(BaseModel):
+    """How long a file is kept."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3600, le=2_592_000)
+
+
+class UploadRequest(BaseModel):
+    """What a file will be that is sent in parts."""
+
+    filename: str = Field(min_length=1, max_length=255)
+    bytes: int = Field(ge=1)
+    purpose: Literal["batch"]
+    mime_type: str = Field(max_length=255)
+    expires_after: ExpiresAfter | None = None
+
+    model_config = {
+        "json_schema_extra": {
+            "example": {"filename": "b.jsonl", "bytes": 1024, "purpose": "batch", "mime_type": "application/jsonl"}
+        }
+    }
+
+
+class UploadObject(BaseModel):
+    """A file on its way in."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: Literal["batch"]
+    status: Literal["pending", "completed", "cancelled", "expired"]
+    file: FileObject | None = None
+
+
+class UploadPart(BaseModel):
+    """One part of it."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
+
+
+class UploadCompletion(BaseModel):
+    """The parts in order."""
+
+    part_ids: list[str] = Field(min_length=1, max_length=10_000)
+    md5: str | None = Field(default=None, max_length=64)
+
+
+class BatchRequest(BaseModel):
+    """What is to be done, and until when."""
+
+    input_file_id: str = Field(max_length=64)
+    endpoint: Literal["/v1/embeddings"]
+    completion_window: str = Field(
+        default="24h", pattern=r"^[1-9][0-9]{0,2}h$", description="Hours: 24h; at most 168h."
+    )
+    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    output_expires_after: ExpiresAfter | None = None
+
+
+class RequestCounts(BaseModel):
+    """Lines of a batch."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchError(BaseModel):
+    """What is wrong with a line of the input file."""
+
+    code: str
+    line: int | None
+    message: str
+    param: str | None
+
+
+class BatchErrors(BaseModel):
+    """All that is wrong with an input file, up to a limit."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchError]
+
+
+class InputDetails(BaseModel):
+    """Tokens that were not read again."""
+
+    cached_tokens: int = 0
+
+
+class OutputDetails(BaseModel):
+    """Tokens of reasoning: none."""
+
+    reasoning_tokens: int = 0
+
+
+class BatchUsage(BaseModel):
+    """Tokens that a batch read."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails = InputDetails()
+    output_tokens: int = 0
+    output_tokens_details: OutputDetails = OutputDetails()
+    total_tokens: int
+
+
+class BatchObject(BaseModel):
+    """One batch; times are seconds since 1970."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: BatchUsage | None
+    metadata: dict[str, str] | None
+
+
+class BatchList(BaseModel):
+    """A page of batches."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool

@@ -1,0 +1,254 @@
+"""Works at batches in the background: one thread in each process that serves, and one process at each batch.
+
+Whatever it does may be cut off at any point: who takes the batch up again does the same steps anew, and the idempotency
+keys of the jobs and the guarded last step of the batch see to it that nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from producer.api.openai import batchoutput
+from producer.api.openai.batchplan import Plan, plan, records
+from producer.api.settings import ApiSettings
+from producer.client import Client
+from storage.batches import Batch
+from storage.contract.errors import (
+    AccessError,
+    CallerError,
+    EmbedmillError,
+    LimitError,
+    ServerError,
+    UnknownJob,
+    UnknownModel,
+    WrongState,
+)
+from storage.contract.ids import new_id
+from storage.contract.models import ModelCard, model_name
+from storage.files import StoredFile
+
+logger = logging.getLogger(__name__)
+
+#: Pause between two looks for batches, and between two for files that should go, in seconds.
+_LOOK, _SWEEP = 0.5, 60.0
+
+#: A lease is renewed when it is so old, in seconds.
+_RENEW = 5.0
+
+
+class BatchWork:
+    """Takes batches from one state to the next.
+
+    Args:
+        client: Submits the jobs.
+        settings: Say what is too large.
+    """
+
+    def __init__(self, client: Client, settings: ApiSettings) -> None:
+        self._client = client
+        self._stores = client.stores
+        self._settings = settings
+        self._owner = new_id()
+        self._renewed = self._swept = 0.0
+        self._woken = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for a new batch now."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End; a batch under way is given back."""
+        self._stopping = True
+        self._woken.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self.look()
+            except EmbedmillError as error:
+                logger.warning("batches wait: %s", error.code)
+            except Exception as error:
+                # The exception itself may hold a text.
+                logger.error("the work at batches was cut short: %s", type(error).__name__)
+            self._woken.wait(_LOOK)
+            self._woken.clear()
+
+    def look(self) -> None:
+        """Do what can be done for every batch now."""
+        for batch in self._stores.batches.unfinished():
+            if self._stopping:
+                return
+            if self._is_due(batch) and self._stores.batches.claim(batch.id, self._owner):
+                self._renewed = time.monotonic()
+                try:
+                    self._attempt(self._stores.batches.get(batch.id))
+                finally:
+                    self._stores.batches.release(batch.id, self._owner)
+        for batch_id in self._stores.batches.ended():
+            self._clean(batch_id)
+        if time.monotonic() - self._swept >= _SWEEP:
+            self._swept = time.monotonic()
+            self._stores.files.sweep()
+
+    def _is_due(self, batch: Batch) -> bool:
+        if batch.state != "in_progress" or batch.is_over or batch.cancelling_at is not None:
+            return True
+        jobs = [group.job_id for group in self._stores.batches.groups(batch.id) if group.job_id is not None]
+        return len(self._stores.jobs.ended(jobs)) == len(jobs)
+
+    def _attempt(self, batch: Batch) -> None:
+        """Do the next step of a batch; what only has to wait is tried again."""
+        try:
+            if batch.state == "validating":
+                self._begin(batch)
+            elif batch.state == "in_progress":
+                self._end(batch)
+            else:
+                self._finish(batch)
+        except (ServerError, LimitError) as error:
+            logger.warning("batch %s waits: %s", batch.id, error.code)
+        except _GivenBack:
+            pass
+        except (CallerError, AccessError) as error:
+            told = {"data": [{"code": error.code, "line": None, "message": str(error), "param": None}]}
+            self._stores.batches.move(batch.id, self._owner, "failed", errors=told)
+
+    def _begin(self, batch: Batch) -> None:
+        made = self._plan(batch)
+        if made.errors:
+            self._stores.batches.move(batch.id, self._owner, "failed", errors={"data": made.errors, "more": made.more})
+            return
+        self._stores.batches.keep_lines(batch.id, made.lines, made.groups)
+        # What is cancelled before it began is written as such, with no job at all.
+        if self._stores.batches.get(batch.id).cancelling_at is None:
+            for group in made.groups:
+                self._stores.batches.set_job(batch.id, group.number, self._submit(batch, made, group.number))
+        names = {group.model for group in made.groups}
+        model = names.pop() if len(names) == 1 else None
+        self._stores.batches.move(batch.id, self._owner, "in_progress", model=model)
+        self.wake()
+
+    def _plan(self, batch: Batch) -> Plan:
+        file = self._stores.files.get(batch.input_file_id)
+        blocks = self._stores.files.content(file)
+        return plan(
+            blocks, self._settings.model, self._find, self._settings.max_batch_lines, lambda: self._keep(batch.id)
+        )
+
+    def _find(self, name: str, revision: str | None) -> ModelCard | None:
+        served = self._stores.workers.find(name, revision)
+        if served:
+            return served[0].card
+        if name != model_name(self._settings.model):
+            raise UnknownModel("No worker has ever served this model.", "GET /v1/models lists those that are known.")
+        return None
+
+    def _submit(self, batch: Batch, made: Plan, group: int) -> str:
+        file = self._stores.files.get(batch.input_file_id)
+        model, revision, options = made.asked[group]
+        self._keep(batch.id)
+        job = self._client.submit_records(
+            records(self._watched(batch.id, file), made, group),
+            with_ids=False,
+            model=model,
+            revision=revision,
+            on_invalid="keep",
+            idempotency_key=f"{batch.id}:{group}",
+            key_id=batch.key_id,
+            # The window from now on: should nobody see to the batch, its jobs end all the same.
+            expires_in=_seconds(batch.completion_window),
+            kind="batch",
+            options=options,
+        )
+        return job.id
+
+    def _watched(self, batch_id: str, file: StoredFile) -> Iterator[bytes]:
+        for block in self._stores.files.content(file):
+            self._keep(batch_id)
+            yield block
+
+    def _end(self, batch: Batch) -> None:
+        """End jobs that should not go on; when all have ended, write what came of them."""
+        jobs = [group.job_id for group in self._stores.batches.groups(batch.id) if group.job_id is not None]
+        if batch.is_over or batch.cancelling_at is not None:
+            for job_id in jobs:
+                with suppress(WrongState, UnknownJob):
+                    self._stores.jobs.cancel(job_id)
+        if len(self._stores.jobs.ended(jobs)) == len(jobs):
+            self._stores.batches.move(batch.id, self._owner, "finalizing")
+            self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        """Write the files of a batch under new ids; they are seen from the moment on at which the batch is done."""
+        files = [
+            self._stores.files.open(
+                f"{batch.id}_{name}.jsonl", "batch_output", batch.key_id, life=batch.output_life, state="written"
+            )
+            for name in ("output", "error")
+        ]
+        output, failures = files
+        counts = batchoutput.write(
+            self._stores,
+            self._stores.batches.groups(batch.id),
+            self._stores.batches.lines(batch.id),
+            output,
+            failures,
+            batch.cancelling_at is not None,
+            lambda: self._keep(batch.id),
+        )
+        for writer in files:
+            writer.close()
+        done = "cancelled" if batch.cancelling_at is not None else "expired" if counts.unmade else "completed"
+        self._stores.batches.finish(
+            batch.id,
+            self._owner,
+            done,
+            completed=counts.completed,
+            failed=counts.failed,
+            tokens=counts.tokens,
+            output_file_id=output.id if output.size else None,
+            error_file_id=failures.id if failures.size else None,
+        )
+        for writer in files:
+            if not writer.size:
+                writer.discard()
+        self._clean(batch.id)
+
+    def _clean(self, batch_id: str) -> None:
+        """Delete the jobs of a batch that is at its end: what came of them lies in its files."""
+        for group in self._stores.batches.groups(batch_id):
+            if group.job_id is not None:
+                with suppress(UnknownJob):
+                    with suppress(WrongState):
+                        self._stores.jobs.cancel(group.job_id)
+                    self._stores.purges.delete(group.job_id)
+        self._stores.batches.forget_lines(batch_id)
+
+    def _keep(self, batch_id: str) -> None:
+        """Show that somebody works at a batch; stop when another does, or when the process ends."""
+        if self._stopping:
+            raise _GivenBack
+        if time.monotonic() - self._renewed < _RENEW:
+            return
+        if not self._stores.batches.claim(batch_id, self._owner):
+            raise _GivenBack
+        self._renewed = time.monotonic()
+
+
+class _GivenBack(Exception):
+    """Raised when a batch is left to others."""
+
+
+def _seconds(window: str) -> int:
+    return int(window.removesuffix("h")) * 3600

@@ -1,0 +1,323 @@
+"""The store of files: bytes in blocks of about 1 MB, written while they arrive and read while they leave."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+
+from storage.contract.errors import Conflict, NotFound
+from storage.contract.ids import new_id
+from storage.database import Database, now_ms
+from storage.faults import retried
+from storage.filetables import BatchRow, FileBlockRow, FileRow, UploadRow
+
+#: Bytes of a block before it is compressed.
+BLOCK = 1 << 20
+
+#: A file whose writer has been silent for so long is thrown away, in milliseconds.
+_ABANDONED_AFTER = 24 * 3600 * 1000
+
+#: Files that are removed in one go.
+_REMOVED_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file.
+
+    Args:
+        id: `file-` and 32 hexadecimal digits; the later it was made, the greater.
+        key_id: Whose it is.
+        purpose: `batch`, or `batch_output`.
+        filename: What its owner calls it.
+        size: In bytes.
+        sha256: Of its bytes, in hexadecimal digits.
+        created_at: Milliseconds since 1970.
+        expires_at: The same, or None where it stays until it is deleted.
+        parts: The ids under which its blocks lie, in order.
+    """
+
+    id: str
+    key_id: str
+    purpose: str
+    filename: str
+    size: int
+    sha256: str
+    created_at: int
+    expires_at: int | None
+    parts: tuple[str, ...]
+
+
+def made_id(prefix: str) -> str:
+    """Return a new id that sorts by the time it was made, such as `file-` and 32 hexadecimal digits."""
+    return prefix + new_id().replace("-", "")
+
+
+class FileStore:
+    """Every read and write of files."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def open(
+        self,
+        filename: str,
+        purpose: str,
+        key_id: str = "",
+        *,
+        life: int | None = None,
+        upload_id: str | None = None,
+        state: str = "ready",
+    ) -> FileWriter:
+        """Begin a file that nobody sees before its writer is done.
+
+        Args:
+            filename: What its owner calls it.
+            purpose: `batch`, or `batch_output`.
+            key_id: Whose it is.
+            life: Seconds after which it goes; None: never.
+            upload_id: The upload that it is a part of.
+            state: What it is when its writer is done: `ready`, or `written`, which is seen only later.
+        """
+        made = made_id("part_" if upload_id else "file-")
+        values: dict[str, Any] = {
+            "id": made,
+            "key_id": key_id,
+            "state": "writing",
+            "purpose": purpose,
+            "filename": filename,
+        }
+        values |= {"upload_id": upload_id, "created_at": now_ms(), "size": 0}
+        values["expires_at"] = None if life is None else now_ms() + life * 1000
+        with self._db.write() as connection:
+            connection.execute(insert(FileRow).values(values))
+        return FileWriter(self._db, made, "part" if upload_id else state)
+
+    def get(self, file_id: str, sees: str | None = None) -> StoredFile:
+        """Return a file.
+
+        Args:
+            file_id: Its id.
+            sees: Whose it must be; None: anybody's.
+
+        Raises:
+            NotFound: When there is none that the caller sees.
+        """
+        wanted = select(FileRow).where(FileRow.id == file_id, *_visible(sees))
+        with self._db.read() as connection:
+            row = connection.execute(wanted).first()
+        if row is None:
+            raise NotFound("There is no such file.", "GET /v1/files lists those that are kept.")
+        return _stored(row)
+
+    def page(
+        self,
+        limit: int,
+        *,
+        after: str | None = None,
+        newest_first: bool = True,
+        purpose: str | None = None,
+        sees: str | None = None,
+    ) -> list[StoredFile]:
+        """Return files by the time they were made.
+
+        Args:
+            limit: At most so many.
+            after: Only those that follow the one of this id.
+            newest_first: Their order.
+            purpose: Only those of this purpose.
+            sees: Only those of this owner; None: of all.
+        """
+        wanted = select(FileRow).where(*_visible(sees))
+        if after is not None:
+            wanted = wanted.where(FileRow.id < after if newest_first else FileRow.id > after)
+        if purpose is not None:
+            wanted = wanted.where(FileRow.purpose == purpose)
+        order = FileRow.id.desc() if newest_first else FileRow.id.asc()
+        with self._db.read() as connection:
+            return [_stored(row) for row in connection.execute(wanted.order_by(order).limit(limit))]
+
+    def content(self, file: StoredFile) -> Iterator[bytes]:
+        """Yield the bytes of a file, block by block.
+
+        Raises:
+            NotFound: When it is deleted meanwhile.
+        """
+        left = file.size
+        for part in file.parts:
+            number = 0
+            while (block := self._block(part, number)) is not None:
+                left -= len(block)
+                number += 1
+                yield block
+        if left:
+            raise NotFound("The file was deleted while it was read.")
+
+    def delete(self, file_id: str, sees: str | None = None) -> None:
+        """Delete a file.
+
+        Raises:
+            NotFound: When there is none that the caller sees.
+            Conflict: When a batch is reading it.
+        """
+        file = self.get(file_id, sees)
+        read = select(BatchRow.id).where(BatchRow.input_file_id == file_id, BatchRow.state == "validating")
+        with self._db.write() as connection:
+            if connection.execute(read.limit(1)).first() is not None:
+                raise Conflict("A batch is reading this file.", "Delete it when the batch is past validating.")
+            _remove(connection, sorted({file_id, *file.parts}))
+
+    def join(self, upload_id: str, part_ids: Sequence[str], md5: str | None = None) -> StoredFile | None:
+        """Make one file of the parts of a pending upload, whose bytes stay where they are.
+
+        Args:
+            upload_id: The upload; it is completed.
+            part_ids: Its parts, in order.
+            md5: What the file's MD5 must be, in hexadecimal digits.
+
+        Returns:
+            The file; None when the upload was ended meanwhile.
+
+        Raises:
+            Conflict: When a part is not of the upload, or comes twice, or size or MD5 are others than were said.
+        """
+        with self._db.read() as connection:
+            upload = connection.execute(select(UploadRow).where(UploadRow.id == upload_id)).one()
+            wanted = select(FileRow).where(FileRow.upload_id == upload_id, FileRow.state == "part")
+            known = {row.id: _stored(row) for row in connection.execute(wanted)}
+        if len(set(part_ids)) != len(part_ids) or not set(part_ids) <= set(known):
+            raise Conflict("part_ids names what is no part of this upload, or one twice.", "Name each part once.")
+        parts = [known[part] for part in part_ids]
+        size = sum(part.size for part in parts)
+        if size != upload.size:
+            raise Conflict(f"The parts hold {size} bytes, but {upload.size} were announced.", "Add what is missing.")
+        sha256, found = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        for part in parts:
+            for block in self.content(part):
+                sha256.update(block)
+                found.update(block)
+        if md5 is not None and md5.lower() != found.hexdigest():
+            raise Conflict("The MD5 of the parts is another than was said.", "Upload them again.")
+        return self._joined(upload, parts, sha256.hexdigest())
+
+    @retried
+    def _joined(self, upload: object, parts: Sequence[StoredFile], sha256: str) -> StoredFile | None:
+        given = {name: getattr(upload, name) for name in ("key_id", "purpose", "filename", "size")}
+        file_id, upload_id = made_id("file-"), str(getattr(upload, "id", ""))
+        life = getattr(upload, "file_life", None)
+        values = given | {"id": file_id, "state": "ready", "sha256": sha256, "created_at": now_ms()}
+        values |= {"parts": {"ids": [part.id for part in parts]}}
+        values["expires_at"] = None if life is None else now_ms() + life * 1000
+        pending = (UploadRow.id == upload_id, UploadRow.state == "pending")
+        with self._db.write() as connection:
+            ended = update(UploadRow).where(*pending).values(state="completed", file_id=file_id)
+            if not connection.execute(ended).rowcount:
+                return None
+            connection.execute(insert(FileRow).values(values))
+            used = FileRow.id.in_([part.id for part in parts])
+            connection.execute(update(FileRow).where(used).values(state="joined", upload_id=None))
+        return self.get(file_id)
+
+    @retried
+    def sweep(self) -> int:
+        """Remove some files whose time is over or whose writer is gone; return how many."""
+        silent = FileRow.state.in_(("writing", "written")) & (FileRow.created_at < now_ms() - _ABANDONED_AFTER)
+        lost = (FileRow.state == "part") & FileRow.upload_id.not_in(
+            select(UploadRow.id).where(UploadRow.state == "pending", UploadRow.expires_at > now_ms())
+        )
+        over = FileRow.expires_at.is_not(None) & (FileRow.expires_at <= now_ms())
+        wanted = select(FileRow).where(or_(silent, lost, over)).limit(_REMOVED_AT_ONCE)
+        with self._db.read() as connection:
+            doomed = [_stored(row) for row in connection.execute(wanted)]
+        for file in doomed:
+            with self._db.write() as connection:
+                _remove(connection, sorted({file.id, *file.parts}))
+        return len(doomed)
+
+    def _block(self, part: str, number: int) -> bytes | None:
+        wanted = select(FileBlockRow.data).where(FileBlockRow.file_id == part, FileBlockRow.number == number)
+        with self._db.read() as connection:
+            data = connection.execute(wanted).scalar()
+        return None if data is None else zstandard.ZstdDecompressor().decompress(data)
+
+
+class FileWriter:
+    """Takes the bytes of one file.
+
+    Args:
+        database: Where they go.
+        file_id: The file.
+        state: What it is when it is whole.
+    """
+
+    def __init__(self, database: Database, file_id: str, state: str) -> None:
+        self.id = file_id
+        self.size = 0
+        self._db = database
+        self._state = state
+        self._sha256 = hashlib.sha256()
+        self._rest = bytearray()
+        self._number = 0
+
+    def write(self, data: bytes) -> None:
+        """Take some bytes; whole blocks are written at once."""
+        self.size += len(data)
+        self._sha256.update(data)
+        self._rest += data
+        while len(self._rest) >= BLOCK:
+            self._flush(bytes(self._rest[:BLOCK]))
+            del self._rest[:BLOCK]
+
+    def close(self, filename: str | None = None, life: int | None = None) -> None:
+        """Make the file seen, whole.
+
+        Args:
+            filename: What it is called, where that was not known before.
+            life: Seconds after which it goes, in place of what was said before; None leaves that.
+
+        Raises:
+            Conflict: When it was removed meanwhile.
+        """
+        if self._rest:
+            self._flush(bytes(self._rest))
+        values: dict[str, Any] = {"state": self._state, "size": self.size, "sha256": self._sha256.hexdigest()}
+        values |= {} if filename is None else {"filename": filename}
+        values |= {} if life is None else {"expires_at": now_ms() + life * 1000}
+        writing = (FileRow.id == self.id, FileRow.state == "writing")
+        with self._db.write() as connection:
+            if not connection.execute(update(FileRow).where(*writing).values(values)).rowcount:
+                raise Conflict("The file was removed while it was written.", "Send it again.")
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        with self._db.write() as connection:
+            _remove(connection, [self.id])
+
+    def _flush(self, block: bytes) -> None:
+        data = zstandard.ZstdCompressor(level=1).compress(block)
+        with self._db.write() as connection:
+            connection.execute(insert(FileBlockRow).values(file_id=self.id, number=self._number, data=data))
+        self._number += 1
+
+
+def _visible(sees: str | None) -> tuple[ColumnElement[bool], ...]:
+    living = or_(FileRow.expires_at.is_(None), FileRow.expires_at > now_ms())
+    seen = (FileRow.state == "ready", living)
+    return seen if sees is None else (*seen, FileRow.key_id == sees)
+
+
+def _remove(connection: Connection, file_ids: Sequence[str]) -> None:
+    connection.execute(delete(FileBlockRow).where(FileBlockRow.file_id.in_(file_ids)))
+    connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
+
+
+def _stored(row: object) -> StoredFile:
+    names = ("id", "key_id", "purpose", "filename", "size", "sha256", "created_at", "expires_at")
+    parts = getattr(row, "parts", None)
+    own = (str(getattr(row, "id", "")),)
+    return StoredFile(**{name: getattr(row, name) for name in names}, parts=tuple(parts["ids"]) if parts else own)

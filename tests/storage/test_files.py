@@ -1,0 +1,123 @@
+"""The stores of files and uploads, over both databases."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from sqlalchemy import func, select, update
+
+from storage.contract.errors import Conflict, NotFound
+from storage.database import Database
+from storage.files import BLOCK, StoredFile
+from storage.filetables import FileBlockRow, FileRow, UploadRow
+from storage.stores import Stores
+
+
+def kept(stores: Stores, content: bytes, name: str = "grain.jsonl", owner: str = "", life: int | None = None) -> str:
+    writer = stores.files.open(name, "batch", owner, life=life)
+    writer.write(content)
+    writer.close()
+    return writer.id
+
+
+def content(stores: Stores, file: StoredFile) -> bytes:
+    return b"".join(stores.files.content(file))
+
+
+def blocks(database: Database) -> int:
+    with database.read() as connection:
+        return connection.execute(select(func.count()).select_from(FileBlockRow)).scalar_one()
+
+
+def test_a_file_is_kept_in_blocks_and_read_as_it_was_written(stores: Stores, database: Database) -> None:
+    written = bytes(range(256)) * 10_000
+    writer = stores.files.open("grain.jsonl", "batch", "miller")
+    # Nobody sees it before it is whole
+    for start in range(0, len(written), 300_000):
+        writer.write(written[start : start + 300_000])
+        with pytest.raises(NotFound):
+            stores.files.get(writer.id)
+    writer.close()
+    file = stores.files.get(writer.id)
+    assert (file.size, file.sha256) == (len(written), hashlib.sha256(written).hexdigest())
+    assert content(stores, file) == written
+    assert blocks(database) == -(-len(written) // BLOCK)
+
+
+def test_an_owner_sees_his_own_files_alone(stores: Stores) -> None:
+    mine, other = kept(stores, b"rye", owner="miller"), kept(stores, b"oats", owner="baker")
+    assert [file.id for file in stores.files.page(10, sees="miller")] == [mine]
+    assert [file.id for file in stores.files.page(10)] == [other, mine]
+    with pytest.raises(NotFound):
+        stores.files.get(other, "miller")
+    with pytest.raises(NotFound):
+        stores.files.delete(other, "miller")
+
+
+def test_a_file_whose_time_is_over_is_gone_and_then_swept(stores: Stores, database: Database) -> None:
+    gone, stays = kept(stores, b"rye", life=0), kept(stores, b"oats", life=3600)
+    assert [file.id for file in stores.files.page(10)] == [stays]
+    with pytest.raises(NotFound):
+        stores.files.get(gone)
+    assert stores.files.sweep() == 1
+    assert blocks(database) == 1
+
+
+def test_a_file_whose_writer_is_gone_is_swept_a_day_later(stores: Stores, database: Database) -> None:
+    writer = stores.files.open("grain.jsonl", "batch")
+    writer.write(b"x" * BLOCK)
+    assert stores.files.sweep() == 0
+    with database.write() as connection:
+        connection.execute(update(FileRow).values(created_at=FileRow.created_at - 25 * 3_600_000))
+    assert stores.files.sweep() == 1
+    assert blocks(database) == 0
+    with pytest.raises(Conflict):
+        writer.close()
+
+
+def test_a_file_that_a_batch_is_reading_stays(stores: Stores) -> None:
+    file_id = kept(stores, b"{}")
+    stores.batches.create(file_id, "/v1/embeddings", "24h", 86_400)
+    with pytest.raises(Conflict):
+        stores.files.delete(file_id)
+    assert stores.files.get(file_id).size == 2
+
+
+def test_parts_become_a_file_without_being_moved_and_go_with_it(stores: Stores, database: Database) -> None:
+    upload = stores.uploads.create("grain.jsonl", "batch", 8, "miller", life=3600)
+    parts = []
+    for data in (b"oats", b"rye", b"wheat"):
+        writer = stores.files.open("part", "batch", "miller", upload_id=upload.id)
+        writer.write(data)
+        writer.close()
+        parts.append(writer.id)
+    assert stores.uploads.received(upload.id) == 12
+    with pytest.raises(Conflict, match="announced"):
+        stores.files.join(upload.id, [parts[0]])
+    file = stores.files.join(upload.id, [parts[2], parts[1]])
+    assert file is not None and content(stores, file) == b"wheatrye"
+    assert file.expires_at is not None and file.key_id == "miller"
+    assert stores.uploads.get(upload.id).state == "completed"
+    # A second time it is not possible, and the part that was left out goes by itself
+    with pytest.raises(Conflict):
+        stores.files.join(upload.id, [parts[2], parts[1]])
+    assert stores.files.sweep() == 1
+    assert content(stores, file) == b"wheatrye"
+    stores.files.delete(file.id)
+    assert blocks(database) == 0
+
+
+def test_an_upload_whose_hour_is_over_takes_nothing_more(stores: Stores, database: Database) -> None:
+    upload = stores.uploads.create("grain.jsonl", "batch", 3)
+    writer = stores.files.open("part", "batch", upload_id=upload.id)
+    writer.write(b"rye")
+    writer.close()
+    with database.write() as connection:
+        connection.execute(update(UploadRow).values(expires_at=UploadRow.expires_at - 3_600_001))
+    assert stores.uploads.get(upload.id).state == "expired"
+    with pytest.raises(Conflict):
+        stores.uploads.pending(upload.id)
+    with pytest.raises(Conflict):
+        stores.uploads.cancel(upload.id)
+    assert stores.files.sweep() == 1
