@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import zstandard
 from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 
+from storage.batchrecords import Batch, Group, Line
 from storage.contract.errors import Conflict, NotFound
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.files import made_id
 from storage.filetables import BatchGroupRow, BatchLinesRow, BatchRow, FileRow
+from storage.tables import JOB_IS_UNFINISHED, JobRow
 
 UNFINISHED = ("validating", "in_progress", "finalizing")
 FINAL = ("completed", "failed", "expired", "cancelled")
@@ -24,97 +25,6 @@ _LEASE = 30_000
 
 #: Lines kept in one row.
 _LINES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One batch; times are milliseconds since 1970, or None.
-
-    Args:
-        id: `batch_` and 32 hexadecimal digits; the later it was made, the greater.
-        key_id: Whose it is.
-        state: OpenAI's word, but for `cancelling`, which `cancelling_at` says.
-        input_file_id: The file of its lines.
-        endpoint: Where each line would be sent.
-        completion_window: Such as `24h`.
-        output_life: Seconds that its output is kept; None: until it is deleted.
-        labels: The caller's `metadata`.
-        model: The model of its lines, when it is one.
-        errors: What was wrong with lines, as `{"data": [...]}`.
-        output_file_id: The file of what succeeded.
-        error_file_id: The file of what did not.
-        total: Its lines; 0 before they were read.
-        completed: Lines that succeeded, when it has ended.
-        failed: All others, when it has ended.
-        tokens: Tokens that were read, when it has ended.
-        is_over: Whether its time is over.
-    """
-
-    id: str
-    key_id: str
-    state: str
-    input_file_id: str
-    endpoint: str
-    completion_window: str
-    output_life: int | None
-    labels: dict[str, str] | None
-    model: str | None
-    errors: dict[str, Any] | None
-    output_file_id: str | None
-    error_file_id: str | None
-    total: int
-    completed: int
-    failed: int
-    tokens: int
-    created_at: int
-    expires_at: int
-    in_progress_at: int | None
-    finalizing_at: int | None
-    completed_at: int | None
-    failed_at: int | None
-    expired_at: int | None
-    cancelling_at: int | None
-    cancelled_at: int | None
-    is_over: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The lines of a batch that became one job.
-
-    Args:
-        number: From 0.
-        job_id: The job; None before it was submitted.
-        model: Its model's name, as it was asked for.
-        lines: How many lines.
-        items: How many texts.
-    """
-
-    number: int
-    job_id: str | None
-    model: str
-    lines: int
-    items: int
-
-
-class Line(NamedTuple):
-    """One line of a batch and what it became.
-
-    Args:
-        custom_id: The caller's word for it.
-        group: The number of its group.
-        first: Position of its first text in the group's job.
-        size: How many texts.
-        dimensions: Components that its vectors are cut to, or None.
-        base64: Whether its vectors are told as base64.
-    """
-
-    custom_id: str
-    group: int
-    first: int
-    size: int
-    dimensions: int | None
-    base64: bool
 
 
 class BatchStore:
@@ -211,6 +121,13 @@ class BatchStore:
         with self._db.read() as connection:
             wanted = _BATCH.where(BatchRow.state.in_(UNFINISHED), free).order_by(BatchRow.id).limit(256)
             return [_batch(row) for row in connection.execute(wanted)]
+
+    def busy(self) -> set[str]:
+        """Return batches one of whose jobs has not ended."""
+        at_work = (JOB_IS_UNFINISHED, JobRow.deleted_at.is_(None), JobRow.kind == "batch")
+        wanted = select(BatchGroupRow.batch_id).join(JobRow, JobRow.id == BatchGroupRow.job_id).where(*at_work)
+        with self._db.read() as connection:
+            return set(connection.execute(wanted.distinct()).scalars())
 
     def ended(self) -> list[str]:
         """Return batches that are at their end but for their jobs, which can go."""

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import zstandard
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, insert, or_, select, update
 
 from storage.contract.errors import Conflict, NotFound
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.filetables import BatchRow, FileBlockRow, FileRow, UploadRow
-
-#: Bytes of a block before it is compressed.
-BLOCK = 1 << 20
+from storage.filewriter import FileWriter, remove
 
 #: A file whose writer has been silent for so long is thrown away, in milliseconds.
 _ABANDONED_AFTER = 24 * 3600 * 1000
@@ -170,7 +168,7 @@ class FileStore:
         with self._db.write() as connection:
             if connection.execute(read.limit(1)).first() is not None:
                 raise Conflict("A batch is reading this file.", "Delete it when the batch is past validating.")
-            _remove(connection, sorted({file_id, *file.parts}))
+            remove(connection, sorted({file_id, *file.parts}))
 
     def join(self, upload_id: str, part_ids: Sequence[str], md5: str | None = None) -> StoredFile | None:
         """Make one file of the parts of a pending upload, whose bytes stay where they are.
@@ -236,7 +234,7 @@ class FileStore:
             doomed = [_stored(row) for row in connection.execute(wanted)]
         for file in doomed:
             with self._db.write() as connection:
-                _remove(connection, sorted({file.id, *file.parts}))
+                remove(connection, sorted({file.id, *file.parts}))
         return len(doomed)
 
     def _block(self, part: str, number: int) -> bytes | None:
@@ -246,74 +244,10 @@ class FileStore:
         return None if data is None else zstandard.ZstdDecompressor().decompress(data)
 
 
-class FileWriter:
-    """Takes the bytes of one file.
-
-    Args:
-        database: Where they go.
-        file_id: The file.
-        state: What it is when it is whole.
-    """
-
-    def __init__(self, database: Database, file_id: str, state: str) -> None:
-        self.id = file_id
-        self.size = 0
-        self._db = database
-        self._state = state
-        self._sha256 = hashlib.sha256()
-        self._rest = bytearray()
-        self._number = 0
-
-    def write(self, data: bytes) -> None:
-        """Take some bytes; whole blocks are written at once."""
-        self.size += len(data)
-        self._sha256.update(data)
-        self._rest += data
-        while len(self._rest) >= BLOCK:
-            self._flush(bytes(self._rest[:BLOCK]))
-            del self._rest[:BLOCK]
-
-    def close(self, filename: str | None = None, life: int | None = None) -> None:
-        """Make the file seen, whole.
-
-        Args:
-            filename: What it is called, where that was not known before.
-            life: Seconds after which it goes, in place of what was said before; None leaves that.
-
-        Raises:
-            Conflict: When it was removed meanwhile.
-        """
-        if self._rest:
-            self._flush(bytes(self._rest))
-        values: dict[str, Any] = {"state": self._state, "size": self.size, "sha256": self._sha256.hexdigest()}
-        values |= {} if filename is None else {"filename": filename}
-        values |= {} if life is None else {"expires_at": now_ms() + life * 1000}
-        writing = (FileRow.id == self.id, FileRow.state == "writing")
-        with self._db.write() as connection:
-            if not connection.execute(update(FileRow).where(*writing).values(values)).rowcount:
-                raise Conflict("The file was removed while it was written.", "Send it again.")
-
-    def discard(self) -> None:
-        """Remove what was written."""
-        with self._db.write() as connection:
-            _remove(connection, [self.id])
-
-    def _flush(self, block: bytes) -> None:
-        data = zstandard.ZstdCompressor(level=1).compress(block)
-        with self._db.write() as connection:
-            connection.execute(insert(FileBlockRow).values(file_id=self.id, number=self._number, data=data))
-        self._number += 1
-
-
 def _visible(sees: str | None) -> tuple[ColumnElement[bool], ...]:
     living = or_(FileRow.expires_at.is_(None), FileRow.expires_at > now_ms())
     seen = (FileRow.state == "ready", living)
     return seen if sees is None else (*seen, FileRow.key_id == sees)
-
-
-def _remove(connection: Connection, file_ids: Sequence[str]) -> None:
-    connection.execute(delete(FileBlockRow).where(FileBlockRow.file_id.in_(file_ids)))
-    connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
 
 
 def _stored(row: object) -> StoredFile:

@@ -86,7 +86,9 @@ class PurgeStore:
             (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - _FORGOTTEN_CALL, JobRow.kind == "call"),
         ]
         if keep is not None:
-            doomed.append((JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - keep))
+            # The jobs of a batch go when its output is written, and not before.
+            kept_long = (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - keep, JobRow.kind != "batch")
+            doomed.append(kept_long)
         marked = 0
         for conditions in doomed:
             with self._db.read() as connection:

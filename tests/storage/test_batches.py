@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from storage.batches import Batch, Group, Line
+from storage.batchrecords import Batch, Group, Line
 from storage.contract.errors import Conflict, NotFound
 from storage.contract.ids import new_id
 from storage.database import Database

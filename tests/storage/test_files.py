@@ -9,8 +9,9 @@ from sqlalchemy import func, select, update
 
 from storage.contract.errors import Conflict, NotFound
 from storage.database import Database
-from storage.files import BLOCK, StoredFile
+from storage.files import StoredFile
 from storage.filetables import FileBlockRow, FileRow, UploadRow
+from storage.filewriter import BLOCK
 from storage.stores import Stores
 
 

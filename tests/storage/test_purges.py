@@ -129,7 +129,7 @@ def test_a_calls_job_is_dropped_whatever_it_is_at_and_no_other(stores: Stores, d
     worker = serve(stores)
     other = submit(stores)
     call = new_job(kind="call")
-    assert stores.jobs.accept(call, [chunk(0)])
+    assert stores.jobs.accept(call, [chunk(0)]) is not None
     (held,) = claim(stores, call.id, 0, worker)
     # When both are dropped
     assert stores.purges.drop_calls([call.id, other]) == 1
@@ -142,7 +142,7 @@ def test_a_calls_job_is_dropped_whatever_it_is_at_and_no_other(stores: Stores, d
 def test_calls_that_were_answered_long_ago_go_and_jobs_stay(stores: Stores, database: Database) -> None:
     worker = serve(stores)
     call, job_id = new_job(kind="call"), submit(stores)
-    assert stores.jobs.accept(call, [chunk(0)])
+    assert stores.jobs.accept(call, [chunk(0)]) is not None
     finish(stores, call.id, 1, worker)
     finish(stores, job_id, 1, worker)
     assert stores.purges.mark(86_400_000, None) == 0

@@ -16,9 +16,10 @@ from producer.api.openai.schemas import (
     BatchUsage,
     RequestCounts,
     errors,
+    linked,
 )
 from producer.api.service import ServiceDep
-from storage.batches import Batch
+from storage.batchrecords import Batch
 from storage.contract.errors import InvalidField, NotFound, UnknownJob
 from storage.contract.options import check_word
 from storage.stores import Stores
@@ -33,7 +34,12 @@ _HOURS, _KEY, _VALUE = 168, 64, 512
 _MOMENTS = ("in_progress", "expires", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 
 
-@router.post("/v1/batches", summary="Start a batch", operation_id="create_batch", responses=errors(404))
+@router.post(
+    "/v1/batches",
+    summary="Start a batch",
+    operation_id="create_batch",
+    responses=linked("batch_id", "get_batch", "cancel_batch") | errors(404),
+)
 def create_batch(body: BatchRequest, service: ServiceDep, caller: Writer) -> BatchObject:
     """Take a file of requests to be done within some hours; it is read in the background."""
     hours = int(body.completion_window[:-1])
@@ -58,7 +64,7 @@ def create_batch(body: BatchRequest, service: ServiceDep, caller: Writer) -> Bat
     return _object(service.stores, batch)
 
 
-@router.get("/v1/batches", summary="List batches", operation_id="list_batches", responses=errors())
+@router.get("/v1/batches", summary="List batches", operation_id="list_batches", responses=errors(404))
 def list_batches(
     service: ServiceDep,
     caller: Reader,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from producer.api.openai.vectors import data_of, shortened
-from storage.batches import Group, Line
+from storage.batchrecords import Group, Line
 from storage.contract.errors import UnknownJob
 from storage.contract.states import JobState
-from storage.files import FileWriter
+from storage.filewriter import FileWriter
 from storage.outcomes import Outcome
 from storage.stores import Stores
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from producer.api.openai.requests import EmbeddingRequest, parse
 from producer.records import Record
-from storage.batches import Group, Line
+from storage.batchrecords import Group, Line
 from storage.contract.errors import EmbedmillError
 from storage.contract.models import ModelCard, model_name
 from storage.contract.options import JobOptions

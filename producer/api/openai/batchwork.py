@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ from producer.api.openai import batchoutput
 from producer.api.openai.batchplan import Plan, plan, records
 from producer.api.settings import ApiSettings
 from producer.client import Client
-from storage.batches import Batch
+from storage.batchrecords import Batch
 from storage.contract.errors import (
     AccessError,
     CallerError,
@@ -39,6 +40,9 @@ _LOOK, _SWEEP = 0.5, 60.0
 #: A lease is renewed when it is so old, in seconds.
 _RENEW = 5.0
 
+#: A batch that fails for a reason nobody foresaw is tried so often.
+_TRIES = 5
+
 
 class BatchWork:
     """Takes batches from one state to the next.
@@ -55,6 +59,7 @@ class BatchWork:
         self._owner = new_id()
         self._renewed = self._swept = 0.0
         self._woken = threading.Event()
+        self._stumbled: Counter[str] = Counter()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
 
@@ -86,10 +91,12 @@ class BatchWork:
 
     def look(self) -> None:
         """Do what can be done for every batch now."""
+        busy = self._stores.batches.busy()
         for batch in self._stores.batches.unfinished():
             if self._stopping:
                 return
-            if self._is_due(batch) and self._stores.batches.claim(batch.id, self._owner):
+            waits = batch.id in busy and not batch.is_over and batch.cancelling_at is None
+            if not (batch.state == "in_progress" and waits) and self._stores.batches.claim(batch.id, self._owner):
                 self._renewed = time.monotonic()
                 try:
                     self._attempt(self._stores.batches.get(batch.id))
@@ -101,28 +108,36 @@ class BatchWork:
             self._swept = time.monotonic()
             self._stores.files.sweep()
 
-    def _is_due(self, batch: Batch) -> bool:
-        if batch.state != "in_progress" or batch.is_over or batch.cancelling_at is not None:
-            return True
-        jobs = [group.job_id for group in self._stores.batches.groups(batch.id) if group.job_id is not None]
-        return len(self._stores.jobs.ended(jobs)) == len(jobs)
-
     def _attempt(self, batch: Batch) -> None:
-        """Do the next step of a batch; what only has to wait is tried again."""
+        """Do the next step of a batch; what only has to wait is tried again, and no batch keeps others from theirs."""
         try:
-            if batch.state == "validating":
-                self._begin(batch)
-            elif batch.state == "in_progress":
-                self._end(batch)
-            else:
-                self._finish(batch)
+            self._step(batch)
+            self._stumbled.pop(batch.id, None)
         except (ServerError, LimitError) as error:
             logger.warning("batch %s waits: %s", batch.id, error.code)
         except _GivenBack:
             pass
         except (CallerError, AccessError) as error:
-            told = {"data": [{"code": error.code, "line": None, "message": str(error), "param": None}]}
-            self._stores.batches.move(batch.id, self._owner, "failed", errors=told)
+            self._fail(batch, error.code, str(error))
+        except Exception as error:
+            # The exception itself may hold a text.
+            logger.error("batch %s was cut short: %s", batch.id, type(error).__name__)
+            self._stumbled[batch.id] += 1
+            if self._stumbled[batch.id] >= _TRIES:
+                self._fail(batch, "internal_error", "Something went wrong inside. The service's log says where.")
+
+    def _step(self, batch: Batch) -> None:
+        if batch.state == "validating":
+            self._begin(batch)
+        elif batch.state == "in_progress":
+            self._end(batch)
+        else:
+            self._finish(batch)
+
+    def _fail(self, batch: Batch, code: str, message: str) -> None:
+        told = {"data": [{"code": code, "line": None, "message": message, "param": None}]}
+        self._stores.batches.move(batch.id, self._owner, "failed", errors=told)
+        self._stumbled.pop(batch.id, None)
 
     def _begin(self, batch: Batch) -> None:
         made = self._plan(batch)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from producer.api.auth import Reader, Writer
 from producer.api.openai.multipart import Form, receive
-from producer.api.openai.schemas import ExpiresAfter, FileDeleted, FileList, FileObject, errors
+from producer.api.openai.schemas import ExpiresAfter, FileDeleted, FileList, FileObject, errors, linked
 from producer.api.service import ServiceDep
 from storage.contract.errors import InvalidField, NotFound
 from storage.files import StoredFile
@@ -39,7 +39,7 @@ _FORM = {
     summary="Upload a file",
     operation_id="create_file",
     response_model=FileObject,
-    responses=errors(413),
+    responses=linked("file_id", "get_file", "get_file_content", "delete_file") | errors(413),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def create_file(request: Request, service: ServiceDep, caller: Writer) -> FileObject:
@@ -57,7 +57,7 @@ async def create_file(request: Request, service: ServiceDep, caller: Writer) -> 
     return file_object(await asyncio.to_thread(files.get, writer.id))
 
 
-@router.get("/v1/files", summary="List files", operation_id="list_files", responses=errors())
+@router.get("/v1/files", summary="List files", operation_id="list_files", responses=errors(404))
 def list_files(
     service: ServiceDep,
     caller: Reader,

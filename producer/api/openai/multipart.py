@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from storage.contract.errors import CallerGone, InvalidField, TooLarge
-from storage.files import FileWriter
+from storage.filewriter import FileWriter
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -41,10 +41,21 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return how a route documents its errors.
 
     Args:
-        *statuses: Those beside 400, 401, 403, 429, 503 and 507, which every route may answer.
+        *statuses: Those beside 400, 401, 403, 413, 429, 503 and 507, which every route may answer.
     """
-    told = sorted({400, 401, 403, 429, 503, 507, *statuses})
+    told = sorted({400, 401, 403, 413, 429, 503, 507, *statuses})
     return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in told}
+
+
+def linked(parameter: str, *operations: str) -> dict[int | str, dict[str, Any]]:
+    """Return how a route documents that the id it answers is what others take.
+
+    Args:
+        parameter: What they call it.
+        *operations: Those routes.
+    """
+    links = {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
+    return {200: {"links": links}}
 
 
 class Usage(BaseModel):
@@ -185,6 +196,16 @@ class BatchRequest(BaseModel):
     )
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
     output_expires_after: ExpiresAfter | None = None
+
+    model_config = {
+        "json_schema_extra": {
+            "example": {
+                "input_file_id": "file-0123456789abcdef0123456789abcdef",
+                "endpoint": "/v1/embeddings",
+                "completion_window": "24h",
+            }
+        }
+    }
 
 
 class RequestCounts(BaseModel):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from producer.api.auth import Writer
 from producer.api.openai.files import file_object
 from producer.api.openai.multipart import receive
-from producer.api.openai.schemas import UploadCompletion, UploadObject, UploadPart, UploadRequest, errors
+from producer.api.openai.schemas import UploadCompletion, UploadObject, UploadPart, UploadRequest, errors, linked
 from producer.api.service import ServiceDep
 from storage.contract.errors import Conflict, InvalidField, NotFound, TooLarge
 from storage.contract.options import check_word
@@ -30,7 +30,12 @@ _FORM: dict[str, Any] = {
 }
 
 
-@router.post("/v1/uploads", summary="Begin an upload", operation_id="create_upload", responses=errors(413))
+@router.post(
+    "/v1/uploads",
+    summary="Begin an upload",
+    operation_id="create_upload",
+    responses=linked("upload_id", "add_upload_part", "complete_upload", "cancel_upload") | errors(413),
+)
 def create_upload(body: UploadRequest, service: ServiceDep, caller: Writer) -> UploadObject:
     """Announce a file that is then sent in parts, within an hour."""
     check_word("filename", body.filename)

@@ -12,7 +12,7 @@ import pytest
 from openai import OpenAI
 
 from producer.api.settings import ApiSettings
-from storage.files import BLOCK
+from storage.filewriter import BLOCK
 from tests.service.serving import Served, serving
 
 CONTENT = b'{"custom_id": "wheat"}\n' * 150_000

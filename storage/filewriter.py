@@ -1,0 +1,82 @@
+"""Writes one file while its bytes arrive, block by block; nobody sees it before it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import zstandard
+from sqlalchemy import Connection, delete, insert, update
+
+from storage.contract.errors import Conflict
+from storage.database import Database, now_ms
+from storage.filetables import FileBlockRow, FileRow
+
+#: Bytes of a block before it is compressed.
+BLOCK = 1 << 20
+
+
+class FileWriter:
+    """Takes the bytes of one file.
+
+    Args:
+        database: Where they go.
+        file_id: The file.
+        state: What it is when it is whole.
+    """
+
+    def __init__(self, database: Database, file_id: str, state: str) -> None:
+        self.id = file_id
+        self.size = 0
+        self._db = database
+        self._state = state
+        self._sha256 = hashlib.sha256()
+        self._rest = bytearray()
+        self._number = 0
+
+    def write(self, data: bytes) -> None:
+        """Take some bytes; whole blocks are written at once."""
+        self.size += len(data)
+        self._sha256.update(data)
+        self._rest += data
+        while len(self._rest) >= BLOCK:
+            self._flush(bytes(self._rest[:BLOCK]))
+            del self._rest[:BLOCK]
+
+    def close(self, filename: str | None = None, life: int | None = None) -> None:
+        """Make the file seen, whole.
+
+        Args:
+            filename: What it is called, where that was not known before.
+            life: Seconds after which it goes, in place of what was said before; None leaves that.
+
+        Raises:
+            Conflict: When it was removed meanwhile.
+        """
+        if self._rest:
+            self._flush(bytes(self._rest))
+        values: dict[str, Any] = {"state": self._state, "size": self.size, "sha256": self._sha256.hexdigest()}
+        values |= {} if filename is None else {"filename": filename}
+        values |= {} if life is None else {"expires_at": now_ms() + life * 1000}
+        writing = (FileRow.id == self.id, FileRow.state == "writing")
+        with self._db.write() as connection:
+            if not connection.execute(update(FileRow).where(*writing).values(values)).rowcount:
+                raise Conflict("The file was removed while it was written.", "Send it again.")
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        with self._db.write() as connection:
+            remove(connection, [self.id])
+
+    def _flush(self, block: bytes) -> None:
+        data = zstandard.ZstdCompressor(level=1).compress(block)
+        with self._db.write() as connection:
+            connection.execute(insert(FileBlockRow).values(file_id=self.id, number=self._number, data=data))
+        self._number += 1
+
+
+def remove(connection: Connection, file_ids: Sequence[str]) -> None:
+    """Remove files, or parts, and their blocks, inside a running transaction."""
+    connection.execute(delete(FileBlockRow).where(FileBlockRow.file_id.in_(file_ids)))
+    connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
