@@ -185,6 +185,8 @@ class UploadCompletion(BaseModel):
     part_ids: list[str] = Field(min_length=1, max_length=10_000)
     md5: str | None = Field(default=None, max_length=64)
 
+    model_config = {"json_schema_extra": {"example": {"part_ids": ["part_0123456789abcdef0123456789abcdef"]}}}
+
 
 class BatchRequest(BaseModel):
     """What is to be done, and until when."""
