@@ -182,14 +182,17 @@ class FileStore:
             The file; None when the upload was ended meanwhile.
 
         Raises:
-            Conflict: When a part is not of the upload, or comes twice, or size or MD5 are others than were said.
+            NotFound: When a part is not of the upload.
+            Conflict: When one comes twice, or size or MD5 are others than were said.
         """
         with self._db.read() as connection:
             upload = connection.execute(select(UploadRow).where(UploadRow.id == upload_id)).one()
             wanted = select(FileRow).where(FileRow.upload_id == upload_id, FileRow.state == "part")
             known = {row.id: _stored(row) for row in connection.execute(wanted)}
-        if len(set(part_ids)) != len(part_ids) or not set(part_ids) <= set(known):
-            raise Conflict("part_ids names what is no part of this upload, or one twice.", "Name each part once.")
+        if not set(part_ids) <= set(known):
+            raise NotFound("part_ids names what is no part of this upload.", "Name what adding parts answered.")
+        if len(set(part_ids)) != len(part_ids):
+            raise Conflict("part_ids names a part twice.", "Name each part once.")
         parts = [known[part] for part in part_ids]
         size = sum(part.size for part in parts)
         if size != upload.size:

@@ -68,10 +68,9 @@ class _Watched:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, migrated_sqlite: Path) -> ApiSettings:
-    (tmp_path / "embedmill.sqlite3").write_bytes(migrated_sqlite.read_bytes())
+def settings(tmp_path: Path, database_url: str) -> ApiSettings:
     url = f"unix://{tmp_path / 'nobody.sock'}"
-    return ApiSettings.load(data_dir=tmp_path, model=MODEL, redis_url=url)
+    return ApiSettings.load(data_dir=tmp_path, model=MODEL, redis_url=url, database_url=database_url)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_parts_become_a_file_without_being_moved_and_go_with_it(stores: Stores, 
     assert file.expires_at is not None and file.key_id == "miller"
     assert stores.uploads.get(upload.id).state == "completed"
     # A second time it is not possible, and the part that was left out goes by itself
-    with pytest.raises(Conflict):
+    with pytest.raises(NotFound):
         stores.files.join(upload.id, [parts[2], parts[1]])
     assert stores.files.sweep() == 1
     assert content(stores, file) == b"wheatrye"

@@ -75,7 +75,9 @@ def test_an_upload_takes_what_was_announced_and_nothing_after_its_end(openai: Op
     assert upload.status == "pending" and upload.expires_at == upload.created_at + 3600
     two = openai.uploads.parts.create(upload.id, data=b"34")
     one = openai.uploads.parts.create(upload.id, data=b"12")
-    for parts, md5 in (([one.id], None), ([one.id, one.id], None), ([one.id, "part_0"], None), ([one.id, two.id], "0")):
+    with pytest.raises(sdk.NotFoundError):
+        openai.uploads.complete(upload.id, part_ids=[one.id, "part_0"])
+    for parts, md5 in (([one.id], None), ([one.id, one.id], None), ([one.id, two.id], "0")):
         with pytest.raises(sdk.BadRequestError):
             openai.uploads.complete(upload.id, part_ids=parts, **({"md5": md5} if md5 else {}))
     done = openai.uploads.complete(upload.id, part_ids=[one.id, two.id])
