@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from producer.api.auth import Reader
+from producer.api.documented import failures
 from producer.api.service import ServiceDep
 from storage.contract.models import ModelCard
 from storage.stores import Stores
@@ -67,11 +68,7 @@ class WorkersView(BaseModel):
     operation_id="list_workers",
     summary="Show workers, models and what waits",
     response_model=WorkersView,
-    responses={
-        401: {"description": "The API key is missing or no good."},
-        403: {"description": "The API key lacks the scope `read`."},
-        503: {"description": "The database cannot be reached; try again after `Retry-After`."},
-    },
+    responses=failures(),
 )
 def list_workers(service: ServiceDep, caller: Reader) -> WorkersView:
     """Return live workers with what they have in hand, and models with what waits for them."""

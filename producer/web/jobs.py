@@ -19,6 +19,7 @@ from producer.web.routes import PageRoute
 from producer.web.visitors import Visitor, VisitorDep, check_form
 from storage.contract.errors import EmbedmillError, InvalidItems
 from storage.contract.ids import checked_job_id
+from storage.contract.options import check_word
 from storage.contract.states import JobState
 from storage.jobs import JobRecord
 from storage.statuses import JobStatus
@@ -89,6 +90,7 @@ def _page(
     model = request.query_params.get("model") or None
     before = request.query_params.get("before")
     visitor.caller.require("read")
+    check_word("model", model)
     ids = service.stores.jobs.list_ids(
         _LIMIT + 1,
         checked_job_id(before) if before else None,

@@ -181,6 +181,7 @@ def test_no_other_site_can_send_a_form(http: httpx.Client, served: Served) -> No
         ({}, {"token": "ä"}),
         ({"Origin": "https://elsewhere.example"}, {"token": token}),
         ({"Origin": "null"}, {"token": token}),
+        ({"Origin": "http://["}, {"token": token}),
         ({"Sec-Fetch-Site": "cross-site"}, {"token": token}),
     ):
         answer = http.post(f"/jobs/{job_id}/cancel", data=fields, headers=headers)
@@ -195,6 +196,7 @@ def test_what_is_not_there_or_not_possible_is_told_on_a_page(http: httpx.Client,
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert http.get("/jobs/no-id").status_code == 404
     assert http.get("/?before=no-id").status_code == 404
+    assert http.get("/?model=%00&state=%00").status_code == 400
     assert http.get("/static/nothing.js").status_code == 404
     early = http.post(f"/jobs/{job_id}/retry", data={"token": token})
     assert early.status_code == 409

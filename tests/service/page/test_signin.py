@@ -155,6 +155,7 @@ def test_after_signing_in_one_stays_here(keyed: Served) -> None:
         attributes = answer.headers["set-cookie"].lower()
         assert "httponly" in attributes and "samesite=strict" in attributes
         assert http.post("/signin", data={"key": key}, headers={"Origin": "https://else.where"}).status_code == 403
+        assert http.post("/signin", data={"key": key}, headers={"Origin": "http://["}).status_code == 403
 
 
 def _unlistened(browser: Browser, served: Served) -> _Unlistened:
