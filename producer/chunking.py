@@ -29,15 +29,17 @@ class Chunker:
 
     Args:
         write: Takes a group of chunks, about a megabyte of text.
+        items: Items of the job that came before.
+        chunks: Chunks of the job that came before.
     """
 
-    def __init__(self, write: Callable[[list[NewChunk]], None]) -> None:
+    def __init__(self, write: Callable[[list[NewChunk]], None], items: int = 0, chunks: int = 0) -> None:
         self._write = write
         self._open = _OpenChunk()
         self._group: list[NewChunk] = []
         self._group_bytes = 0
-        self.items = 0
-        self.chunks = 0
+        self.items = items
+        self.chunks = chunks
 
     def extend(self, judged: Judged) -> None:
         """Add the next items."""

@@ -151,31 +151,9 @@ class Client(AnyClient):
             labels: Words of the caller's own.
             options: See there.
         """
-        options = options or JobOptions()
-        check_word("model", model)
-        check_word("revision", revision)
-        wanted = model_name(model or self.settings.model)
-        served = self._served(wanted, revision)
-        if served is not None:
-            options.check_against(served.card)
-        submission = Submission(
-            self._stores,
-            model=wanted,
-            revision=revision,
-            card=served.card if served is not None else None,
-            options=options,
-            priority=_priority(priority),
-            key_id=key_id,
-            with_ids=with_ids,
-            on_invalid=on_invalid,
-            idempotency_key=idempotency_key,
-            expires_in=expires_in,
-            max_text_bytes=self.settings.max_text_bytes,
-            kind=kind,
-            name=name,
-            labels=labels,
-            marking=served is not None and served.workers > 0,
-        )
+        asked = {"with_ids": with_ids, "on_invalid": on_invalid, "idempotency_key": idempotency_key, "key_id": key_id}
+        asked |= {"expires_in": expires_in, "kind": kind, "name": name, "labels": labels}
+        submission, wanted, served = self._submission(model, revision, priority, options or JobOptions(), **asked)
         job = self._handle(submission.run(records))
         try:
             if served is not None and submission.marked is not None:
@@ -189,6 +167,35 @@ class Client(AnyClient):
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
         return job
+
+    def open_parts(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        priority: str = "bulk",
+        options: JobOptions | None = None,
+        **asked: Any,
+    ) -> Job:
+        """Open a job that takes its texts in parts, which `Parting` takes; it is accepted when it is sealed.
+
+        Args:
+            model: As for `submit_records`, as are all others.
+            revision: See there.
+            priority: See there.
+            options: See there.
+            **asked: `on_invalid`, `idempotency_key`, `key_id`, `expires_in`, `name` and `labels`; see there.
+        """
+        submission, _, _ = self._submission(model, revision, priority, options or JobOptions(), **asked)
+        return self._handle(submission.open())
+
+    def send(self, job: Job) -> None:
+        """Send what the window has room for of a job that was just accepted; its notice says why that cannot be."""
+        try:
+            job.notice = self._dispatch(job.record())
+        except ServerError as error:
+            # The job is accepted: whatever fails from here on, its id must not be lost.
+            job.notice = f"The job is safe; it starts by itself. {error.message}"
 
     def job(self, job_id: str) -> Job:
         """Return the handle of a job.
@@ -214,6 +221,29 @@ class Client(AnyClient):
             UnknownJob: When `before` is no job id.
         """
         return self._stores.statuses.many(self._stores.jobs.list_ids(limit, before and checked_job_id(before)))
+
+    def _submission(
+        self, model: str | None, revision: str | None, priority: str, options: JobOptions, **asked: Any
+    ) -> tuple[Submission, str, Served | None]:
+        """Return a submission, with the name of its model and the identity that it is bound to."""
+        check_word("model", model)
+        check_word("revision", revision)
+        wanted = model_name(model or self.settings.model)
+        served = self._served(wanted, revision)
+        if served is not None:
+            options.check_against(served.card)
+        submission = Submission(
+            self._stores,
+            model=wanted,
+            revision=revision,
+            card=served.card if served is not None else None,
+            options=options,
+            priority=_priority(priority),
+            max_text_bytes=self.settings.max_text_bytes,
+            marking=served is not None and served.workers > 0,
+            **asked,
+        )
+        return submission, wanted, served
 
     def _handle(self, job_id: str) -> Job:
         return Job(job_id, self._stores, self._hints, self._dispatch)

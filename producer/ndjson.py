@@ -19,14 +19,23 @@ class NdjsonRecords:
         blocks: The bytes, cut anywhere.
         text_field: Field of a line that holds its text.
         id_field: Field that holds its id; None: `id`, when the first line has one.
+        with_ids: Whether each line must have an id; None: it is found out by the first line.
     """
 
-    def __init__(self, blocks: Iterable[bytes], text_field: str = "text", id_field: str | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[bytes],
+        text_field: str = "text",
+        id_field: str | None = None,
+        with_ids: bool | None = None,
+    ) -> None:
         self._lines = _numbered(blocks)
         self._text_field = text_field
         self._id_field = id_field or _ID_FIELD
         self._head: list[tuple[int, object]] = []
-        self.with_ids = id_field is not None or self._first_has_id()
+        if with_ids is None:
+            with_ids = id_field is not None or self._first_has_id()
+        self.with_ids = with_ids
 
     def __iter__(self) -> Iterator[Record]:
         for number, value in self._head:

@@ -8,23 +8,16 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
-from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from producer.chunking import Chunker
-from producer.idset import IdSet
-from producer.judging import Judged, judge
+from producer.intake import Intake
 from producer.records import RecordLike
 from storage.chunks import NewChunk
 from storage.contract.errors import (
     IdempotencyConflict,
-    InvalidItems,
     InvalidOption,
-    Problem,
     ServerError,
     StorageUnavailable,
     UnknownJob,
@@ -37,15 +30,6 @@ from storage.contract.states import JobState
 from storage.jobs import JobRecord
 from storage.newjobs import NewJob
 from storage.stores import Stores
-
-#: Invalid items that are reported one by one; of the others only the number is told.
-REPORTED = 100
-
-#: Records judged together; repeated ids are looked for in this many at once.
-_BATCH = 1024
-
-#: Suspected repeats that are compared letter by letter; two ids with one 64-bit hash are not met twice in a lifetime.
-_VERIFIED = 8
 
 #: Pause between two write transactions, in seconds, in which other writers of a SQLite file get their turn.
 _BREATH = 0.001
@@ -129,18 +113,18 @@ class Submission:
         #: What is marked as sent once the job is accepted, and must then be sent; None: nothing was marked.
         self.marked: list[Pointer] | None = None
         self._marking = marking
-        self._with_ids = with_ids
-        self._keep = on_invalid == "keep"
+        self._on_invalid = on_invalid
         self._key = idempotency_key
-        self._max_bytes = max_text_bytes
-        self._chunker = Chunker(self._write)
-        self._seen = IdSet()
-        self._verified = 0
-        self._taken = 0
-        self._problems: list[Problem] = []
-        self._problem_count = 0
         words = {"revision": revision, "expires_in": expires_in, "name": name, "labels": labels}
         self._hash = _payload_hash(model, options, priority, on_invalid, with_ids, words)
+        self._intake = Intake(
+            self._write,
+            lambda custom_id: stores.results.find(self._job.id, custom_id) is not None,
+            with_ids=with_ids,
+            keep=on_invalid == "keep",
+            max_text_bytes=max_text_bytes,
+            hash=self._hash if idempotency_key is not None else None,
+        )
         self._replay: JobRecord | None = None
         self._created = False
 
@@ -166,8 +150,7 @@ class Submission:
         if self._key is not None:
             self._replay = self._stores.jobs.find_by_key(self._key, self._job.key_id)
         try:
-            for batch in _batches(records):
-                self._take(batch)
+            self._intake.take(records)
             return self._seal()
         except BaseException:
             # Ctrl-C too: an unsealed job would otherwise lie about until the reconciler finds it.
@@ -175,44 +158,8 @@ class Submission:
                 self._discard()
             raise
 
-    def _take(self, batch: Sequence[RecordLike]) -> None:
-        judged = judge(batch, self._max_bytes, self._with_ids)
-        for place in self._repeated(judged):
-            judged.refuse(place, "the id has come before")
-        for place, problem in sorted(judged.problems.items()):
-            self._note(self._taken + place, batch[place][2], problem)
-        if self._key is not None:
-            ids = judged.ids or [""] * len(batch)
-            for encoded, custom_id in zip(judged.texts, ids, strict=True):
-                self._hash.update(encoded + b"\xff" + custom_id.encode() + b"\xff")
-        self._chunker.extend(judged)
-        self._taken += len(batch)
-
-    def _repeated(self, judged: Judged) -> list[int]:
-        """Return the places of ids that have come before in this submission."""
-        if judged.ids is None or judged.id_hashes is None:
-            return []
-        given = np.flatnonzero([custom_id != "" for custom_id in judged.ids])
-        suspects = given[self._seen.add(judged.id_hashes[given])].tolist()
-        return [i for i in suspects if judged.ids[i] in judged.ids[:i] or self._has_come(judged.ids[i])]
-
-    def _has_come(self, custom_id: str) -> bool:
-        if self._verified >= _VERIFIED or self._refusing or self._chunker.holds(custom_id):
-            return True
-        self._verified += 1
-        return self._stores.results.find(self._job.id, custom_id) is not None
-
-    @property
-    def _refusing(self) -> bool:
-        return bool(self._problem_count) and not self._keep
-
-    def _note(self, position: int, where: str, problem: str) -> None:
-        self._problem_count += 1
-        if len(self._problems) < REPORTED:
-            self._problems.append(Problem(position, where or f"item {position}", problem))
-
     def _write(self, chunks: list[NewChunk]) -> None:
-        if self._refusing or self._replay is not None:
+        if self._replay is not None:
             return
         if not self._created:
             self._created = self._stores.jobs.create(self._job)
@@ -220,12 +167,24 @@ class Submission:
             time.sleep(_BREATH)
         self._stores.chunks.append(self._job.id, chunks)
 
+    def open(self) -> str:
+        """Open a job that takes its texts in parts.
+
+        Returns:
+            Its id, or that of the one that had this idempotency key before.
+
+        Raises:
+            IdempotencyConflict: When the key was used for something else.
+        """
+        self._hash.update(b"parts")
+        payload = self._hash.hexdigest() if self._key is not None else None
+        if self._stores.parts.open(self._job, self._on_invalid, payload, self._key):
+            return self._job.id
+        self._replay = self._stores.jobs.find_by_key(self._key or "", self._job.key_id)
+        return self._replayed(payload)
+
     def _seal(self) -> str:
-        rest = self._chunker.finish()
-        if self._refusing:
-            raise InvalidItems(self._problems, self._problem_count)
-        if not self._chunker.items:
-            raise InvalidOption("There are no texts to submit.")
+        rest = self._intake.finish()
         payload = self._hash.hexdigest() if self._key is not None else None
         if self._replay is None:
             if self._accepted(rest, payload):
@@ -233,6 +192,9 @@ class Submission:
             # Another submission with the same key was sealed a moment before.
             self._discard()
             self._replay = self._stores.jobs.find_by_key(self._key or "", self._job.key_id)
+        return self._replayed(payload)
+
+    def _replayed(self, payload: str | None) -> str:
         if self._replay is None or self._replay.payload_hash != payload:
             raise IdempotencyConflict(
                 "This idempotency key was used before, for other texts or options.", "Use a new key for a new job."
@@ -248,7 +210,7 @@ class Submission:
                 return marked is not None
             if rest:
                 self._write(rest)
-            return self._stores.jobs.seal(self._job.id, self._chunker.items, self._chunker.chunks, payload, self._key)
+            return self._stores.jobs.seal(self._job.id, self._intake.items, self._intake.chunks, payload, self._key)
         except StorageUnavailable as error:
             if error.begun and self._was_accepted(error):
                 return True
@@ -283,12 +245,6 @@ class Submission:
         if self._created:
             self._created = False
             self._stores.purges.discard(self._job.id)
-
-
-def _batches(records: Iterable[RecordLike]) -> Iterator[list[RecordLike]]:
-    iterator = iter(records)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
 
 
 def _payload_hash(

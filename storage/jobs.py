@@ -23,6 +23,7 @@ from storage.finishing import finish_settled, has_open_chunks
 from storage.metering import unspent
 from storage.newjobs import NEW_JOB, NewJob
 from storage.quotas import admit, owe
+from storage.sealing import seal
 from storage.tables import JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
@@ -152,25 +153,10 @@ class JobStore:
             WrongState: When the job is no longer being submitted.
             QuotaExceeded: When it is more than its key may have; it is then still open.
         """
-        values: dict[str, Any] = {
-            "state": JobState.QUEUED,
-            "total": total,
-            "chunk_count": chunks,
-            "created_at": now_ms(),
-        }
-        values |= {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
-        # Its time begins now, however long the submission took.
-        values |= {"expires_at": JobRow.expires_at + now_ms() - JobRow.created_at}
-        accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
         try:
             with self._db.write() as connection:
-                sealing = update(JobRow).where(*accepting).values(values).returning(JobRow.key_id)
-                key_id = connection.execute(sealing).scalar()
-                if key_id is None:
-                    raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
-                bind_to_known_model(connection, job_id)
-                admit(connection, job_id, key_id, sealed=True)
-                failpoints.reach("submit.sealing")
+                asked = {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
+                seal(connection, job_id, total, chunks, **asked)
         except IntegrityError:
             return False
         failpoints.reach("submit.sealed")

@@ -11,6 +11,7 @@ from storage.contract.errors import UnknownJob, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
+from storage.parttables import PartedJobRow, PartRow
 from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
 
 #: Chunks deleted in one transaction, so that others need not wait long.
@@ -125,6 +126,8 @@ class PurgeStore:
             for row in (ResultRow, InputRow, ChunkRow):
                 connection.execute(delete(row).where(row.job_id == job_id, row.number.in_(numbers)))
             if not numbers:
+                connection.execute(delete(PartRow).where(PartRow.job_id == job_id))
+                connection.execute(delete(PartedJobRow).where(PartedJobRow.job_id == job_id))
                 connection.execute(delete(JobRow).where(JobRow.id == job_id))
         counters.count("jobs_purged", int(not numbers))
         return not numbers

@@ -16,6 +16,7 @@ from storage.invariants import InvariantStore
 from storage.jobs import JobStore
 from storage.keys import KeyStore
 from storage.leases import LeaseStore
+from storage.parts import PartStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
 from storage.secrets import SecretStore
@@ -41,6 +42,7 @@ class Stores:
     entries: EntryStore
     workers: WorkerStore
     counters: CounterStore
+    parts: PartStore
     purges: PurgeStore
     invariants: InvariantStore
     tokenizers: TokenizerStore
@@ -72,6 +74,7 @@ class Stores:
             EntryStore(database),
             WorkerStore(database),
             CounterStore(database),
+            PartStore(database),
             PurgeStore(database),
             InvariantStore(database),
             TokenizerStore(database),

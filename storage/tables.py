@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.filetables import BatchGroupRow, BatchLinesRow, BatchRow, FileBlockRow, FileRow, UploadRow
 from storage.keytables import KeyRow, QuotaRow
+from storage.parttables import PartedJobRow, PartRow
 from storage.rows import JobId, Row, partial_index
 from storage.secrettables import SecretRow
 from storage.tokenizertables import TokenizerRow
@@ -25,6 +26,8 @@ __all__ = [
     "FileBlockRow",
     "FileRow",
     "KeyRow",
+    "PartRow",
+    "PartedJobRow",
     "QuotaRow",
     "Row",
     "SecretRow",

@@ -13,6 +13,7 @@ from producer.api import docs, errors, events, health, keys, native, parts, resu
 from producer.api.bodylimits import BodyLimits
 from producer.api.calls import Calls
 from producer.api.deliverer import Deliverer
+from producer.api.document import install_document
 from producer.api.guard import Guard
 from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
@@ -93,4 +94,5 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Guard, metrics=metrics)
     for router in _ROUTERS:
         app.include_router(router)
+    install_document(app)
     return app

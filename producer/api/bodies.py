@@ -8,10 +8,9 @@ from typing import Any, NoReturn, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from storage.contract.errors import TooLarge
+from storage.contract.errors import TooLarge, UnsupportedMedia
 
 JSON = "application/json"
 #: One JSON value a line, by the names that are in use for it.
@@ -33,13 +32,11 @@ def require_media_type(request: Request, *allowed: str) -> str:
         *allowed: What it may be.
 
     Raises:
-        HTTPException: 415 when it is another, or when the body is compressed.
+        UnsupportedMedia: When it is another.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise HTTPException(415, "Compressed bodies are not read. Send it as it is, without Content-Encoding.")
     found = media_type(request)
     if found not in allowed:
-        raise HTTPException(415, f"The Content-Type must be {' or '.join(allowed)}.")
+        raise UnsupportedMedia(f"The Content-Type must be {' or '.join(allowed[:2])}.", "Name it in the header.")
     return found
 
 
@@ -70,7 +67,7 @@ async def read_model(request: Request, model: type[M], most: int) -> M:
         most: Most bytes that are read.
 
     Raises:
-        HTTPException: 415 when it is not said to be JSON.
+        UnsupportedMedia: When it is not said to be JSON.
         RequestValidationError: When it is not JSON, or not of that form.
         TooLarge: When it is longer.
     """

@@ -14,6 +14,7 @@ _WHEN = {
     401: "An API key is needed, and none that is good was given.",
     403: "The API key lacks the scope.",
     404: "There is nothing of this id, or it is somebody else's.",
+    408: "The body stopped coming.",
     409: "It does not fit the state that things are in.",
     413: "The body, a text, a part or the number of items is over a limit.",
     415: "The body is of a media type that is not read here, or compressed.",
@@ -79,11 +80,24 @@ def inlined(model: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
-_NDJSON_BODY = {"schema": {"type": "string"}, "example": '"The mill grinds."\n{"id": "rye", "text": "Rye."}\n'}
+_NDJSON = {"schema": {"type": "string"}, "example": '{"id": "mill", "text": "Mill."}\n{"id": "rye", "text": "Rye."}\n'}
+
+#: Where one goes on from an answer that holds a job's status.
+JOB_LINKS: dict[str, Any] = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+    for name in ("get_job", "get_results", "cancel_job", "retry_job", "delete_job")
+}
+PARTS_LINKS: dict[str, Any] = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+    for name in ("put_part", "list_parts", "seal_job")
+}
+
+#: The body that a part has.
+NDJSON_BODY: dict[str, Any] = {"required": True, "content": {kind: _NDJSON for kind in NDJSON[:1]}}
 
 #: The bodies that a job may be submitted as.
 JOB_BODY: dict[str, Any] = {
     "required": True,
     "content": {JSON: {"schema": inlined(JobIn), "example": {"texts": ["The mill grinds.", "Rye."]}}}
-    | {kind: _NDJSON_BODY for kind in NDJSON[:1]},
+    | NDJSON_BODY["content"],
 }

@@ -12,10 +12,10 @@ from starlette.requests import Request
 
 from producer.api.auth import Caller, Reader, Writer
 from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
-from producer.api.documented import JOB_BODY, failures
+from producer.api.documented import JOB_BODY, JOB_LINKS, PARTS_LINKS, failures
 from producer.api.schemas import AskedInQuery, JobIn, JobList, RetriedView, StatusView, SubmittedView
 from producer.api.service import Service, ServiceDep
-from producer.api.submitting import idempotency_key, merged, submit_items, submit_records
+from producer.api.submitting import idempotency_key, merged, open_parts, submit_items, submit_records
 from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
 from producer.ndjson import NdjsonRecords
@@ -38,7 +38,11 @@ _STATES = "|".join(JobState)
     operation_id="submit_job",
     summary="Submit texts; when this returns, every one of them is safe",
     response_model=SubmittedView,
-    responses=failures(404, 409, 413, 415, 422, 507),
+    responses={
+        202: {"description": "Every text is safe.", "links": JOB_LINKS},
+        201: {"model": SubmittedView, "description": "It takes parts.", "links": PARTS_LINKS | JOB_LINKS},
+        **failures(404, 408, 413, 415, 422, 507),
+    },
     openapi_extra={"requestBody": JOB_BODY},
 )
 async def submit(
@@ -48,8 +52,9 @@ async def submit(
     query: Annotated[AskedInQuery, Query()],
     key: Annotated[str | None, Header(alias="Idempotency-Key", description="Makes sending again safe.")] = None,
 ) -> Response:
-    """Submit a job: JSON with `texts` or `items`, or NDJSON of any length, each line a string or an object with `text`.
+    """Submit JSON with `texts` or `items`, or NDJSON of any length, each line a string or an object with `text`.
 
+    With `parts` a job is only opened; its texts follow part by part, and it is then sealed.
     What is not in the body may stand in the query. The same Idempotency-Key and payload give the same job.
     """
     known = idempotency_key(key)
@@ -158,6 +163,8 @@ def delete(service: ServiceDep, caller: Writer, job_id: JobId) -> None:
 
 def _submit_json(service: Service, caller: Caller, body: bytes, query: AskedInQuery, key: str | None) -> Response:
     asked = merged(query, parsed(body, JobIn))
+    if asked.parts:
+        return submitted(service, open_parts(service, caller, asked, key).id, None, 201)
     items = asked.items if asked.items is not None else asked.texts
     if items is not None and len(items) > service.settings.max_items:
         raise TooLarge(

@@ -85,15 +85,21 @@ class Asked(BaseModel):
         return JobOptions(**{name: getattr(self, name) for name in JobOptions.__dataclass_fields__})
 
 
-class AskedInQuery(Asked):
-    """The same as query parameters, for bodies that are nothing but texts."""
+class FieldsInQuery(BaseModel):
+    """Which fields of a line hold what."""
 
-    labels: str | None = Field(None, max_length=20_000, description="A JSON object of at most 16 texts.")
-    webhook: Url | None = Field(None, description="URL that the job's end is told to.")
+    model_config = ConfigDict(extra="forbid")
     text_field: Name = Field("text", description="Field of a line that holds its text.")
     id_field: Name | None = Field(
         None, description="Field of a line that holds its id. Default: `id`, when the first line has one."
     )
+
+
+class AskedInQuery(Asked, FieldsInQuery):
+    """What may be asked as query parameters, for bodies that are nothing but texts."""
+
+    labels: str | None = Field(None, max_length=20_000, description="A JSON object of at most 16 texts.")
+    webhook: Url | None = Field(None, description="URL that the job's end is told to.")
 
     def given(self) -> dict[str, Any]:
         """Return what was given, as a JSON body would have it.

@@ -15,6 +15,7 @@ from producer.api.settings import ApiSettings
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
+from producer.parting import Parting
 from storage.stores import Stores
 
 
@@ -31,6 +32,7 @@ class Service:
         calls: Embeds a few texts while somebody waits.
         keys: Tells good API keys from bad ones.
         batch_work: Works at OpenAI's batches.
+        parting: Takes parts of jobs.
     """
 
     settings: ApiSettings
@@ -41,9 +43,12 @@ class Service:
     calls: Calls
     batch_work: BatchWork
     keys: KnownKeys = field(init=False)
+    parting: Parting = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))
+        limits = (self.settings.max_text_bytes, self.settings.max_part_bytes)
+        object.__setattr__(self, "parting", Parting(self.client.stores, *limits))
 
     @property
     def stores(self) -> Stores:

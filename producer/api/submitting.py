@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -94,6 +94,24 @@ def submit_items(service: Service, caller: Caller, asked: JobIn, key: str | None
     return submit_records(service, caller, asked, key, ((text, None, "", None) for text in asked.texts or ()), False)
 
 
+def open_parts(service: Service, caller: Caller, asked: JobIn, key: str | None) -> Job:
+    """Open a job that takes its texts in parts.
+
+    Args:
+        service: Takes the job.
+        caller: Whose it is.
+        asked: The body.
+        key: The idempotency key, or None.
+
+    Raises:
+        InvalidOption: When there are texts already.
+    """
+    if asked.items is not None or asked.texts is not None:
+        raise InvalidOption("A job with parts takes its texts in parts.", "Send neither texts nor items with it.")
+    given = _given(caller, asked, key)
+    return _told(service, caller, asked, lambda: service.client.open_parts(**given))
+
+
 def submit_records(
     service: Service, caller: Caller, asked: JobIn, key: str | None, records: Iterable[RecordLike], with_ids: bool
 ) -> Job:
@@ -107,25 +125,34 @@ def submit_records(
         records: The texts.
         with_ids: Whether each must have an id.
     """
+    given = _given(caller, asked, key)
+    return _told(service, caller, asked, lambda: service.client.submit_records(records, with_ids=with_ids, **given))
+
+
+def _told(service: Service, caller: Caller, asked: JobIn, make: Callable[[], Job]) -> Job:
+    """Return a job that is made, whose end is told to the webhook that was asked for."""
     # Judged before anything is written; kept once the job is, whose end may by then have come.
     url = None if asked.webhook is None else checked_webhook(service, asked.webhook.url)
-    job = service.client.submit_records(
-        records,
-        with_ids=with_ids,
-        model=served_name(asked),
-        revision=asked.revision,
-        on_invalid=asked.on_invalid,
-        idempotency_key=key,
-        priority=asked.priority,
-        key_id=caller.key_id,
-        expires_in=asked.expires_in,
-        name=asked.name,
-        labels=asked.labels or None,
-        options=asked.options(),
-    )
+    job = make()
     if url is not None:
         service.stores.webhooks.add(job.id, caller.key_id, url)
     return job
+
+
+def _given(caller: Caller, asked: JobIn, key: str | None) -> dict[str, Any]:
+    """Return what is asked beside the texts, as the client takes it."""
+    return {
+        "model": served_name(asked),
+        "revision": asked.revision,
+        "on_invalid": asked.on_invalid,
+        "idempotency_key": key,
+        "priority": asked.priority,
+        "key_id": caller.key_id,
+        "expires_in": asked.expires_in,
+        "name": asked.name,
+        "labels": asked.labels or None,
+        "options": asked.options(),
+    }
 
 
 def served_name(asked: Asked) -> str | None:

@@ -80,7 +80,8 @@ class Upload:
     def _in_parts(self, first: list[Line], parts: _Parts) -> dict[str, Any]:
         opened = self._posted({"json": {"parts": True, **self._asked}, "headers": self._key})
         path = f"/v1/jobs/{opened['id']}"
-        sealing = False
+        # With an idempotency key it may be a job of long ago.
+        is_new, sealing = opened["state"] == "accepting", False
         try:
             number = items = 0
             for part in parts.from_here(first, PART):
@@ -92,7 +93,7 @@ class Upload:
             return self._sealed(path, number, items)
         except BaseException as error:
             # Ctrl-C too. What may be sealed is not taken back: it may have been accepted.
-            if not (sealing and isinstance(error, ServiceUnavailable)):
+            if is_new and not (sealing and isinstance(error, ServiceUnavailable)):
                 self._discard(path)
             raise
 
