@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import numpy as np
 import openai
 import pytest
@@ -86,6 +89,37 @@ def test_litellm_embeds(served: Served, model: str, expected: NDArray[np.float32
         )
         same([one["embedding"] for one in answer.data], expected)
         assert answer.usage.prompt_tokens > len(TEXTS)
+
+
+def test_litellm_sends_a_batch_and_reads_its_output(served: Served, model: str, expected: NDArray[np.float32]) -> None:
+    import litellm
+
+    # Given a file of requests, sent through LiteLLM
+    place = {"custom_llm_provider": "openai", "api_base": f"{served.url}/v1", "api_key": "x"}
+    lines = [
+        {"custom_id": str(n), "method": "POST", "url": "/v1/embeddings", "body": {"model": model, "input": text}}
+        for n, text in enumerate(TEXTS)
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    file = litellm.create_file(file=("texts.jsonl", content), purpose="batch", **place)
+    # When a batch of it is made and waited for
+    batch = litellm.create_batch(
+        completion_window="24h", endpoint="/v1/embeddings", input_file_id=file.id, metadata={"mill": "north"}, **place
+    )
+    deadline = time.monotonic() + 60
+    while batch.status not in ("completed", "failed") and time.monotonic() < deadline:
+        time.sleep(0.05)
+        batch = litellm.retrieve_batch(batch_id=batch.id, **place)
+    # Then it is completed, with what was written on it, and its output has the vectors of our own route
+    assert (batch.status, batch.request_counts.completed, batch.metadata) == (
+        "completed",
+        len(TEXTS),
+        {"mill": "north"},
+    )
+    answers = map(json.loads, litellm.file_content(file_id=batch.output_file_id, **place).text.splitlines())
+    found = {answer["custom_id"]: answer["response"]["body"]["data"][0]["embedding"] for answer in answers}
+    same([found[str(n)] for n in range(len(TEXTS))], expected)
+    assert batch.id in [one.id for one in litellm.list_batches(**place).data]
 
 
 def test_the_hubs_client_extracts_features(served: Served, expected: NDArray[np.float32]) -> None:
