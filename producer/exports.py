@@ -17,6 +17,7 @@ from producer.frames import write_arrow, write_parquet
 from producer.headers import ExportHeader
 from producer.output import Sink, check_output, opened_output
 from storage.contract.errors import InvalidOption
+from storage.contract.options import shown
 from storage.outcomes import Outcome, Page
 from storage.vectors import DTYPES
 
@@ -104,7 +105,7 @@ def _chosen_format(target: Path | BinaryIO, format: str | None) -> str:
             raise InvalidOption(f"The ending of {target} names no format.", f"End it in one of {known}.")
         return ending
     if format not in FORMATS:
-        raise InvalidOption(f"The format of results is one of {known}, not {format!r}.")
+        raise InvalidOption(f"The format of results is one of {known}, not {shown(format)}.")
     return format
 
 
@@ -115,7 +116,7 @@ def check_options(format: str, only_failed: bool, encoding: str) -> None:
         InvalidOption: When the options do not go together.
     """
     if encoding not in ENCODINGS:
-        raise InvalidOption(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}.")
+        raise InvalidOption(f"encoding must be one of {', '.join(ENCODINGS)}, not {shown(encoding)}.")
     if encoding != "float" and format != "jsonl":
         raise InvalidOption(f"The encoding {encoding} is one of jsonl files, not of {format}.")
     if only_failed and format in _VECTORS_ONLY:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from producer.api import teierrors
+from producer.api.metrics import route_of
 from storage.contract.errors import (
     CallerError,
     CallerGone,
@@ -159,7 +160,7 @@ def _headers(error: EmbedmillError) -> dict[str, str]:
 async def _answer_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, EmbedmillError)
     if status_of(error) >= 500:
-        logger.warning("%s %s: %s", request.method, request.url.path, error.code)
+        logger.warning("%s %s: %s", request.method, route_of(request.scope), error.code)
     param = error.param if isinstance(error, InvalidField) else None
     return answer(error, path=_path(request), param=param)
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api.errors import form_path, unforeseen
-from producer.api.metrics import Metrics
+from producer.api.metrics import Metrics, route_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,9 @@ class Guard:
         finally:
             seconds = time.monotonic() - exchange.began
             counts = (exchange.status, seconds, exchange.received, exchange.sent)
-            self._metrics.count(scope["method"], _template(scope), *counts)
+            self._metrics.count(scope["method"], route_of(scope), *counts)
             if exchange.status >= 500:
-                logger.info("request %s: %s, answered %d", exchange.id, _template(scope), exchange.status)
+                logger.info("request %s: %s, answered %d", exchange.id, route_of(scope), exchange.status)
 
 
 class _Exchange:
@@ -112,8 +112,3 @@ def _dressed(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[
     policy = _POLICY_PAGE if given.get(b"content-type", b"").startswith(b"text/html") else _POLICY_API
     ours = (*_ALWAYS, (b"content-security-policy", policy), (b"x-request-id", request_id))
     return dressed + [(name, value) for name, value in ours if name not in given]
-
-
-def _template(scope: Scope) -> str:
-    """Return the template of the route that a request came to, such as `/v1/jobs/{job_id}`."""
-    return str(getattr(scope.get("route"), "path", "") or "elsewhere")

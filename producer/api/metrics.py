@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.types import Scope
 
 from storage.figures import figures
 from storage.stores import Stores
@@ -66,6 +67,11 @@ class Metrics:
 
     def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"embedmill_http_{name}", meaning, labels, registry=self._registry)
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of the route that a request came to, such as `/v1/jobs/{job_id}`: it holds nobody's words."""
+    return str(getattr(scope.get("route"), "path", "") or "elsewhere")
 
 
 class _Installation(Collector):

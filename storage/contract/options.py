@@ -16,6 +16,9 @@ STORE_DTYPES = ("float32", "float16")
 #: Fewest tokens a text may be cut to: one start token, one piece, one end token.
 MIN_MAX_LENGTH = 3
 
+#: Longest word that an error repeats, in characters.
+_LONGEST_WORD = 40
+
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
@@ -54,7 +57,7 @@ class JobOptions:
         _check_choice("on_long", self.on_long, ON_LONG)
         _check_choice("store_dtype", self.store_dtype, STORE_DTYPES)
         if self.normalize is not None and not isinstance(self.normalize, bool):
-            raise InvalidOption(f"normalize must be true or false, not {self.normalize!r}.")
+            raise InvalidOption(f"normalize must be true or false, not {shown(self.normalize)}.")
         _check_integer("layer", self.layer, least=-1)
         _check_integer("max_length", self.max_length, least=MIN_MAX_LENGTH, optional=True)
         _check_integer("dimensions", self.dimensions, least=1, optional=True)
@@ -80,7 +83,7 @@ class JobOptions:
             raise InvalidOption(f"layer is {self.layer}, but {card.name} has {card.layers} layers (0..{card.layers}).")
         if self.prompt_name is not None and self.prompt_name not in card.prompts:
             known = ", ".join(sorted(card.prompts)) or "none"
-            raise InvalidOption(f"{card.name} has no prompt named {self.prompt_name!r} (it has: {known}).")
+            raise InvalidOption(f"{card.name} has no prompt named {shown(self.prompt_name)} (it has: {known}).")
 
     def width(self, card: ModelCard) -> int:
         """Return how many components a vector of this job has."""
@@ -121,18 +124,30 @@ def check_word(name: str, value: object) -> None:
         raise InvalidOption(f"{name} holds a NUL character.")
 
 
+def shown(value: object) -> str:
+    """Return a value that is refused as it may be told: a word or a number as it is, of all else only what it is.
+
+    A text that was put in the wrong place would else be in an error.
+    """
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str) and len(value) <= _LONGEST_WORD and not any(map(str.isspace, value)):
+        return repr(value)
+    return f"this {type(value).__name__}"
+
+
 def _check_choice(name: str, value: object, allowed: tuple[str, ...], optional: bool = False) -> None:
     if value is None and optional:
         return
     if value not in allowed:
-        raise InvalidOption(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+        raise InvalidOption(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}.")
 
 
 def _check_integer(name: str, value: object, least: int, optional: bool = False) -> None:
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidOption(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        raise InvalidOption(f"{name} must be a whole number of at least {least}, not {shown(value)}.")
 
 
 def _check_text(name: str, value: object) -> None:

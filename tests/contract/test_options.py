@@ -68,6 +68,14 @@ def test_the_text_of_a_prompt_is_not_repeated_in_its_error() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["pooling", "padding", "on_long", "store_dtype", "normalize", "layer", "dimensions"])
+def test_a_text_in_the_wrong_place_is_not_repeated_in_its_error(name: str) -> None:
+    for text in ("The miller's own secret", ["secret"], {"secret": 1}, "secret" * 10):
+        with pytest.raises(InvalidOption) as caught:
+            JobOptions.from_dict({name: text})
+        assert "secret" not in str(caught.value)
+
+
 def test_prompt_and_prompt_name_exclude_each_other() -> None:
     with pytest.raises(InvalidOption, match="both given"):
         JobOptions(prompt="query: ", prompt_name="query")
