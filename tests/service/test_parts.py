@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from producer.api import uploading
 from producer.api.settings import ApiSettings
 from producer.remote.client import HttpClient
 from storage.contract.errors import Conflict
+from tests.acceptance.shell import until
 from tests.service.serving import Served, serving
 from tests.storage.builders import CARD, serve
 
@@ -97,6 +100,22 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(http: httpx.Client) ->
     assert http.delete(job).status_code == 204
     assert put(http, job, 1, b'"rye"').json()["error"]["code"] == "job_not_found"
     assert [http.get(f"{job}/parts").status_code, http.post(f"{job}/seal").status_code] == [404, 404]
+
+
+def test_a_part_whose_connection_is_cut_is_still_due(alone: Served, http: httpx.Client) -> None:
+    # Given a part of which some lines have come
+    job = opened(http)
+    host, port = alone.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"PUT {job}/parts/0 HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/x-ndjson\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b'"wheat"\n"rye"\n')
+        until(lambda: uploading._busy, "the part's beginning")
+    # When the connection is cut
+    until(lambda: not uploading._busy, "the part's end")
+    # Then nothing of it is there, and it may come with other bytes
+    assert http.get(f"{job}/parts").json() == {"next": 0, "items": 0, "parts": []}
+    assert put(http, job, 0, b'"oats"').json()["items"] == 1
+    assert http.post(f"{job}/seal", json={"parts": 1, "items": 1}).status_code == 202
 
 
 def test_a_job_that_came_in_one_piece_has_no_parts(http: httpx.Client) -> None:

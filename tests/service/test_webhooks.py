@@ -111,6 +111,23 @@ def test_what_a_service_that_is_no_more_has_begun_is_told_by_the_next(
         assert "no TLS" in http.get(f"/v1/jobs/{job.id}/webhooks").json()["data"][0]["last_error"]
 
 
+def test_a_message_is_due_until_it_was_answered_well(tmp_path: Path, receiver: Receiver, quick: None) -> None:
+    # Given a receiver that has the message and has not answered yet
+    receiver.silent.set()
+    with telling(tmp_path, receiver) as served:
+        stores = served.service.stores
+        job = submitted(served, receiver.url)
+        job.cancel()
+        until(lambda: receiver.told, "the message")
+        # Then whoever comes after a process that dies now tells it again, under the same id
+        [due] = stores.webhooks.due()
+        assert (due.message_id, due.attempts) == (receiver.told[0][1]["webhook-id"], 0)
+        # When it is answered well, then no more
+        receiver.silent.clear()
+        until(lambda: stores.webhooks.of_job(job.id)[0].state == "delivered", "the note")
+        assert stores.webhooks.due() == [] and len(receiver.told) == 1
+
+
 def test_a_public_name_that_means_this_machine_is_not_connected_to(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,8 +64,9 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _JOBS,
-                "select(JobRow.id).where(JobRow.state != JobState.ACCEPTING, JobRow.deleted_at.is_(None))",
-                "select(JobRow.id).where(JobRow.deleted_at.is_(None))",
+                "        wanted = wanted.where("
+                "JobRow.state != JobState.ACCEPTING if states is None else JobRow.state.in_(states))\n",
+                "        if states is not None:\n            wanted = wanted.where(JobRow.state.in_(states))\n",
             ),
         ),
     ),
@@ -161,30 +162,33 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
                 "producer/client.py",
                 """\
         try:
-            dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
+            dispatch(self._stores.chunks, self._queue.send, *what)
         except QueueUnavailable as error:
             reason = error.message.rstrip(".")
             return f"{reason}: the job is safe and starts when Redis takes messages again."
         return None
 """,
                 """\
-        dispatch_next(self._stores.chunks, self._queue.send, model, model_id, priorities)
+        dispatch(self._stores.chunks, self._queue.send, *what)
         return None
 """,
             ),
             Edit(
                 "producer/client.py",
                 """\
+            else:
+                job.notice = self._dispatch(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
 """,
                 """\
-        except ZeroDivisionError:
+            else:
+                job.notice = self._dispatch(job.record())
+        except QueueUnavailable:
             raise
 """,
             ),
-            Edit("producer/client.py", "Problem, QueueUnavailable, ServerError, UnknownModel", "Problem, UnknownModel"),
         ),
     ),
     Plant(

@@ -31,8 +31,8 @@ WATCHING = (
         (
             Edit(
                 "storage/dispatch.py",
-                "            chunks.undispatch(pointers)\n            raise\n",
-                "            raise\n",
+                "        chunks.undispatch(pointers)\n        raise\n",
+                "        raise\n",
             ),
         ),
     ),
