@@ -18,7 +18,7 @@ from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.dispatch import dispatch_next, send_marked
 from storage.hints import Hints
-from storage.jobs import JobRecord
+from storage.jobrecords import JobRecord
 from storage.jobstatus import JobStatus
 from storage.stores import Stores
 from storage.workers import Served
@@ -34,6 +34,8 @@ class Client(AnyClient):
         data_dir: Default: EMBEDMILL_DATA_DIR, else the user's data folder.
         model: Model of jobs that name none. Default: EMBEDMILL_MODEL, else all-MiniLM-L6-v2.
         settings: All of these at once, instead.
+        folders: Whether a model may be named by a folder of this machine, by any of its paths; not where names come
+            from elsewhere: what folders there are is nobody's business.
 
     Raises:
         StorageUnavailable: When the database cannot be reached.
@@ -49,7 +51,9 @@ class Client(AnyClient):
         data_dir: str | Path | None = None,
         model: str | None = None,
         settings: Settings | None = None,
+        folders: bool = True,
     ) -> None:
+        self._folders = folders
         given = {"database_url": database_url, "redis_url": redis_url, "data_dir": data_dir, "model": model}
         self.settings = settings or Settings.load(**given)
         self._stores = Stores.open(self.settings)
@@ -66,6 +70,12 @@ class Client(AnyClient):
     def stores(self) -> Stores:
         """Every store of the database in use, for what the client itself has no word for."""
         return self._stores
+
+    def named(self, model: str | None) -> str:
+        """Return the one name of a model that somebody asked for; None: that of the settings' model."""
+        if not model:
+            return model_name(self.settings.model)
+        return model_name(model) if self._folders else model.strip()
 
     def submit(
         self,
@@ -228,7 +238,7 @@ class Client(AnyClient):
         """Return a submission, with the name of its model and the identity that it is bound to."""
         check_word("model", model)
         check_word("revision", revision)
-        wanted = model_name(model or self.settings.model)
+        wanted = self.named(model)
         served = self._served(wanted, revision)
         if served is not None:
             options.check_against(served.card)
@@ -253,7 +263,7 @@ class Client(AnyClient):
         served = self._stores.workers.find(name, revision)
         if served:
             return served[0]
-        if name != model_name(self.settings.model):
+        if name != self.named(None):
             raise UnknownModel(
                 f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
                 f"Start one: embedmill up (or worker) --model {name}",

@@ -15,7 +15,7 @@ from producer.anyjob import AnyJob
 from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
 from storage.contract.states import JobState
 from storage.hints import Hints
-from storage.jobs import JobRecord
+from storage.jobrecords import JobRecord
 from storage.jobstatus import JobStatus
 from storage.outcomes import Outcome, Page
 from storage.stores import Stores

@@ -27,7 +27,7 @@ from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
 from storage.contract.states import JobState
-from storage.jobs import JobRecord
+from storage.jobrecords import JobRecord
 from storage.newjobs import NewJob
 from storage.stores import Stores
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from producer.client import Client
 from storage.contract.errors import InvalidOption, MissingExtra, TokenizerMissing, TooLarge, UnknownModel
-from storage.contract.models import ModelCard, model_name
+from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions, check_word
 from storage.contract.tokens import TokenRules, Tokens
 from storage.tokenizers import TokenizerStore
@@ -114,8 +114,7 @@ def tokenizer_of(client: Client, model: str | None = None) -> ModelTokenizer:
         TokenizerMissing: When no worker has registered its tokenizer yet.
     """
     check_word("model", model)
-    default = model_name(client.settings.model)
-    wanted = model_name(model) if model else default
+    default, wanted = client.named(None), client.named(model)
     served = client.stores.workers.find(wanted)
     if not served and wanted != default:
         raise UnknownModel(

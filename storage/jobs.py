@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
@@ -15,11 +14,11 @@ from storage.chunks import NewChunk, mark_next, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.messages import Pointer
-from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
+from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
 from storage.newjobs import NEW_JOB, NewJob
 from storage.quotas import admit, owe
@@ -31,45 +30,6 @@ logger = logging.getLogger(__name__)
 
 #: Jobs whose time is over that are ended in one go.
 _EXPIRED_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """What a job was submitted with.
-
-    Args:
-        id: UUIDv7.
-        state: Where it stands.
-        model: Name of the model asked for.
-        revision: Revision asked for, or None.
-        model_id: The model identity it is bound to, or None before any worker has registered the model.
-        priority: Which queue it waits in.
-        options: Its options as a JSON object.
-        total: Number of items; 0 until sealed.
-        has_ids: Whether its items have callers' ids.
-        generation: How often `retry` sent it round again.
-        payload_hash: Hash of options, texts and ids, for the idempotency key.
-        key_id: Whose job it is; empty where no API key was used.
-        kind: `job`, `call` or `batch`; see `NewJob`.
-        name: What a person calls it, or None.
-        labels: Words of the caller's own, or None.
-    """
-
-    id: str
-    state: JobState
-    model: str
-    revision: str | None
-    model_id: str | None
-    priority: Priority
-    options: dict[str, Any]
-    total: int
-    has_ids: bool
-    generation: int
-    payload_hash: str | None
-    key_id: str = ""
-    kind: str = "job"
-    name: str | None = None
-    labels: dict[str, str] | None = None
 
 
 class JobStore:
@@ -169,17 +129,17 @@ class JobStore:
             UnknownJob: When there is none of that id.
         """
         with self._db.read() as connection:
-            row = connection.execute(_RECORD_OF, {"job": job_id}).first()
+            row = connection.execute(RECORD_OF, {"job": job_id}).first()
         if row is None:
             raise UnknownJob(job_id)
-        return _record(row)
+        return record_of(row)
 
     def find_by_key(self, idempotency_key: str, key_id: str = "") -> JobRecord | None:
         """Return the job that was submitted with an idempotency key, which is one owner's alone, or None."""
         same = (JobRow.idempotency_key == idempotency_key, JobRow.key_id == key_id)
         with self._db.read() as connection:
-            row = connection.execute(_RECORD.where(*same)).first()
-        return None if row is None else _record(row)
+            row = connection.execute(RECORDS.where(*same)).first()
+        return None if row is None else record_of(row)
 
     def list_ids(
         self,
@@ -312,32 +272,6 @@ class JobStore:
             return []
         with self._db.write() as connection:
             return finish_settled(connection, settled)
-
-
-_RECORD = select(
-    JobRow.id,
-    JobRow.state,
-    JobRow.model,
-    JobRow.revision,
-    JobRow.model_id,
-    JobRow.priority,
-    JobRow.options,
-    JobRow.total,
-    JobRow.has_ids,
-    JobRow.generation,
-    JobRow.payload_hash,
-    JobRow.key_id,
-    JobRow.kind,
-    JobRow.name,
-    JobRow.labels,
-).where(JobRow.deleted_at.is_(None))
-_RECORD_OF = _RECORD.where(JobRow.id == bindparam("job"))
-
-
-def _record(row: Any) -> JobRecord:
-    fields = dict(row._mapping)
-    fields |= {"state": JobState(row.state), "priority": Priority(row.priority)}
-    return JobRecord(**fields)
 
 
 def _cancel_chunks(connection: Connection, job_id: str) -> None:

@@ -58,7 +58,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         StorageUnavailable: When the database cannot be reached.
         SchemaMismatch: When the database must be migrated, or this program upgraded.
     """
-    client = Client(settings=settings)
+    client = Client(settings=settings, folders=False)
     hints = Hints(settings.redis)
     streams = Streams(lambda job_id: events.look(service, job_id), settings.max_streams)
     metrics = Metrics(client.stores, lambda: streams.open)

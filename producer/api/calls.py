@@ -27,7 +27,6 @@ from storage.contract.errors import (
     ServerError,
     WaitTimeout,
 )
-from storage.contract.models import model_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.states import JobState
 
@@ -134,10 +133,10 @@ class Calls:
     ) -> Job:
         check_word("model", model)
         check_word("revision", revision)
-        name = model_name(model or self._client.settings.model)
+        name = self._client.named(model)
         served = self._client.stores.workers.find(name, revision)
         # A model that nobody has ever served is refused on submission, in its own words.
-        if not any(one.workers for one in served) and (served or name == model_name(self._client.settings.model)):
+        if not any(one.workers for one in served) and (served or name == self._client.named(None)):
             raise ModelUnavailable(f"No worker serves {name} now.", "Submit a job, which waits, or try again later.")
         try:
             return self._client.submit_records(

@@ -20,7 +20,6 @@ from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
 from producer.ndjson import NdjsonRecords
 from storage.contract.errors import TooLarge
-from storage.contract.models import model_name
 from storage.contract.options import check_word
 from storage.contract.states import JobState
 
@@ -95,7 +94,7 @@ def list_jobs(
     check_word("model", model)
     states = None if state is None else [JobState(one) for one in state.split(",")]
     ids = service.stores.jobs.list_ids(
-        limit + 1, before, key_id=caller.sees, states=states, model=model and model_name(model)
+        limit + 1, before, key_id=caller.sees, states=states, model=model and service.client.named(model)
     )
     more = len(ids) > limit
     return {

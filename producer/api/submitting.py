@@ -10,13 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from producer.api.auth import Caller
-from producer.api.schemas import Asked, AskedInQuery, ItemIn, JobIn
+from producer.api.schemas import AskedInQuery, ItemIn, JobIn
 from producer.api.service import Service
 from producer.api.webhooks import checked_webhook
 from producer.job import Job
 from producer.records import RecordLike
-from storage.contract.errors import InvalidOption, UnknownModel
-from storage.contract.models import model_name
+from storage.contract.errors import InvalidOption
 
 #: A string of RFC 8941, in its marks, as draft-ietf-httpapi-idempotency-key-header has it; or a word without any.
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -142,7 +141,7 @@ def _told(service: Service, caller: Caller, asked: JobIn, make: Callable[[], Job
 def _given(caller: Caller, asked: JobIn, key: str | None) -> dict[str, Any]:
     """Return what is asked beside the texts, as the client takes it."""
     return {
-        "model": served_name(asked),
+        "model": asked.model,
         "revision": asked.revision,
         "on_invalid": asked.on_invalid,
         "idempotency_key": key,
@@ -153,17 +152,6 @@ def _given(caller: Caller, asked: JobIn, key: str | None) -> dict[str, Any]:
         "labels": asked.labels or None,
         "options": asked.options(),
     }
-
-
-def served_name(asked: Asked) -> str | None:
-    """Return the model's name as it was asked for, or None.
-
-    Raises:
-        UnknownModel: When it would name a folder of this machine by another path, which is nobody's business.
-    """
-    if asked.model is not None and model_name(asked.model) != asked.model.strip():
-        raise UnknownModel(f"No worker has ever served {asked.model}.", "GET /v1/models lists the models.")
-    return asked.model
 
 
 def _records(items: list[ItemIn]) -> Iterator[RecordLike]:

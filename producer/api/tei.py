@@ -27,7 +27,7 @@ from producer.api.teimodels import (
     TokenizeRequest,
 )
 from storage.contract.errors import InvalidOption, ModelUnavailable, TooLarge
-from storage.contract.models import ModelCard, model_name
+from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions, check_word
 from storage.workers import Served
 
@@ -201,7 +201,7 @@ def _served(service: Service) -> Served:
     Raises:
         ModelUnavailable: When no worker has ever served it.
     """
-    name = model_name(service.settings.model)
+    name = service.client.named(None)
     found = service.stores.workers.find(name)
     if not found:
         raise ModelUnavailable(f"No worker has ever served {name}.", "Start one: embedmill worker")

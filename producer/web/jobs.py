@@ -21,7 +21,7 @@ from storage.contract.errors import EmbedmillError, InvalidItems
 from storage.contract.ids import checked_job_id
 from storage.contract.options import check_word
 from storage.contract.states import JobState
-from storage.jobs import JobRecord
+from storage.jobrecords import JobRecord
 from storage.statuses import JobStatus
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -11,7 +11,7 @@ from producer.api.openai.requests import EmbeddingRequest, parse
 from producer.records import Record
 from storage.batchrecords import Group, Line
 from storage.contract.errors import EmbedmillError
-from storage.contract.models import ModelCard, model_name
+from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 
 #: The one endpoint of batches.
@@ -163,7 +163,7 @@ class _Planner:
             self._add(custom_id, group, len(asked.texts), cut, asked.base64)
 
     def _card(self, asked: EmbeddingRequest) -> ModelCard | None:
-        wanted = (model_name(asked.model or self._default), asked.revision)
+        wanted = (asked.model.strip() if asked.model else self._default, asked.revision)
         if wanted not in self._cards:
             try:
                 self._cards[wanted] = self._find(*wanted)
@@ -175,7 +175,7 @@ class _Planner:
         return found
 
     def _group(self, number: int, asked: EmbeddingRequest, options: JobOptions) -> int | None:
-        model = model_name(asked.model or self._default)
+        model = asked.model.strip() if asked.model else self._default
         key = (model, asked.revision, json.dumps(options.to_dict(), sort_keys=True))
         if key not in self._numbers:
             if len(self._numbers) >= _GROUPS:

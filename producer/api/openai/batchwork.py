@@ -158,7 +158,11 @@ class BatchWork:
         file = self._stores.files.get(batch.input_file_id)
         blocks = self._stores.files.content(file)
         return plan(
-            blocks, self._settings.model, self._find, self._settings.max_batch_lines, lambda: self._keep(batch.id)
+            blocks,
+            model_name(self._settings.model),
+            self._find,
+            self._settings.max_batch_lines,
+            lambda: self._keep(batch.id),
         )
 
     def _find(self, name: str, revision: str | None) -> ModelCard | None:

@@ -14,7 +14,6 @@ from producer.api.openai.requests import MAX_INPUTS, EmbeddingRequest, parse
 from producer.api.openai.schemas import EmbeddingList, errors
 from producer.api.openai.vectors import data_of
 from producer.api.service import ServiceDep
-from storage.contract.models import model_name
 from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES
 
 router = APIRouter(tags=["OpenAI"])
@@ -73,7 +72,7 @@ async def create_embeddings(
     called = await service.calls.embed(
         request, caller, asked.texts, model=asked.model, revision=asked.revision, options=asked.options
     )
-    model = model_name(asked.model or service.settings.model)
+    model = service.client.named(asked.model)
     content = await asyncio.to_thread(_answer, called, asked, model)
     return Response(content, media_type="application/json", headers={"X-Embedmill-Truncated": str(called.truncated)})
 
