@@ -12,7 +12,17 @@ from producer.records import RecordLike
 from producer.remote.connection import Connection
 from producer.remote.lines import Line, Lines, Refusals
 from producer.remote.patience import Patience
-from storage.contract.errors import EmbedmillError, InvalidItems, InvalidOption, Problem, ServiceUnavailable
+from storage.contract.errors import (
+    Conflict,
+    EmbedmillError,
+    IdempotencyConflict,
+    InvalidItems,
+    InvalidOption,
+    Problem,
+    ServiceUnavailable,
+    WrongState,
+)
+from storage.contract.states import JobState
 
 #: Bytes up to which a submission is one request, and those of a part of a larger one.
 AT_ONCE, PART = 1_000_000, 8_000_000
@@ -80,22 +90,34 @@ class Upload:
     def _in_parts(self, first: list[Line], parts: _Parts) -> dict[str, Any]:
         opened = self._posted({"json": {"parts": True, **self._asked}, "headers": self._key})
         path = f"/v1/jobs/{opened['id']}"
-        # With an idempotency key it may be a job of long ago.
-        is_new, sealing = opened["state"] == "accepting", False
+        if opened["state"] != JobState.ACCEPTING:
+            # The key's own job, which is sealed: the same parts change nothing, and others are refused.
+            return self._compared(path, first, parts)
         try:
-            number = items = 0
-            for part in parts.from_here(first, PART):
-                if not self._refusals:
-                    self._put(f"{path}/parts/{number}", part)
-                number, items = number + 1, items + len(part)
-            self._check()
-            sealing = True
-            return self._sealed(path, number, items)
-        except BaseException as error:
-            # Ctrl-C too. What may be sealed is not taken back: it may have been accepted.
-            if is_new and not (sealing and isinstance(error, ServiceUnavailable)):
-                self._discard(path)
+            return self._filled(path, first, parts)
+        except _InDoubt:
+            raise  # it may have been accepted, and is not taken back
+        except BaseException:
+            # Ctrl-C too.
+            self._discard(path)
             raise
+
+    def _filled(self, path: str, first: list[Line], parts: _Parts) -> dict[str, Any]:
+        number = items = 0
+        for part in parts.from_here(first, PART):
+            if not self._refusals:
+                self._put(f"{path}/parts/{number}", part)
+            number, items = number + 1, items + len(part)
+        self._check()
+        return self._sealed(path, number, items)
+
+    def _compared(self, path: str, first: list[Line], parts: _Parts) -> dict[str, Any]:
+        try:
+            return self._filled(path, first, parts)
+        except (Conflict, WrongState):
+            raise IdempotencyConflict(
+                "This idempotency key was used before, for other texts or options.", "Use a new key for a new job."
+            ) from None
 
     def _put(self, path: str, part: list[Line]) -> None:
         try:
@@ -111,14 +133,14 @@ class Upload:
             counts = {"parts": parts, "items": items}
             told: dict[str, Any] = self._connection.ask("POST", f"{path}/seal", json=counts).json()
         except ServiceUnavailable as error:
-            raise _doubtful(error) from error
+            raise _in_doubt(error) from error
         return told
 
     def _posted(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             told: dict[str, Any] = self._connection.ask("POST", "/v1/jobs", **request).json()
         except ServiceUnavailable as error:
-            raise _doubtful(error) from error
+            raise _in_doubt(error) from error
         return told
 
     def _discard(self, path: str) -> None:
@@ -128,6 +150,10 @@ class Upload:
     def _check(self) -> None:
         if self._refusals:
             self._refusals.check()
+
+
+class _InDoubt(ServiceUnavailable):
+    """Raised when nobody knows whether a job was accepted."""
 
 
 class _Parts:
@@ -178,8 +204,8 @@ def _placed(problems: Iterable[Problem], lines: list[Line]) -> list[Problem]:
     return placed
 
 
-def _doubtful(error: ServiceUnavailable) -> ServiceUnavailable:
-    return ServiceUnavailable(
+def _in_doubt(error: ServiceUnavailable) -> _InDoubt:
+    return _InDoubt(
         f"{error.message} Whether the job was accepted is not known.",
         "The list of jobs tells; with an idempotency key, submitting again is safe.",
     )

@@ -11,7 +11,7 @@ import pytest
 from producer.api import uploading
 from producer.api.settings import ApiSettings
 from producer.remote.client import HttpClient
-from storage.contract.errors import Conflict
+from storage.contract.errors import IdempotencyConflict
 from tests.acceptance.shell import until
 from tests.service.serving import Served, serving
 from tests.storage.builders import CARD, serve
@@ -148,7 +148,7 @@ def test_a_client_never_deletes_the_job_that_its_key_had_before(alone: Served, m
         job = client.submit(["wheat", "rye"], idempotency_key="harvest-2")
         stores.jobs.cancel(job.id)
         # When other texts are submitted under it, then they are refused, and the job is still there
-        with pytest.raises(Conflict):
+        with pytest.raises(IdempotencyConflict):
             client.submit(["oats", "spelt"], idempotency_key="harvest-2")
         assert stores.jobs.get(job.id).total == 2
         # And the same ones are the same job
