@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -17,6 +19,8 @@ from producer.api.server import Server, configured
 from producer.api.service import Service
 from producer.api.settings import ApiSettings
 from producer.listening import address_of, take_port
+
+_Result = TypeVar("_Result")
 
 #: Longest start, in seconds.
 _START = 20
@@ -58,6 +62,12 @@ class Served:
         """
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+
+def awaited(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return what a coroutine returns; a browser that is open keeps the test's own thread from running any."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 @contextmanager

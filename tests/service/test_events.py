@@ -18,7 +18,7 @@ from producer.api.settings import ApiSettings
 from producer.client import Client
 from producer.job import Job
 from tests.acceptance.shell import until
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, awaited, serving
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def test_hundreds_follow_one_job_with_one_look_and_no_thread_each(served: Served
         served.service.streams._look = counted  # type: ignore[method-assign]
         threads = threading.active_count()
         # When hundreds follow it and it ends
-        ended = asyncio.run(_follow(served.url, job, 300, served))
+        ended = awaited(_follow(served.url, job, 300, served))
         served.service.streams._look = look  # type: ignore[method-assign]
     # Then all hear of the end, after a look a second for all together
     assert ended == 300

@@ -76,7 +76,7 @@ def test_a_part_comes_again_and_again(stores: Stores) -> None:
 
 def test_what_is_cut_is_gone_and_the_part_is_still_due(stores: Stores, database: Database) -> None:
     job_id = opened(stores)
-    parts = parting(stores, most=10_000_000)
+    parts = parting(stores, most=3_000_000)
     parts.put(job_id, 0, [b'"wheat"'])
 
     def cut() -> object:
@@ -92,8 +92,8 @@ def test_what_is_cut_is_gone_and_the_part_is_still_due(stores: Stores, database:
     assert count(database, ChunkRow) == 1
     part = parts.put(job_id, 1, [b'"oats"'])
     assert (part.first, part.chunk_end) == (1, 2)
-    with pytest.raises(TooLarge, match="10,000,000"):
-        parts.put(job_id, 2, (b'"rye"\n' * 100_000 for _ in range(20)))
+    with pytest.raises(TooLarge, match="3,000,000"):
+        parts.put(job_id, 2, (b'"' + b"rye " * 10_000 + b'"\n' for _ in range(100)))
     assert count(database, ChunkRow) == 2
 
 

@@ -20,7 +20,7 @@ from storage.contract.models import ModelCard
 from storage.contract.settings import Settings
 from storage.database import open_database
 from storage.stores import Stores
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, awaited, serving
 
 TEXTS = ["wheat", "The mill turns only when the wind blows.", "rye"]
 
@@ -65,7 +65,7 @@ def test_an_asynchronous_client_gets_one_text_in_fewer_dimensions(served: Served
             answer = await client.embeddings.create(model=model, input="wheat", dimensions=64, encoding_format="float")
             return answer.data[0].embedding
 
-    vector = asyncio.run(ask())
+    vector = awaited(ask())
     assert np.allclose(vector, vectors_of_a_job(served, ["wheat"], dimensions=64)[0], atol=1e-6)
 
 
@@ -181,7 +181,7 @@ def test_more_calls_than_may_wait_are_asked_to_come_again(lame_settings: ApiSett
             return await asyncio.gather(*(http.post("/v1/embeddings", json={"input": "rye"}) for _ in range(5)))
 
     with serving(lame_settings.model_copy(update={"call_timeout": 2})) as lame:
-        answers = asyncio.run(ask(lame.url))
+        answers = awaited(ask(lame.url))
         assert sorted(answer.status_code for answer in answers) == [429, 429, 429, 504, 504]
         assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status_code == 429)
         until(lambda: calls_left(lame) == 0)
@@ -194,5 +194,5 @@ def test_two_hundred_calls_at_once_are_all_answered(served: Served, model: str) 
             bodies = [{"input": f"grain number {number}", "model": model} for number in range(200)]
             return await asyncio.gather(*(http.post("/v1/embeddings", json=body) for body in bodies))
 
-    assert {answer.status_code for answer in asyncio.run(ask())} == {200}
+    assert {answer.status_code for answer in awaited(ask())} == {200}
     until(lambda: calls_left(served) == 0)
