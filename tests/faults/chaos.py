@@ -38,7 +38,9 @@ def scenarios() -> bool:
     for path in files.values():
         path.unlink(missing_ok=True)
     variables = {"FAULTS": "full", **{name: str(path) for name, path in files.items()}}
-    return _run(["pytest", "-p", "tests.faults.verdicts", "tests/faults", *_BESIDE], **variables)
+    # Most of them wait most of the time.
+    side_by_side = ["-n", "2", "--dist", "loadfile"]
+    return _run(["pytest", "-p", "tests.faults.verdicts", *side_by_side, "tests/faults", *_BESIDE], **variables)
 
 
 def nemesis(seed: int, faults: int) -> bool:
