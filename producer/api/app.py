@@ -94,5 +94,5 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Guard, metrics=metrics)
     for router in _ROUTERS:
         app.include_router(router)
-    install_document(app)
+    install_document(app, with_keys=settings.auth == "keys")
     return app

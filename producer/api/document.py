@@ -1,32 +1,73 @@
-"""The OpenAPI document, as it is true: what the framework says of every route and we never answer is taken out."""
+"""The OpenAPI document, made true: what every route may answer beside what each says of itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 
-#: Schemas of the framework's own answer to bad input; ours is another, with another status.
-_FOREIGN = ("HTTPValidationError", "ValidationError")
+from producer.api import documented, teierrors
+from producer.api.errors import TEI_PATHS, form_path
+
+#: Media types of bodies and the statuses that any body may be refused with, before its route sees it.
+_OF_BODIES = (400, 408, 413, 415)
+
+#: Open to everybody under any name, and without a body: nothing refuses these.
+_OPEN = ("/healthz", "/readyz")
+
+_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "The scheme: Bearer.", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}},
+    503: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}},
+}
 
 
-def install_document(app: FastAPI) -> None:
-    """Let an app show its document without what is never answered."""
-    made = app.openapi
+def install_document(app: FastAPI, *, with_keys: bool) -> None:
+    """Let an app's OpenAPI document tell all that its routes and what stands before them answer.
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            _mend(made())
-        return made()
+    Args:
+        app: The app, with all its routes.
+        with_keys: Whether requests need a key; else the document asks for none.
+    """
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    def document() -> dict[str, Any]:
+        if not app.openapi_schema:
+            made = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _complete(made, with_keys)
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
 
 
-def _mend(document: dict[str, Any]) -> None:
-    for path in document["paths"].values():
-        for operation in path.values():
-            told = operation["responses"].get("422", {})
-            if _FOREIGN[0] in str(told.get("content")):
-                del operation["responses"]["422"]
-    for name in _FOREIGN:
-        document.get("components", {}).get("schemas", {}).pop(name, None)
+def _complete(document: dict[str, Any], with_keys: bool) -> None:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            # What FastAPI says of its own refusals: they are told in our forms, with 400 or, in TEI's dialect, 422.
+            if "HTTPValidationError" in str(answers.get("422")):
+                del answers["422"]
+            for status in _common(path, operation):
+                answers.setdefault(str(status), _refusal(path, method, status))
+            for status, headers in _HEADERS.items():
+                if str(status) in answers:
+                    answers[str(status)].setdefault("headers", headers)
+            operation["responses"] = dict(sorted(answers.items()))
+            if not with_keys:
+                operation.pop("security", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _common(path: str, operation: dict[str, Any]) -> tuple[int, ...]:
+    if path in _OPEN:
+        return ()
+    return (403, *(_OF_BODIES if "requestBody" in operation else ()))
+
+
+def _refusal(path: str, method: str, status: int) -> dict[str, Any]:
+    in_theirs = form_path(method.upper(), path) in TEI_PATHS
+    told = (teierrors if in_theirs else documented).failures(status)[status]
+    schema = {"$ref": f"#/components/schemas/{told['model'].__name__}"}
+    return {"description": told["description"], "content": {"application/json": {"schema": schema}}}

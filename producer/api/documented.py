@@ -14,7 +14,7 @@ _WHEN = {
     401: "An API key is needed, and none that is good was given.",
     403: "The API key lacks the scope.",
     404: "There is nothing of this id, or it is somebody else's.",
-    408: "The body stopped coming.",
+    408: "The body stopped coming, or comes too slowly.",
     409: "It does not fit the state that things are in.",
     413: "The body, a text, a part or the number of items is over a limit.",
     415: "The body is of a media type that is not read here, or compressed.",
@@ -22,6 +22,7 @@ _WHEN = {
     422: "The idempotency key was used before, with another payload.",
     429: "A quota is used up, or there is no room now; `Retry-After` says when to come again.",
     503: "Something that the service stands on is away; `Retry-After` says when to come again.",
+    504: "It was not done in time.",
     507: "The disk is full.",
 }
 
@@ -64,6 +65,23 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def linked(status: int, parameter: str, *operations: str, field: str = "id") -> dict[int | str, dict[str, Any]]:
+    """Return how a route documents that an id it answers is what others take.
+
+    Args:
+        status: What it answers then.
+        parameter: What they call the id.
+        *operations: Those routes.
+        field: Where in the answer the id is, as a JSON pointer without its first slash.
+    """
+    return {status: {"links": _links(*operations, parameter=parameter, field=field)}}
+
+
+def _links(*operations: str, parameter: str = "job_id", field: str = "id") -> dict[str, Any]:
+    taken = f"$response.body#/{field}"
+    return {name: {"operationId": name, "parameters": {parameter: taken}} for name in operations}
+
+
 def inlined(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema of a body that is read by hand, without references to other schemas."""
     schema = model.model_json_schema()
@@ -83,21 +101,22 @@ def inlined(model: type[BaseModel]) -> dict[str, Any]:
 _NDJSON = {"schema": {"type": "string"}, "example": '{"id": "mill", "text": "Mill."}\n{"id": "rye", "text": "Rye."}\n'}
 
 #: Where one goes on from an answer that holds a job's status.
-JOB_LINKS: dict[str, Any] = {
-    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-    for name in ("get_job", "get_results", "cancel_job", "retry_job", "delete_job")
-}
-PARTS_LINKS: dict[str, Any] = {
-    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-    for name in ("put_part", "list_parts", "seal_job")
-}
+JOB_LINKS: dict[str, Any] = _links(
+    "get_job", "get_results", "get_item_at", "follow_job", "job_webhooks", "cancel_job", "retry_job", "delete_job"
+)
+JOB_LINKS["get_item_at"]["parameters"]["position"] = 0
+PARTS_LINKS: dict[str, Any] = _links("put_part", "list_parts", "seal_job")
+PARTS_LINKS["put_part"]["parameters"]["number"] = 0
 
 #: The body that a part has.
 NDJSON_BODY: dict[str, Any] = {"required": True, "content": {kind: _NDJSON for kind in NDJSON[:1]}}
 
+#: Where the texts of a job may be.
+_ONE_OF = {"anyOf": [{"required": [where]} for where in ("texts", "items", "parts")]}
+
 #: The bodies that a job may be submitted as.
 JOB_BODY: dict[str, Any] = {
     "required": True,
-    "content": {JSON: {"schema": inlined(JobIn), "example": {"texts": ["The mill grinds.", "Rye."]}}}
+    "content": {JSON: {"schema": inlined(JobIn) | _ONE_OF, "example": {"texts": ["The mill grinds.", "Rye."]}}}
     | NDJSON_BODY["content"],
 }

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from producer.api import teierrors
 from producer.api.metrics import route_of
@@ -180,11 +181,24 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     ours = told.get(error.status_code, fallback)
     in_theirs = _path(request) in TEI_PATHS
     body = teierrors.told_of_http(ours, error.status_code) if in_theirs else body_of(ours)
-    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return JSONResponse(body, error.status_code, headers=headers)
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     return unforeseen(error, _path(request))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods of a path; the framework would name those of one of its routes alone."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _path(request: Request) -> str:

@@ -18,6 +18,16 @@ from storage.contract.states import FINAL_JOB_STATES, JobState
 
 router = APIRouter(tags=["jobs"])
 
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "end"]},
+        "id": {"type": "string"},
+        "retry": {"type": "integer"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 _EXAMPLE = 'id: 1\nevent: status\ndata: {"id":"0197...","state":"running","total":2,"succeeded":1}\n\n'
 
 
@@ -30,7 +40,7 @@ _EXAMPLE = 'id: 1\nevent: status\ndata: {"id":"0197...","state":"running","total
         200: {
             "description": "`status` whenever the status object changed, at most once a second; `end` with the last"
             " one, then the stream ends. Comments keep it alive in between.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
         },
         **failures(404),
     },

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from producer.api.auth import Admin
+from producer.api.documented import failures, linked
+from producer.api.schemas import NO_NUL
 from producer.api.service import ServiceDep
 from storage.quotas import Quota
 
@@ -39,7 +41,7 @@ class NewKey(BaseModel):
     """What a key is to be."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "nightly import"}]})
-    name: str = Field(min_length=1, max_length=200, description="What a person calls it.")
+    name: Annotated[str, NO_NUL] = Field(min_length=1, max_length=200, description="What a person calls it.")
     scopes: list[Scope] = Field(
         _USUAL,
         min_length=1,
@@ -82,23 +84,12 @@ class KeyList(BaseModel):
     data: list[Key]
 
 
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"description": "No valid API key."},
-    403: {"description": "The key lacks the scope admin."},
-    503: {"description": "The database is away."},
-}
-
-
 @router.post(
     "/v1/keys",
     operation_id="create_key",
     summary="Make an API key; its secret is told this once",
     status_code=201,
-    responses=_REFUSED
-    | {
-        201: {"links": {"revoke": {"operationId": "revoke_key", "parameters": {"key_id": "$response.body#/id"}}}},
-        400: {"description": "A name, a scope, a time or a limit is not usable."},
-    },
+    responses=linked(201, "key_id", "revoke_key") | failures(),
 )
 def create_key(new: NewKey, caller: Admin, service: ServiceDep, response: Response) -> CreatedKey:
     """Make an API key; what it is shown as here is kept nowhere."""
@@ -108,7 +99,7 @@ def create_key(new: NewKey, caller: Admin, service: ServiceDep, response: Respon
     return CreatedKey(key=key, **record.to_dict())
 
 
-@router.get("/v1/keys", operation_id="list_keys", summary="List all API keys", responses=_REFUSED)
+@router.get("/v1/keys", operation_id="list_keys", summary="List all API keys", responses=failures())
 def list_keys(caller: Admin, service: ServiceDep) -> KeyList:
     """List all API keys, the revoked and expired ones too, without their secrets."""
     return KeyList(data=[Key(**record.to_dict()) for record in service.stores.keys.all()])
@@ -119,7 +110,7 @@ def list_keys(caller: Admin, service: ServiceDep) -> KeyList:
     operation_id="revoke_key",
     summary="Revoke an API key",
     status_code=204,
-    responses=_REFUSED | {404: {"description": "There is no key of this id."}},
+    responses=failures(404),
 )
 def revoke_key(key_id: KeyId, caller: Admin, service: ServiceDep) -> None:
     """End a key for ever, everywhere within 5 s; its jobs go on and stay. Revoked twice is no error."""

@@ -12,10 +12,10 @@ from starlette.requests import Request
 
 from producer.api.auth import Caller, Reader, Writer
 from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
-from producer.api.documented import JOB_BODY, JOB_LINKS, PARTS_LINKS, failures
+from producer.api.documented import JOB_BODY, JOB_LINKS, PARTS_LINKS, failures, linked
 from producer.api.schemas import AskedInQuery, JobIn, JobList, RetriedView, StatusView, SubmittedView
 from producer.api.service import Service, ServiceDep
-from producer.api.submitting import idempotency_key, merged, open_parts, submit_items, submit_records
+from producer.api.submitting import KEY_PATTERN, idempotency_key, merged, open_parts, submit_items, submit_records
 from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
 from producer.ndjson import NdjsonRecords
@@ -30,6 +30,8 @@ JobId = Annotated[str, Path(description="The job's id, a UUIDv7.", max_length=10
 
 _STATES = "|".join(JobState)
 
+_LOCATION = {"Location": {"description": "The job's path.", "schema": {"type": "string"}}}
+
 
 @router.post(
     "",
@@ -38,8 +40,13 @@ _STATES = "|".join(JobState)
     summary="Submit texts; when this returns, every one of them is safe",
     response_model=SubmittedView,
     responses={
-        202: {"description": "Every text is safe.", "links": JOB_LINKS},
-        201: {"model": SubmittedView, "description": "It takes parts.", "links": PARTS_LINKS | JOB_LINKS},
+        202: {"description": "Every text is safe.", "links": JOB_LINKS, "headers": _LOCATION},
+        201: {
+            "model": SubmittedView,
+            "description": "It takes parts.",
+            "links": PARTS_LINKS | JOB_LINKS,
+            "headers": _LOCATION,
+        },
         **failures(404, 408, 413, 415, 422, 507),
     },
     openapi_extra={"requestBody": JOB_BODY},
@@ -49,7 +56,14 @@ async def submit(
     service: ServiceDep,
     caller: Writer,
     query: Annotated[AskedInQuery, Query()],
-    key: Annotated[str | None, Header(alias="Idempotency-Key", description="Makes sending again safe.")] = None,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Makes sending again safe.",
+            json_schema_extra={"pattern": KEY_PATTERN, "examples": ['"8e03978e-40d5"']},
+        ),
+    ] = None,
 ) -> Response:
     """Submit JSON with `texts` or `items`, or NDJSON of any length, each line a string or an object with `text`.
 
@@ -71,7 +85,11 @@ async def submit(
 
 
 @router.get(
-    "", operation_id="list_jobs", summary="List jobs, newest first", response_model=JobList, responses=failures()
+    "",
+    operation_id="list_jobs",
+    summary="List jobs, newest first",
+    response_model=JobList,
+    responses=linked(200, "job_id", "get_job", field="data/0/id") | failures(),
 )
 def list_jobs(
     service: ServiceDep,

@@ -33,12 +33,14 @@ def _few(labels: dict[str, str]) -> dict[str, str]:
 
 
 _Kept = AfterValidator(_word)
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Kept]
-ModelName = Annotated[str, StringConstraints(min_length=1, max_length=500), _Kept]
-Url = Annotated[str, StringConstraints(min_length=1, max_length=2000), _Kept]
+#: As the document says that a word holds no NUL.
+NO_NUL = Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Kept, NO_NUL]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=500), _Kept, NO_NUL]
+Url = Annotated[str, StringConstraints(min_length=1, max_length=2000), _Kept, NO_NUL]
 Prompt = Annotated[str, StringConstraints(max_length=100_000), _Kept]
-LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64), _Kept]
-LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64), _Kept, NO_NUL]
+LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept, NO_NUL]
 Labels = Annotated[
     dict[LabelName, LabelValue], AfterValidator(_few), Field(json_schema_extra={"maxProperties": _MOST_LABELS})
 ]
@@ -98,7 +100,17 @@ class FieldsInQuery(BaseModel):
 class AskedInQuery(Asked, FieldsInQuery):
     """What may be asked as query parameters, for bodies that are nothing but texts."""
 
-    labels: str | None = Field(None, max_length=20_000, description="A JSON object of at most 16 texts.")
+    # A whole request line has 64 kB; what is longer stands in a body.
+    prompt: Annotated[str, StringConstraints(max_length=5_000), _Kept] | None = Field(
+        None, description="Put before every text; a longer one must stand in a body."
+    )
+    labels: str | None = Field(
+        None,
+        max_length=8_000,
+        description="A JSON object of at most 16 texts.",
+        examples=['{"team": "search"}'],
+        json_schema_extra={"contentMediaType": "application/json"},
+    )
     webhook: Url | None = Field(None, description="URL that the job's end is told to.")
 
     def given(self) -> dict[str, Any]:

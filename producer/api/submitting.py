@@ -24,6 +24,9 @@ _BARE = re.compile(r"[\x21\x23-\x2b\x2d-\x7e]+")
 #: Longest idempotency key, in characters.
 _LONGEST_KEY = 255
 
+#: What an `Idempotency-Key` header may be, for the OpenAPI document.
+KEY_PATTERN = rf"^(?:{_QUOTED.pattern.replace('*', f'{{1,{_LONGEST_KEY}}}')}|{_BARE.pattern[:-1]}{{1,{_LONGEST_KEY}}})$"
+
 
 def idempotency_key(header: str | None) -> str | None:
     """Return the key in an `Idempotency-Key` header, or None where there is none.

@@ -20,6 +20,11 @@ router = APIRouter(tags=["OpenAI"])
 
 _TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MAX_INPUTS}
 
+
+def _optional(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": [kind, "null"], **more}
+
+
 #: The body as the OpenAPI document shows it; it is read by `parse`, whose messages are a person's.
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -28,20 +33,20 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "input": {"description": "One text, or several.", "anyOf": [{"type": "string", "minLength": 1}, _TEXTS]},
-        "model": {"type": "string", "description": "Default: the service's own model."},
-        "dimensions": {"type": "integer", "minimum": 1, "description": "Keep the first so many components."},
-        "encoding_format": {"type": "string", "enum": ["float", "base64"], "default": "float"},
-        "user": {"type": "string", "description": "Tolerated, not used."},
-        "revision": {"type": "string", "description": "The model's commit hash, or its beginning."},
-        "pooling": {"type": "string", "enum": list(POOLINGS)},
-        "normalize": {"type": "boolean"},
-        "layer": {"type": "integer", "minimum": -1},
-        "max_length": {"type": "integer", "minimum": 3},
-        "padding": {"type": "string", "enum": list(PADDINGS)},
-        "on_long": {"type": "string", "enum": list(ON_LONG)},
-        "prompt": {"type": "string", "description": "Put before every text."},
-        "prompt_name": {"type": "string", "description": "One of the model's own prompts instead."},
-        "store_dtype": {"type": "string", "enum": list(STORE_DTYPES)},
+        "model": _optional("string", description="Default: the service's own model."),
+        "dimensions": _optional("integer", minimum=1, description="Keep the first so many components."),
+        "encoding_format": _optional("string", enum=["float", "base64", None], default="float"),
+        "user": _optional("string", description="Tolerated, not used."),
+        "revision": _optional("string", description="The model's commit hash, or its beginning."),
+        "pooling": _optional("string", enum=[*POOLINGS, None]),
+        "normalize": _optional("boolean"),
+        "layer": _optional("integer", minimum=-1),
+        "max_length": _optional("integer", minimum=3),
+        "padding": _optional("string", enum=[*PADDINGS, None]),
+        "on_long": _optional("string", enum=[*ON_LONG, None]),
+        "prompt": _optional("string", description="Put before every text."),
+        "prompt_name": _optional("string", description="One of the model's own prompts instead."),
+        "store_dtype": _optional("string", enum=[*STORE_DTYPES, None]),
     },
     "example": {"input": ["wheat", "rye"], "encoding_format": "float"},
 }

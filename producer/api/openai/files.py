@@ -12,8 +12,9 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
 
 from producer.api.auth import Reader, Writer
+from producer.api.documented import linked
 from producer.api.openai.multipart import Form, receive
-from producer.api.openai.schemas import ExpiresAfter, FileDeleted, FileList, FileObject, errors, linked
+from producer.api.openai.schemas import ExpiresAfter, FileDeleted, FileList, FileObject, errors
 from producer.api.service import ServiceDep
 from storage.contract.errors import InvalidField, NotFound
 from storage.files import StoredFile
@@ -22,7 +23,7 @@ router = APIRouter(tags=["OpenAI"])
 
 _ID = re.compile(r"file-[0-9a-f]{32}")
 
-_FORM = {
+_FORM: dict[str, Any] = {
     "type": "object",
     "required": ["file", "purpose"],
     "properties": {
@@ -31,6 +32,17 @@ _FORM = {
         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
         "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
     },
+    "dependentRequired": {
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
+}
+
+
+_MADE = linked(200, "file_id", "get_file", "get_file_content", "delete_file")
+_MADE[200]["links"]["create_batch"] = {
+    "operationId": "create_batch",
+    "requestBody": {"input_file_id": "$response.body#/id", "endpoint": "/v1/embeddings", "completion_window": "24h"},
 }
 
 
@@ -39,7 +51,7 @@ _FORM = {
     summary="Upload a file",
     operation_id="create_file",
     response_model=FileObject,
-    responses=linked("file_id", "get_file", "get_file_content", "delete_file") | errors(413),
+    responses=_MADE | errors(),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def create_file(request: Request, service: ServiceDep, caller: Writer) -> FileObject:

@@ -8,6 +8,7 @@ from itertools import groupby
 from fastapi import APIRouter
 
 from producer.api.auth import Reader
+from producer.api.documented import linked
 from producer.api.openai.schemas import ModelList, ModelObject, errors
 from producer.api.service import ServiceDep
 from storage.contract.errors import UnknownModel
@@ -17,7 +18,12 @@ from storage.workers import Served
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.get("/v1/models", summary="List models", operation_id="list_models", responses=errors())
+@router.get(
+    "/v1/models",
+    summary="List models",
+    operation_id="list_models",
+    responses=linked(200, "model", "get_model", field="data/0/id") | errors(),
+)
 def list_models(service: ServiceDep, caller: Reader) -> ModelList:
     """List every model that a worker serves or has served; `workers` says how many do so now."""
     by_name = groupby(service.stores.workers.cards(), key=lambda served: served.card.name)

@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
-
-class ErrorDetail(BaseModel):
-    """What went wrong, and what to do about it."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-    remedy: str | None = None
-
-
-class ErrorBody(BaseModel):
-    """The form of every error."""
-
-    error: ErrorDetail
-
-
-_MEANINGS = {
-    400: "The request cannot be done as it was asked.",
-    401: "The API key is missing, unknown, revoked or expired.",
-    403: "The API key lacks the scope.",
-    404: "There is nothing of that id or name.",
-    409: "This does not fit the state of things.",
-    413: "Larger than is allowed.",
-    429: "No room just now; `Retry-After` says when to try again.",
-    503: "Something is away; `Retry-After` says when to try again.",
-    504: "It was not done in time.",
-    507: "The disk is full.",
-}
+from producer.api.documented import failures
+from producer.api.schemas import NO_NUL
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return how a route documents its errors.
 
     Args:
-        *statuses: Those beside 400, 401, 403, 413, 429, 503 and 507, which every route may answer.
+        *statuses: Those beside 400, 401, 403, 429, 503 and 507, which every route may answer.
     """
-    told = sorted({400, 401, 403, 413, 429, 503, 507, *statuses})
-    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in told}
-
-
-def linked(parameter: str, *operations: str) -> dict[int | str, dict[str, Any]]:
-    """Return how a route documents that the id it answers is what others take.
-
-    Args:
-        parameter: What they call it.
-        *operations: Those routes.
-    """
-    links = {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
-    return {200: {"links": links}}
+    return failures(507, *statuses)
 
 
 class Usage(BaseModel):
@@ -143,7 +104,7 @@ class ExpiresAfter(BaseModel):
 class UploadRequest(BaseModel):
     """What a file will be that is sent in parts."""
 
-    filename: str = Field(min_length=1, max_length=255)
+    filename: Annotated[str, NO_NUL] = Field(min_length=1, max_length=255)
     bytes: int = Field(ge=1)
     purpose: Literal["batch"]
     mime_type: str = Field(max_length=255)
@@ -188,15 +149,19 @@ class UploadCompletion(BaseModel):
     model_config = {"json_schema_extra": {"example": {"part_ids": ["part_0123456789abcdef0123456789abcdef"]}}}
 
 
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), NO_NUL]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), NO_NUL]
+
+
 class BatchRequest(BaseModel):
     """What is to be done, and until when."""
 
     input_file_id: str = Field(max_length=64)
     endpoint: Literal["/v1/embeddings"]
     completion_window: str = Field(
-        default="24h", pattern=r"^[1-9][0-9]{0,2}h$", description="Hours: 24h; at most 168h."
+        default="24h", pattern=r"^([1-9][0-9]?|1[0-5][0-9]|16[0-8])h$", description="Hours: 24h; at most 168h."
     )
-    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
     output_expires_after: ExpiresAfter | None = None
 
     model_config = {

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from producer.api.auth import Writer
+from producer.api.documented import linked
 from producer.api.openai.files import file_object
 from producer.api.openai.multipart import receive
-from producer.api.openai.schemas import UploadCompletion, UploadObject, UploadPart, UploadRequest, errors, linked
+from producer.api.openai.schemas import UploadCompletion, UploadObject, UploadPart, UploadRequest, errors
 from producer.api.service import ServiceDep
 from storage.contract.errors import Conflict, InvalidField, NotFound, TooLarge
 from storage.contract.options import check_word
@@ -29,12 +30,24 @@ _FORM: dict[str, Any] = {
     "properties": {"data": {"type": "string", "format": "binary", "description": "At most as long as a part may be."}},
 }
 
+_ADDED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "links": {
+            "complete_upload": {
+                "operationId": "complete_upload",
+                "parameters": {"upload_id": "$response.body#/upload_id"},
+                "requestBody": {"part_ids": ["$response.body#/id"]},
+            }
+        }
+    }
+}
+
 
 @router.post(
     "/v1/uploads",
     summary="Begin an upload",
     operation_id="create_upload",
-    responses=linked("upload_id", "add_upload_part", "complete_upload", "cancel_upload") | errors(413),
+    responses=linked(200, "upload_id", "add_upload_part", "complete_upload", "cancel_upload") | errors(),
 )
 def create_upload(body: UploadRequest, service: ServiceDep, caller: Writer) -> UploadObject:
     """Announce a file that is then sent in parts, within an hour."""
@@ -51,7 +64,7 @@ def create_upload(body: UploadRequest, service: ServiceDep, caller: Writer) -> U
     summary="Add a part",
     operation_id="add_upload_part",
     response_model=UploadPart,
-    responses=errors(404, 409, 413),
+    responses=_ADDED | errors(404, 409),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def add_part(upload_id: str, request: Request, service: ServiceDep, caller: Writer) -> UploadPart:
