@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chaos bench bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check chaos fuzz bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -57,6 +57,9 @@ check: .venv/.dev ## Run ruff, mypy --strict and import-linter
 chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=300 SEED=1 MINUTES=30 TEXTS=10000000
 	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS))
+
+fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
+	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))
 
 bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..."
 	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS))

@@ -163,6 +163,8 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     """Make good requests small, most of them sound, and none of them one that tells anybody outside."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
+    if isinstance(case.body, dict | list):
+        case.body = whole(case.body)
     body = case.body if isinstance(case.body, dict) else {}
     sound = zlib.crc32(repr((body, case.query)).encode()) % 4 > 0
     for name in ("texts", "items", "input", "inputs"):
@@ -181,11 +183,23 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
                 del given[name]
 
 
+def whole(value: Any) -> Any:
+    """Return a JSON value whose whole numbers have no point, with which they are refused: no schema can say so."""
+    if isinstance(value, dict):
+        return {name: whole(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
     """Whether a failure counts."""
     operation = case.operation.definition.raw.get("operationId", "")
     name = _word(failure)
+    # Where nothing could be made wrong, what was sent is good.
+    if name == "accepted_negative_data" and "positive test case" in failure.message:
+        return False
     return not any(name in LEFT_OUT.get(one, ()) for one in ("*", operation))
 
 
