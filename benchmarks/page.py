@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import goals, tables
+from benchmarks import goals, servicetable, tables
 from benchmarks.figures import Figures, NotMeasured
 from benchmarks.results import FOLDER
 
@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "keys": tables.keys,
     "stores": tables.stores,
     "submit": tables.submit,
+    "service": servicetable.service,
 }
 
 _NOTHING = "Not measured yet."

@@ -32,12 +32,14 @@ class Stack:
 
     Args:
         pid: The process that all others of the stack descend from.
+        url: Where its service answers.
         data_dir: Where it keeps its data.
         database_url: Its database; None for the one in `data_dir`.
         seconds: How long it took to become ready.
     """
 
     pid: int
+    url: str
     data_dir: Path
     database_url: str | None
     seconds: float
@@ -69,7 +71,7 @@ def own_stack(options: Sequence[str], database_url: str | None = None, folder: P
             process = subprocess.Popen(command, cwd=own, env=_environment(), stdout=output, stderr=output)
         try:
             _wait_until_ready(process, port, log)
-            yield Stack(process.pid, data_dir, database_url, time.monotonic() - start)
+            yield Stack(process.pid, f"http://127.0.0.1:{port}", data_dir, database_url, time.monotonic() - start)
         finally:
             _stop(process)
 

@@ -45,7 +45,7 @@ def contenders(figures: Figures, key: str = "W1") -> str:
     notes = [f"{section['texts_a_set']:,} texts, {section['tokens_a_set']:,} tokens a set; seed {section['seed']}."]
     notes += [f"Best batch sizes: {', '.join(f'{size} ({name})' for name, size in batch.items())}."] if batch else []
     notes += [f"Left out: {name}: {why}." for name, why in (section["left_out"] | section["failed"]).items()]
-    return _joined(_grid([*head, "CPU s a million tokens", "MiB"], rows), " ".join(notes), machine(section["machine"]))
+    return joined(grid([*head, "CPU s a million tokens", "MiB"], rows), " ".join(notes), machine(section["machine"]))
 
 
 def workloads(figures: Figures) -> str:
@@ -60,7 +60,7 @@ def workloads(figures: Figures) -> str:
         rows.append([f"{key}, {last['title']}", *(_times(last, name) for name in _SHOWN)])
     if last is None:
         raise NotMeasured
-    return _joined(_grid(["texts", *_SHOWN.values()], rows), machine(last["machine"]))
+    return joined(grid(["texts", *_SHOWN.values()], rows), machine(last["machine"]))
 
 
 def _times(section: dict[str, Any], name: str) -> str:
@@ -97,7 +97,7 @@ def layers(figures: Figures) -> str:
         ["engine's share of that floor", *(f"{share:.0%}" for share in shares)],
     ]
     first = next(iter(reports.values()))
-    return _joined(_grid(["µs of one core a token", *reports], rows), machine(first["machine"]))
+    return joined(grid(["µs of one core a token", *reports], rows), machine(first["machine"]))
 
 
 def latency(figures: Figures) -> str:
@@ -118,7 +118,7 @@ def latency(figures: Figures) -> str:
     alone = " and ".join(f"{rate:,}" for rate in bulk["alone"])
     told = f"The bulk job made {alone} tokens/s before and after, {bulk['beside']:,} beside the single texts."
     head = ["one text, ms", "median", "90 of 100", "99 of 100", "most", "texts"]
-    return _joined(_grid(head, rows), told, machine(section["machine"]))
+    return joined(grid(head, rows), told, machine(section["machine"]))
 
 
 def keys(figures: Figures) -> str:
@@ -130,7 +130,7 @@ def keys(figures: Figures) -> str:
         for one in section[way]:
             rows.append([title, *(f"{one[name]:.1f}" for name in ("seconds", "submit_seconds", "cpu_seconds"))])
     told = f"Small jobs cost {section['times']:.2f} times one job, by the medians."
-    return _joined(_grid(["how", "seconds", "of these submitting", "CPU s"], rows), told, machine(section["machine"]))
+    return joined(grid(["how", "seconds", "of these submitting", "CPU s"], rows), told, machine(section["machine"]))
 
 
 def stores(figures: Figures) -> str:
@@ -144,9 +144,9 @@ def stores(figures: Figures) -> str:
     rates = {kind: figures.section("stores", f"read-{kind}")["megabytes_a_second"] for kind in names}
     read = [[f"{names[kind]} to a {way}", *_spread(rates[kind][way])] for kind in names for way in ("pipe", "file")]
     read += [[way, *_spread(rates["sqlite"][way])] for way in ("cp", "cp, synced")]
-    return _joined(
-        _grid(["committed vectors/s", "width", "texts a chunk", "median", "least to most"], committed),
-        _grid(["a job of 1 GB as .npy, MB/s", "median", "least to most"], read),
+    return joined(
+        grid(["committed vectors/s", "width", "texts a chunk", "median", "least to most"], committed),
+        grid(["a job of 1 GB as .npy, MB/s", "median", "least to most"], read),
         machine(figures.section("stores", "commit-sqlite")["machine"]),
     )
 
@@ -165,7 +165,7 @@ def submit(figures: Figures) -> str:
             rows.append([last["title"], *cells])
     if last is None:
         raise NotMeasured
-    return _joined(_grid(["door", "texts", "texts/s", "peak memory, MiB"], rows), machine(last["machine"]))
+    return joined(grid(["door", "texts", "texts/s", "peak memory, MiB"], rows), machine(last["machine"]))
 
 
 def machine(found: dict[str, Any]) -> str:
@@ -180,11 +180,12 @@ def _spread(rate: dict[str, float]) -> list[str]:
     return [f"{rate['median']:,.0f}", f"{rate['least']:,.0f} to {rate['most']:,.0f}"]
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _joined(*parts: str) -> str:
+def joined(*parts: str) -> str:
+    """Return paragraphs and tables below one another."""
     return "\n\n".join(parts)
