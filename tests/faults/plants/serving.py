@@ -6,6 +6,7 @@ from tests.faults.plants.plant import Edit, Plant
 
 _AUTH = "producer/api/auth.py"
 _BATCHWORK = "producer/api/openai/batchwork.py"
+_DELIVERER = "producer/api/deliverer.py"
 _LEASES = "storage/leases.py"
 _METERING = "storage/metering.py"
 _PARTING = "producer/parting.py"
@@ -111,7 +112,7 @@ SERVING = (
         f"{_WEBHOOK_TESTS}::test_a_message_is_due_until_it_was_answered_well",
         (
             Edit(
-                "producer/api/deliverer.py",
+                _DELIVERER,
                 "                self._stores.webhooks.delivered("
                 "webhook, send(webhook.url, body, headers, self._allowed))\n",
                 "                self._stores.webhooks.delivered(webhook, 204)\n"
@@ -125,13 +126,17 @@ SERVING = (
         f"{_WEBHOOK_TESTS}::test_what_a_service_that_is_no_more_has_begun_is_told_by_the_next",
         (
             Edit(
-                "producer/api/deliverer.py",
-                "        for webhook in self._stores.webhooks.due():\n            with self._lock:\n"
-                "                if webhook.id in busy",
-                "        begun = self._stores.webhooks.due() if busy else []\n"
-                "        for webhook in begun:\n            with self._lock:\n"
-                "                if webhook.id in busy",
+                _DELIVERER,
+                "        self._sending: set[str] = set()\n",
+                "        self._sending: set[str] = set()\n        self._begun: set[str] = set()\n",
             ),
+            Edit(
+                _DELIVERER,
+                "        for webhook_id, job_id, generation in self._stores.webhooks.ended():\n",
+                "        for webhook_id, job_id, generation in self._stores.webhooks.ended():\n"
+                "            self._begun.add(webhook_id)\n",
+            ),
+            Edit(_DELIVERER, "if webhook.id in busy or", "if webhook.id not in self._begun or webhook.id in busy or"),
         ),
     ),
     Plant(
