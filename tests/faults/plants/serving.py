@@ -168,7 +168,13 @@ SERVING = (
         "quota-is-never-settled",
         "a key is charged by the estimate for ever, whatever was really read",
         f"{_QUOTA_TESTS}::test_a_commit_settles_what_was_really_read_once",
-        (Edit(_LEASES, "            owe(connection, owed)\n", "            owe(connection, dict.fromkeys(owed, 0.0))\n"),),
+        (
+            Edit(
+                _LEASES,
+                "            owe(connection, owed)\n",
+                "            owe(connection, dict.fromkeys(owed, 0.0))\n",
+            ),
+        ),
     ),
     Plant(
         "quota-is-settled-twice",
