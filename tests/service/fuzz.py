@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from producer.api.settings import ApiSettings
 from tests.acceptance.shell import Shell
@@ -18,7 +19,7 @@ from tests.service.serving import serving
 _RESULTS = Path(__file__).parent / "results"
 
 #: Requests of each operation in one round, and walks along links.
-_EXAMPLES = 40
+_EXAMPLES = 15
 
 
 def main() -> None:
@@ -27,9 +28,10 @@ def main() -> None:
     asked.add_argument("--cases", type=int, default=50_000)
     asked.add_argument("--seed", type=int, default=1, help="of the first round; the next round has the next")
     asked.add_argument("--auth", choices=("none", "keys"), default="none")
-    asked.add_argument("--minutes", type=float, default=600, help="begin no round after so long")
+    asked.add_argument("--minutes", type=float, default=600, help="stop after so long")
     given = asked.parse_args()
     told, began, seed = Fuzzed(), time.monotonic(), given.seed
+    until = began + given.minutes * 60
     with tempfile.TemporaryDirectory(prefix="em-") as name:
         folder = Path(name)
         shell = Shell(folder / "data", folder)
@@ -38,11 +40,12 @@ def main() -> None:
             serving(ApiSettings.load(data_dir=folder / "data", auth=given.auth)) as served,
         ):
             key = served.service.stores.keys.create("fuzz", ["admin"])[1] if given.auth == "keys" else None
-            while told.cases < given.cases and time.monotonic() - began < given.minutes * 60:
+            while told.cases < given.cases and time.monotonic() < until:
                 # The edges of fields and the examples are the same in every round.
                 phases = PHASES if seed == given.seed else ("fuzzing", "stateful")
                 left = given.cases - told.cases
-                fuzz(served.url, seed, key=key, cases=left, examples=_EXAMPLES, phases=phases, into=told)
+                limits: dict[str, Any] = {"cases": left, "examples": _EXAMPLES, "until": until}
+                fuzz(served.url, seed, key=key, phases=phases, into=told, **limits)
                 _write(given.auth, given.seed, seed, told, round(time.monotonic() - began))
                 print(f"{told.cases} cases, {len(told.findings)} findings", flush=True)
                 seed += 1
