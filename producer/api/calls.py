@@ -44,6 +44,8 @@ _DROPPED_AT_ONCE = 100
 #: Invalid inputs that are reported one by one.
 _REPORTED = 100
 
+_AWAY = "Submit a job, which waits, or try again later."
+
 _REMEDY = "Mend or leave out these inputs; nothing was embedded."
 
 
@@ -116,7 +118,7 @@ class Calls:
         try:
             job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options or JobOptions())
             try:
-                await self._until_ended(request, job.id)
+                await self._until_ended(request, job)
                 return await asyncio.to_thread(self._read, job, len(texts))
             finally:
                 self._drop(job.id)
@@ -137,7 +139,7 @@ class Calls:
         served = self._client.stores.workers.find(name, revision)
         # A model that nobody has ever served is refused on submission, in its own words.
         if not any(one.workers for one in served) and (served or name == self._client.named(None)):
-            raise ModelUnavailable(f"No worker serves {name} now.", "Submit a job, which waits, or try again later.")
+            raise ModelUnavailable(f"No worker serves {name} now.", _AWAY)
         try:
             return self._client.submit_records(
                 [Record(text, None, f"input {place}") for place, text in enumerate(texts)],
@@ -154,20 +156,27 @@ class Calls:
         except InvalidItems as error:
             raise InvalidItems(error.problems, error.count, _REMEDY) from None
 
-    async def _until_ended(self, request: Request, job_id: str) -> None:
-        ended = asyncio.ensure_future(self._waiting.until_ended(job_id, self._timeout))
+    async def _until_ended(self, request: Request, job: Job) -> None:
+        ended = asyncio.ensure_future(self._waiting.until_ended(job.id, self._timeout))
         gone = asyncio.ensure_future(_gone(request))
         try:
             await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 raise CallerGone("Whoever asked went away.")
             if not ended.result():
+                await asyncio.to_thread(self._blame_workers, job)
                 raise WaitTimeout(
                     f"The vectors were not there within {self._timeout:g} s.", "Send fewer texts, or submit a job."
                 )
         finally:
             ended.cancel()
             gone.cancel()
+
+    def _blame_workers(self, job: Job) -> None:
+        """Raise where a call was not done because the last worker of its model went away meanwhile."""
+        status = job.status()
+        if status.waiting_for:
+            raise ModelUnavailable(f"No worker serves {status.model} any more.", _AWAY)
 
     def _read(self, job: Job, size: int) -> Called:
         matrix, tokens, truncated = None, np.zeros(size, dtype=np.int32), 0

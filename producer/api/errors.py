@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from producer.api import teierrors
+from producer.api.invalid import place, sentence
 from producer.api.metrics import route_of
 from storage.contract.errors import (
     CallerError,
@@ -169,14 +169,14 @@ async def _answer_ours(request: Request, error: Exception) -> Response:
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    param = _place(first["loc"])
-    # Pydantic's own messages name what is expected; its `input`, which is what was sent, is left out.
-    return answer(_InvalidRequest(f"{param}: {first['msg']}."), path=_path(request), param=param)
+    remedy = "GET /openapi.json lists the fields." if first["type"] == "extra_forbidden" else None
+    # Pydantic's `input`, which is what was sent, is left out.
+    return answer(_InvalidRequest(sentence(first), remedy), path=_path(request), param=place(first["loc"]))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    told = {404: NotFound(f"There is nothing at {request.method} of this path.", "GET /openapi.json lists all.")}
+    told = {404: NotFound(f"Nothing answers {request.method} at this path.", "GET /openapi.json lists all.")}
     fallback = _InvalidRequest(str(error.detail))
     ours = told.get(error.status_code, fallback)
     in_theirs = _path(request) in TEI_PATHS
@@ -208,11 +208,6 @@ def _path(request: Request) -> str:
 def form_path(method: str, path: str) -> str:
     """Return the path that says whose form an error has: what is sent to the root is TEI's, the page is read there."""
     return "/invocations" if path == "/" and method == "POST" else path
-
-
-def _place(loc: Sequence[int | str]) -> str:
-    """Return where in a request something is, such as `input.3`, without `body` or `query` before it."""
-    return ".".join(str(part) for part in loc[1:]) or str(loc[0])
 
 
 def _where(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -163,6 +164,21 @@ def test_a_call_that_takes_too_long_is_ended_and_leaves_nothing(lame_settings: A
     with serving(lame_settings) as lame, lame.http() as http:
         answer = http.post("/v1/embeddings", json={"input": "rye"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "wait_timeout")
+        until(lambda: calls_left(lame) == 0)
+
+
+def test_a_call_whose_last_worker_went_away_says_so(lame_settings: ApiSettings) -> None:
+    # Given a call that waits, and whose only worker goes away meanwhile
+    patient = lame_settings.model_copy(update={"call_timeout": 2})
+    with serving(patient) as lame, lame.http() as http, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(http.post, "/v1/embeddings", json={"input": "rye"})
+        until(lambda: calls_left(lame) == 1)
+        with lame.service.stores.database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM workers")
+        # Then the worker is blamed, and not the number of texts
+        answer = asked.result(timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+        assert "any more" in answer.json()["error"]["message"] and "Retry-After" in answer.headers
         until(lambda: calls_left(lame) == 0)
 
 
