@@ -46,7 +46,7 @@ up: .venv/.demo ## Run everything on this machine until Ctrl-C: Redis, database,
 	@$(PY) -m embedmill up
 
 test: check ## Run the checks and the whole test suite
-	@$(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/.dev ## Run ruff, mypy --strict and import-linter
 	@$(PY) -m ruff check .
