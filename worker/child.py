@@ -101,7 +101,7 @@ class Child:
         code = self._process.poll()
         if code is not None:
             self._bury(code, stopping)
-        elif self._hangs():
+        elif not self._silenced and self._hangs():
             logger.error("%s shows no sign of life, or does not become ready: killing it", self.name)
             counters.count("workers_silenced")
             self._silenced = True

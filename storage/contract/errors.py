@@ -147,7 +147,7 @@ class UnknownJob(CallerError):
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id}.", "`embedmill jobs` lists the jobs that are kept.")
+        super().__init__(f"There is no job {job_id}.", "`embedmill jobs`, or GET /v1/jobs, lists those that are kept.")
 
 
 class WrongState(CallerError):

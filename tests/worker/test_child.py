@@ -77,6 +77,22 @@ def test_a_child_that_says_why_it_gives_up_is_heard(nursery: Nursery) -> None:
     assert child.error == "no such model"
 
 
+def test_a_child_that_takes_its_time_to_die_is_told_of_once(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a child that hangs, and that a signal has not ended yet
+    child = nursery.start(READY + "import time; time.sleep(60)")
+    nursery.tend_until(lambda: child.ready)
+    monkeypatch.setattr(child_module, "SILENCE", 0.0)
+    monkeypatch.setattr(child, "signal", lambda number: None)
+    # When it is looked after again and again
+    for _ in range(3):
+        child.tend()
+    monkeypatch.undo()
+    # Then that is said, and counted, once
+    assert caplog.text.count("killing it") == 1
+
+
 def test_a_child_that_hangs_is_killed(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a child that has become ready and then shows no sign of life
     monkeypatch.setattr(child_module, "SILENCE", 1.0)
