@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from benchmarks.crowd import call
 from benchmarks.service import Transfer, download, followed, service_alone, transferred, upload, waiting_job
 from storage.contract.settings import Settings
-from tests.service.serving import Served
+from tests.service.serving import Served, awaited
 
 MIB = 2**20
 
@@ -24,7 +23,7 @@ def test_many_call_beside_a_bulk_job_and_all_get_their_vectors(served: Served) -
     texts = [f"Sack {number} of the harvest" for number in range(3_000)]
     bulk = served.service.client.submit(texts)
     # When many call at the same time
-    calls = asyncio.run(call(served.url, texts, clients=100, seconds=1))
+    calls = awaited(call(served.url, texts, clients=100, seconds=1))
     bulk.cancel()
     # Then none of them failed, and those that found no room were told so
     assert set(calls.statuses) <= {200, 429}
@@ -39,7 +38,7 @@ def test_one_process_holds_many_streams_and_answers_beside_them(data_dir: Path, 
     ):
         jobs = [waiting_job(http) for _ in range(3)]
         # When hundreds follow them
-        told = asyncio.run(followed(url, pid, http, jobs, streams=300, questions=3))
+        told = awaited(followed(url, pid, http, jobs, streams=300, questions=3))
     # Then all were told the end, and none was lost
     assert (told["told_the_end"], told["lost"]) == (300, 0)
     assert told["memory_open"] < 250 * MIB
