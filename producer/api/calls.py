@@ -25,6 +25,7 @@ from storage.contract.errors import (
     Overloaded,
     Problem,
     ServerError,
+    UnknownModel,
     WaitTimeout,
 )
 from storage.contract.options import JobOptions, check_word
@@ -137,6 +138,10 @@ class Calls:
         check_word("revision", revision)
         name = self._client.named(model)
         served = self._client.stores.workers.find(name, revision)
+        if not served and revision is not None and self._client.stores.workers.find(name):
+            raise UnknownModel(
+                f"No worker has ever served {name} at this revision.", "Leave it out for the one served."
+            )
         # A model that nobody has ever served is refused on submission, in its own words.
         if not any(one.workers for one in served) and (served or name == self._client.named(None)):
             raise ModelUnavailable(f"No worker serves {name} now.", _AWAY)

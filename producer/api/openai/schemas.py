@@ -105,7 +105,7 @@ class UploadRequest(BaseModel):
     """What a file will be that is sent in parts."""
 
     filename: Annotated[str, NO_NUL] = Field(min_length=1, max_length=255)
-    bytes: int = Field(ge=1)
+    bytes: int = Field(ge=1, strict=True)
     purpose: Literal["batch"]
     mime_type: str = Field(max_length=255)
     expires_after: ExpiresAfter | None = None

@@ -17,7 +17,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from producer.api.settings import ApiSettings
 from storage.contract.ids import new_id
-from storage.contract.models import ModelCard
+from storage.contract.models import DEFAULT_MODEL, ModelCard
 from storage.contract.settings import Settings
 from storage.database import open_database
 from storage.stores import Stores
@@ -123,6 +123,9 @@ def test_a_model_that_nobody_knows_is_not_found(openai: OpenAI) -> None:
     assert caught.value.code == "unknown_model"
     with pytest.raises(sdk.NotFoundError):
         openai.models.retrieve("mill/nowhere")
+    # And so is a revision that nobody has ever served of a model that is there
+    with pytest.raises(sdk.NotFoundError):
+        openai.embeddings.create(model=DEFAULT_MODEL, input="rye", extra_body={"revision": "0ld"})
 
 
 def test_a_model_that_nobody_serves_now_is_told_at_once(openai: OpenAI, served: Served) -> None:

@@ -144,3 +144,8 @@ def writing(served: Served) -> int:
             "SELECT count(*) FROM file_blocks WHERE file_id NOT IN (SELECT id FROM files)"
         ).scalar_one()
     return int(unseen) + int(orphans)
+
+
+def test_a_truth_value_is_no_size_of_an_upload(http: httpx.Client) -> None:
+    asked = {"filename": "b.jsonl", "purpose": "batch", "mime_type": "application/jsonl", "bytes": True}
+    assert http.post("/v1/uploads", json=asked).status_code == 400
