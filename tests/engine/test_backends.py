@@ -61,7 +61,7 @@ def test_without_the_extra_it_is_said_what_to_install(missing: str) -> None:
 
 def test_openvino_reports_to_nobody() -> None:
     # Given a fresh Python, when both libraries have been imported through our door
-    program = "from worker.engine.openvino import library; library.openvino(), library.nncf()\n"
+    program = "from worker.engine.openvino import installed; installed.openvino(), installed.nncf()\n"
     program += "import sys; print(*(name for name, found in sys.modules.items() if found and 'openvino_tele' in name))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
     # Then the package through which they would report is not among what was imported

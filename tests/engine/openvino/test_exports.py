@@ -164,7 +164,7 @@ def test_the_loss_is_measured_on_sentences_that_nothing_was_learnt_from(make: Ma
 _FIRST_TENSORS = """
 import faulthandler, sys, threading
 faulthandler.dump_traceback_later(20, exit=True)
-from worker.engine.openvino.library import openvino
+from worker.engine.openvino.installed import openvino
 library = openvino()
 sys.setswitchinterval(1e-6)
 together = threading.Barrier(4)

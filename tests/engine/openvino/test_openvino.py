@@ -18,7 +18,7 @@ from tests.engine.watched import TEXTS, id_of, in_thread
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.engine import Engine
 from worker.engine.openvino.encoder import OpenVinoEncoder
-from worker.engine.openvino.library import openvino
+from worker.engine.openvino.installed import openvino
 from worker.process import Process
 from worker.settings import WorkerSettings
 

@@ -16,7 +16,7 @@ from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder, load_dense
 from worker.engine.openvino.cache import exported
 from worker.engine.openvino.export import MODEL, Facts
-from worker.engine.openvino.library import openvino
+from worker.engine.openvino.installed import openvino
 from worker.engine.packed import Packed
 
 _log = logging.getLogger(__name__)

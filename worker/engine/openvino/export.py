@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import load_network
-from worker.engine.openvino.library import nncf, openvino
+from worker.engine.openvino.installed import nncf, openvino
 from worker.engine.openvino.samples import Nearness, Sample, Sampler, nearness, pooled
 from worker.engine.openvino.texts import built_in
 
