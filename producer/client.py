@@ -10,6 +10,7 @@ from producer.anyclient import AnyClient
 from producer.job import Job
 from producer.queue import Queue
 from producer.records import RecordLike, records_of
+from producer.servedmodels import ServedModels
 from producer.submission import Submission
 from storage.contract.errors import InvalidOption, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
@@ -59,6 +60,8 @@ class Client(AnyClient):
         self._stores = Stores.open(self.settings)
         self._queue = Queue(self.settings.redis)
         self._hints = Hints(self.settings.redis)
+        #: Which models are served.
+        self.served = ServedModels(self._stores.workers)
 
     def close(self) -> None:
         """Close the connections; jobs go on."""
@@ -260,7 +263,7 @@ class Client(AnyClient):
 
     def _served(self, name: str, revision: str | None) -> Served | None:
         """Return the identity of a model that a new job is bound to, or None while nobody has ever served it."""
-        served = self._stores.workers.find(name, revision)
+        served = self.served.find(name, revision)
         if served:
             return served[0]
         if name != self.named(None):
@@ -274,7 +277,8 @@ class Client(AnyClient):
         """Send what the window has room for; return what the submitter should know."""
         waiting = self._stores.statuses.get(record.id).waiting_for
         if waiting is not None or record.model_id is None:
-            return f"The job is safe and waits for {waiting}{self._served_now()}" if waiting else None
+            others = f" (served now: {', '.join(names)})" if waiting and (names := self.served.names()) else ""
+            return f"The job is safe and waits for {waiting}{others}" if waiting else None
         return self._send(record.model, record.model_id, [record.priority])
 
     def _send(self, model: str, model_id: str, priorities: Collection[Priority]) -> str | None:
@@ -289,10 +293,6 @@ class Client(AnyClient):
             reason = error.message.rstrip(".")
             return f"{reason}: the job is safe and starts when Redis takes messages again."
         return None
-
-    def _served_now(self) -> str:
-        names = sorted({served.card.name for served in self._stores.workers.cards() if served.workers})
-        return f" (served now: {', '.join(names)})" if names else ""
 
 
 def _priority(name: str) -> Priority:

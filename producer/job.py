@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob
 from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
-from storage.contract.states import JobState
+from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.hints import Hints
 from storage.jobrecords import JobRecord
 from storage.jobstatus import JobStatus
@@ -161,19 +161,19 @@ class Job(AnyJob):
             WrongState: When the job has not ended.
             JobFailed: When it could not be done as a whole.
         """
-        status = self.status()
-        if status.state == JobState.FAILED:
-            raise JobFailed(f"Job {self.id} failed: {(status.error or {}).get('message')}")
-        if not status.is_final:
-            raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first: job.wait().")
+        record = self.record()  # not its status: nobody who waits for a few vectors needs sums over chunks
+        if record.state == JobState.FAILED:
+            raise JobFailed(f"Job {self.id} failed: {(self.status().error or {}).get('message')}")
+        if record.state not in FINAL_JOB_STATES:
+            raise WrongState(f"Job {self.id} is {record.state}.", "Wait for it first: job.wait().")
         matrix: NDArray[np.float32] | None = None
-        for page in self._pages(0, status.total, settled_only=False):
+        for page in self._pages(0, record.total, settled_only=False):
             part = page.matrix()
             if part is not None:
                 if matrix is None:
-                    matrix = np.full((status.total, page.width), np.nan, dtype=np.float32)
+                    matrix = np.full((record.total, page.width), np.nan, dtype=np.float32)
                 matrix[page.first : page.first + page.size] = part
-        return matrix if matrix is not None else np.full((status.total, self.width()), np.nan, dtype=np.float32)
+        return matrix if matrix is not None else np.full((record.total, self.width()), np.nan, dtype=np.float32)
 
     def width(self) -> int:
         """Return how many components the job's vectors have; 0 when nothing is known of the model yet."""

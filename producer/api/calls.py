@@ -137,7 +137,7 @@ class Calls:
         check_word("model", model)
         check_word("revision", revision)
         name = self._client.named(model)
-        served = self._client.stores.workers.find(name, revision)
+        served = self._client.served.find(name, revision)
         if not served and revision is not None and self._client.stores.workers.find(name):
             raise UnknownModel(
                 f"No worker has ever served {name} at this revision.", "Leave it out for the one served."
