@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
 
+from storage.contract.models import Priority
 from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
 from storage.database import Database, now_ms
-from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, JobRow, WorkerRow
+from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, JobRow, ModelRow, WorkerRow
 from storage.workers import IS_LIVE
 
 #: The rates are those of the last so many milliseconds.
@@ -73,6 +74,23 @@ class Workload:
     tokens_per_second: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one model or is in hand, at one moment.
+
+    Args:
+        bulk: That of bulk jobs.
+        urgent: That of urgent jobs.
+        oldest_seconds: How long ago the oldest of these jobs was accepted; 0 where there is none.
+        workers: Live workers that serve it.
+    """
+
+    bulk: Load
+    urgent: Load
+    oldest_seconds: float
+    workers: int
+
+
 class WorkloadStore:
     """Every read of how much there is to do."""
 
@@ -86,6 +104,33 @@ class WorkloadStore:
             now = int(connection.execute(select(now_ms())).scalar_one())
             rates = {row.model_id or "": _rate(row, now) for row in connection.execute(_recent(now))}
             return Workload(_workers(connection), queued, rates)
+
+    def backlog(self, model: str, revision: str | None = None, precision: str | None = None) -> Backlog:
+        """Return what waits for one model; nothing where nobody has ever asked for it.
+
+        Args:
+            model: Its name, as jobs have it.
+            revision: Only what this revision, or one that begins so, may do; default: any.
+            precision: Only what a worker of this class of precision may do; default: any.
+        """
+        identity = [ModelRow.name == model]
+        if revision is not None:
+            identity.append(ModelRow.revision.startswith(revision, autoescape=True))
+        if precision is not None:
+            identity.append(ModelRow.precision == precision)
+        ids = select(ModelRow.id).where(*identity)
+        # A job that no worker's identity was bound to yet is taken by the first one that registers, of any precision.
+        theirs = or_(JobRow.model_id.in_(ids), and_(JobRow.model_id.is_(None), JobRow.model == model))
+        serving = select(func.count()).select_from(WorkerRow).where(IS_LIVE, WorkerRow.model_id.in_(ids))
+        with self._db.read() as connection:
+            loads = {row.priority: row for row in connection.execute(_BY_PRIORITY.where(theirs))}
+            now = int(connection.execute(select(now_ms())).scalar_one())
+            workers = int(connection.execute(serving).scalar_one())
+        bulk, urgent = (
+            _load(loads[priority]) if priority in loads else Load() for priority in (Priority.BULK, Priority.URGENT)
+        )
+        oldest = min((int(row.oldest) for row in loads.values()), default=now)
+        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers)
 
 
 def _workers(connection: Connection) -> list[WorkerLoad]:
@@ -121,6 +166,12 @@ _QUEUED = (
     .join(ChunkRow, _OF_JOB)
     .where(JOB_IS_OPEN, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
     .group_by(JobRow.model_id)
+)
+_BY_PRIORITY = (
+    select(JobRow.priority, *_LOAD, func.min(JobRow.created_at).label("oldest"))
+    .join(ChunkRow, _OF_JOB)
+    .where(JOB_IS_OPEN, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
+    .group_by(JobRow.priority)
 )
 _IN_HAND = (
     select(ChunkRow.lease_owner, *_LOAD, func.count(ChunkRow.job_id.distinct()).label("jobs"))

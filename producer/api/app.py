@@ -9,7 +9,21 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from producer.api import docs, errors, events, health, keys, native, parts, results, tei, tokens, webhooks, workers
+from producer.api import (
+    backlog,
+    docs,
+    errors,
+    events,
+    health,
+    keys,
+    native,
+    parts,
+    results,
+    tei,
+    tokens,
+    webhooks,
+    workers,
+)
 from producer.api.bodylimits import BodyLimits
 from producer.api.calls import Calls
 from producer.api.deliverer import Deliverer
@@ -35,6 +49,7 @@ _ROUTERS = (
     webhooks.router,
     keys.router,
     workers.router,
+    backlog.router,
     tokens.router,
     embeddings.router,
     files.router,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from producer.api.documented import failures
@@ -18,6 +18,8 @@ router = APIRouter(tags=["operations"])
 _MACHINE = 2.0
 
 _STATUS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}, "required": ["status"]}
+
+Exclude = Annotated[Literal["workers"] | None, Query(description="What need not be ready.")]
 
 
 def _answers(status: int, what: str, example: dict[str, str]) -> dict[int | str, dict[str, Any]]:
@@ -43,12 +45,17 @@ async def health() -> Response:
     operation_id="readiness",
     response_class=JSONResponse,
     responses=_answers(200, "They are.", {"status": "ready", "storage": "ready", "worker on cpu": "ready"})
-    | _answers(503, "Not now.", {"status": "not ready", "storage": "ready", "worker": "none serves a model"}),
+    | _answers(503, "Not now.", {"status": "not ready", "storage": "ready", "worker": "none serves a model"})
+    | {400: failures()[400]},
 )
-def readiness(service: ServiceDep) -> Response:
-    """Tell of storage, and of workers that serve a model."""
+def readiness(service: ServiceDep, exclude: Exclude = None) -> Response:
+    """Tell of storage, and of workers that serve a model.
+
+    Where workers come with the work, as under an autoscaler, jobs must be taken while there are none: whoever decides
+    where requests go asks with `exclude=workers`.
+    """
     parts: dict[str, str] = {}
-    ready = _storage_is_ready(service, parts) and _worker_is_ready(service, parts)
+    ready = _storage_is_ready(service, parts) and (exclude == "workers" or _worker_is_ready(service, parts))
     return JSONResponse({"status": "ready" if ready else "not ready", **parts}, 200 if ready else 503)
 
 

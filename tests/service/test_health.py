@@ -35,6 +35,10 @@ def test_a_service_without_a_worker_is_alive_and_not_ready(tmp_path: Path) -> No
         answer = http.get("/readyz")
         assert answer.status_code == 503
         assert answer.json() == {"status": "not ready", "storage": "ready", "worker": "none serves a model"}
+        # And that jobs are taken all the same
+        taking = http.get("/readyz", params={"exclude": "workers"})
+        assert (taking.status_code, taking.json()) == (200, {"status": "ready", "storage": "ready"})
+        assert http.get("/readyz", params={"exclude": "storage"}).status_code == 400
         # And when the database goes away, then that is told too, in each place
         for file in tmp_path.glob("empty.sqlite3*"):
             file.unlink()
@@ -42,6 +46,7 @@ def test_a_service_without_a_worker_is_alive_and_not_ready(tmp_path: Path) -> No
         served.service.stores.database.close()
         away = http.get("/readyz")
         assert away.status_code == 503 and away.json()["storage"] != "ready"
+        assert http.get("/readyz", params={"exclude": "workers"}).status_code == 503
         assert http.get("/metrics").status_code == 503
 
 

@@ -1,0 +1,69 @@
+"""The backlog of one model, as one number that an autoscaler reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from producer.api.auth import Reader
+from producer.api.documented import failures
+from producer.api.service import ServiceDep
+
+router = APIRouter(tags=["workers"])
+
+Model = Annotated[
+    str | None,
+    Query(max_length=500, description="Hub name or folder; default: the service's own model."),
+]
+Revision = Annotated[str | None, Query(max_length=100, description="Commit hash, or its beginning; default: any.")]
+Precision = Annotated[
+    Literal["float32", "half", "int8"] | None,
+    Query(description="Only what workers of this class of precision may do; default: any."),
+]
+
+
+class BacklogView(BaseModel):
+    """What waits for one model or is in hand; all zero where nobody has asked for it."""
+
+    model: str = Field(description="Name of the model.", examples=["sentence-transformers/all-MiniLM-L6-v2"])
+    tokens: int = Field(
+        description="Tokens without an outcome yet, estimated: of bulk and urgent jobs.", examples=[98304]
+    )
+    urgent_tokens: int = Field(description="Those of urgent jobs alone.", examples=[0])
+    texts: int = Field(description="Texts without an outcome yet.", examples=[3072])
+    chunks: int = Field(description="Pieces of jobs that they are in.", examples=[12])
+    oldest_seconds: float = Field(description="Age of the oldest job among them; 0 where there is none.")
+    workers: int = Field(description="Live workers that serve it.", examples=[1])
+
+
+@router.get(
+    "/v1/backlog",
+    operation_id="get_backlog",
+    summary="Show how much waits for a model",
+    response_model=BacklogView,
+    responses=failures(),
+)
+def get_backlog(
+    service: ServiceDep,
+    caller: Reader,
+    model: Model = None,
+    revision: Revision = None,
+    precision: Precision = None,
+) -> BacklogView:
+    """Return how much waits for a model or is in hand, of all keys together.
+
+    It is made for autoscalers: one flat object, and zero, not an error, for a model that nobody has asked for.
+    """
+    name = service.client.named(model)
+    found = service.stores.workloads.backlog(name, revision, precision)
+    return BacklogView(
+        model=name,
+        tokens=found.bulk.tokens + found.urgent.tokens,
+        urgent_tokens=found.urgent.tokens,
+        texts=found.bulk.texts + found.urgent.texts,
+        chunks=found.bulk.chunks + found.urgent.chunks,
+        oldest_seconds=round(found.oldest_seconds, 3),
+        workers=found.workers,
+    )

@@ -1,0 +1,44 @@
+"""`/v1/backlog`: what an autoscaler reads."""
+
+from __future__ import annotations
+
+import httpx
+
+from storage.contract.models import DEFAULT_MODEL
+from tests.service.serving import Served
+from tests.storage.builders import submit
+
+
+def test_an_idle_model_has_no_backlog_and_a_worker(http: httpx.Client) -> None:
+    seen = http.get("/v1/backlog", params={"model": DEFAULT_MODEL}).json()
+    assert (seen["model"], seen["tokens"], seen["texts"], seen["workers"]) == (DEFAULT_MODEL, 0, 0, 1)
+    # And the service's own model is meant where none is named
+    assert http.get("/v1/backlog").json()["model"] == DEFAULT_MODEL
+
+
+def test_texts_that_no_worker_takes_are_a_backlog_until_they_are_cancelled(served: Served, http: httpx.Client) -> None:
+    # Given a job whose workers were all scaled away, and a model that nobody has asked for
+    job = submit(served.service.stores, 2, card=None, model="mill/far-away")
+    # When an autoscaler asks, then it is told of the one, and that nothing waits for the other
+    waiting, unknown = (
+        http.get("/v1/backlog", params={"model": name}).json() for name in ("mill/far-away", "mill/unknown")
+    )
+    assert (waiting["tokens"], waiting["urgent_tokens"], waiting["texts"], waiting["workers"]) == (40, 0, 4, 0)
+    assert (unknown["tokens"], unknown["oldest_seconds"]) == (0, 0)
+    # And when nobody wants it any more, then nothing waits
+    assert http.post(f"/v1/jobs/{job}/cancel").status_code == 200
+    assert http.get("/v1/backlog", params={"model": "mill/far-away"}).json()["tokens"] == 0
+
+
+def test_a_precision_that_is_none_is_refused(http: httpx.Client) -> None:
+    assert http.get("/v1/backlog", params={"precision": "float64"}).status_code == 400
+
+
+def test_only_a_key_that_may_read_is_told(keyed: Served) -> None:
+    stores = keyed.service.stores
+    with keyed.http() as http:
+        assert http.get("/v1/backlog").status_code == 401
+        for scopes, status in ((["read"], 200), (["embed"], 403)):
+            _, secret = stores.keys.create("autoscaler", scopes)
+            answer = http.get("/v1/backlog", headers={"Authorization": f"Bearer {secret}"})
+            assert answer.status_code == status
