@@ -63,7 +63,7 @@ class Submission:
         marking: Whether a small job marks what its queue's window has room for as sent; see `marked`.
 
     Raises:
-        InvalidOption: When `on_invalid`, the key or the name is not usable.
+        InvalidOption: When `on_invalid`, the key or the name is not usable, or no call asks for states of tokens.
     """
 
     def __init__(
@@ -88,6 +88,8 @@ class Submission:
     ) -> None:
         if on_invalid not in ("refuse", "keep"):
             raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
+        if kind != "call":
+            options.check_pooled()
         check_word("idempotency_key", idempotency_key)
         if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
             raise InvalidOption("An idempotency key has 1 to 255 characters.")

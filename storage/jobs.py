@@ -220,9 +220,11 @@ class JobStore:
         """
         again = (ChunkRow.job_id == job_id, ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid)
         with self._db.write() as connection:
-            locked = select(JobRow.state).where(JobRow.id == job_id, JobRow.deleted_at.is_(None)).with_for_update()
-            state = connection.execute(locked).scalar()
-            if state == JobState.COMPLETED:
+            wanted = select(JobRow.state, JobRow.kind).where(JobRow.id == job_id, JobRow.deleted_at.is_(None))
+            job = connection.execute(wanted.with_for_update()).first()
+            if job is not None and job.kind == "call":
+                raise WrongState(f"Job {job_id} is a call, which nobody waits for any more.", "Send it again.")
+            if job is not None and job.state == JobState.COMPLETED:
                 count = select(func.sum(ChunkRow.failed - ChunkRow.invalid)).where(*again)
                 items = int(connection.execute(count).scalar() or 0)
                 if items:

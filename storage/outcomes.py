@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage import vectors
+from storage.contract.errors import WrongState
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,12 @@ class Page:
         width: Components of a vector; 0 when `vectors` is None.
         dtype: `float32` or `float16`.
         vectors: `size * width` components, row i is item `first + i`, NaN where there is no vector; None before any.
+            With `each_token`, the states of all tokens of the items that have no error, end to end.
         tokens: int32, shape (size,): tokens the encoder read; 0 where it read none.
         lengths: int32, shape (size,): tokens of the whole text before it was cut; more than `tokens` means truncated.
         ids: The callers' ids, or None when the job has none.
         errors: By position within the chunk.
+        each_token: Whether there was no pooling, as a call may ask.
     """
 
     first: int
@@ -73,6 +76,7 @@ class Page:
     lengths: NDArray[np.int32]
     ids: list[str] | None
     errors: dict[int, ItemError] = field(default_factory=dict)
+    each_token: bool = False
 
     @property
     def truncated(self) -> NDArray[np.bool_]:
@@ -80,8 +84,21 @@ class Page:
         return (self.lengths > self.tokens) & (self.tokens > 0)
 
     def matrix(self) -> NDArray[np.floating] | None:
-        """Return the vectors as a read-only matrix of shape (size, width), or None before there are any."""
+        """Return the vectors as a read-only matrix of shape (size, width), or None before there are any.
+
+        Raises:
+            WrongState: When there is no such matrix, but the states of tokens.
+        """
+        if self.each_token:
+            raise WrongState("These are states of tokens, and not one vector a text.", "Only /embed_all answers them.")
         return None if self.vectors is None else vectors.from_bytes(self.vectors, self.width, self.dtype)
+
+    def states(self) -> list[NDArray[np.floating]]:
+        """Return the states of each item's tokens, read-only, shape (tokens, width); none of an item with an error."""
+        counts = self.tokens.copy()
+        counts[list(self.errors)] = 0
+        rows = vectors.from_bytes(self.vectors or b"", self.width or 1, self.dtype)
+        return np.split(rows, np.cumsum(counts)[:-1])
 
     def succeeded(self) -> NDArray[np.bool_]:
         """Return which items have a vector, shape (size,)."""

@@ -28,11 +28,13 @@ class ChunkResult:
     """What one attempt at a chunk brought.
 
     Args:
-        matrix: Shape (items, width); NaN rows where there is no vector.
+        matrix: Shape (items, width); NaN rows where there is no vector. Or, with `each_token`, the states of all tokens
+            of the items that have no error, end to end.
         dtype: `float32` or `float16`: what is kept.
         tokens: int32, shape (items,): tokens the encoder read.
         lengths: int32, shape (items,): tokens before the cut.
         errors: By position within the chunk; together with the vectors exactly one outcome an item.
+        each_token: Whether there was no pooling.
 
     Raises:
         ValueError: When an item has both or neither of vector and error, or shapes differ: never stored.
@@ -43,19 +45,26 @@ class ChunkResult:
     tokens: NDArray[np.int32]
     lengths: NDArray[np.int32]
     errors: dict[int, ItemError]
+    each_token: bool = False
 
     def __post_init__(self) -> None:
-        size = len(self.matrix)
-        finite = np.isfinite(vectors.cast(self.matrix, self.dtype)).all(axis=1)
-        failed = np.zeros(size, dtype=bool)
-        failed[list(self.errors)] = True
-        if not (len(self.tokens) == len(self.lengths) == size and np.array_equal(finite, ~failed)):
+        size = len(self.tokens) if self.each_token else len(self.matrix)
+        if len(self.tokens) != size or len(self.lengths) != size or not self._has_outcomes(size):
             raise ValueError("a chunk's result must hold exactly one outcome for every item")
+
+    def _has_outcomes(self, size: int) -> bool:
+        finite = np.isfinite(vectors.cast(self.matrix, self.dtype)).all(axis=1)
+        succeeded = np.ones(size, dtype=bool)
+        succeeded[list(self.errors)] = False
+        if not self.each_token:
+            return np.array_equal(finite, succeeded)
+        states = self.tokens[succeeded]
+        return bool(finite.all() and (states > 0).all() and states.sum() == len(self.matrix))
 
     @property
     def succeeded(self) -> int:
-        """Number of items with a vector."""
-        return len(self.matrix) - len(self.errors)
+        """Number of items with a vector, or with states."""
+        return len(self.tokens) - len(self.errors)
 
     @property
     def truncated(self) -> int:
@@ -68,7 +77,7 @@ class ChunkResult:
         """Return the columns of the result row."""
         return {
             "width": self.matrix.shape[1],
-            "dtype": self.dtype,
+            "dtype": self.dtype + vectors.EACH_TOKEN if self.each_token else self.dtype,
             "vectors": vectors.to_bytes(self.matrix, self.dtype),
             "tokens": self.tokens.astype("<i4").tobytes(),
             "lengths": self.lengths.astype("<i4").tobytes(),
@@ -250,12 +259,13 @@ def _page(row: Row[Any]) -> Page:
         size=row.size,
         rest="cancelled" if row.state == ChunkState.CANCELLED else "pending",
         width=row.width or 0,
-        dtype=row.dtype or "float32",
+        dtype=(row.dtype or "float32").removesuffix(vectors.EACH_TOKEN),
         vectors=row.vectors,
         tokens=np.frombuffer(row.tokens, dtype="<i4") if row.tokens else none,
         lengths=np.frombuffer(row.lengths, dtype="<i4") if row.lengths else none,
         ids=texts.unpack_ids(row.ids) if row.ids is not None else None,
         errors=errors,
+        each_token=(row.dtype or "").endswith(vectors.EACH_TOKEN),
     )
 
 

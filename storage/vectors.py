@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
+#: What follows the kind of number of a matrix that has a row for each token, and not one for each item: whoever expects
+#: the other finds a kind that he does not know.
+EACH_TOKEN = "/token"
+
 
 def cast(matrix: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
     """Return a matrix as the numbers that are kept; what is too large for float16 becomes infinite.

@@ -11,20 +11,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-from numpy.typing import NDArray
-
-from storage import counters, vectors
-from storage.attempts import AttemptKey, ChunkInput, Claim
+from storage import counters
+from storage.attempts import AttemptKey, Claim
 from storage.contract import failpoints
 from storage.contract.errors import InvalidOption, ServerError
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
-from storage.contract.options import JobOptions
+from storage.contract.options import NO_POOLING, JobOptions
 from storage.outcomes import ItemError
-from storage.results import ChunkResult, unpack_errors
+from storage.results import ChunkResult
 from storage.stores import Stores
-from worker.enginelike import EmbeddedLike, EngineLike
+from worker.chunkresults import chunk_result, unsettled
+from worker.enginelike import EngineLike
 from worker.pace import Pace
 from worker.solitude import Solitude
 
@@ -204,14 +202,23 @@ class Embedding:
         results: list[tuple[Claim, ChunkResult]] = []
         with self._pace.measuring() as measure:
             for group in _grouped(claims):
-                results += self._embed(group)
-            measure.tokens = sum(int(result.tokens.sum()) for _, result in results)
-        if results:
-            written, finished = self._commit(results)
-            late = len(results) - len(written)
-            if late:
-                logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
-            self._committed(finished)
+                found = self._embed(group)
+                measure.tokens += sum(int(result.tokens.sum()) for _, result in found)
+                if group[0].options.get("pooling") == NO_POOLING:
+                    # As large as hundreds of chunks' vectors: never held together with others.
+                    self._deliver(found)
+                else:
+                    results += found
+        self._deliver(results)
+
+    def _deliver(self, results: Sequence[tuple[Claim, ChunkResult]]) -> None:
+        if not results:
+            return
+        written, finished = self._commit(results)
+        late = len(results) - len(written)
+        if late:
+            logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
+        self._committed(finished)
 
     def _embed(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkResult]]:
         """Embed chunks that have the same options, as one call."""
@@ -225,7 +232,7 @@ class Embedding:
                 self._committed([job_id])
             return []
         found = self._stores.leases.inputs(claims)
-        todo = [_unsettled(chunk) for _, chunk in found]
+        todo = [unsettled(chunk) for _, chunk in found]
         texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT
         failpoints.reach("embed.begin")
@@ -234,7 +241,7 @@ class Embedding:
         results, start = [], 0
         for (claim, chunk), places in zip(found, todo, strict=True):
             own = slice(start, start + len(places))
-            results.append((claim, _result(chunk, places, embedded, own, options.store_dtype)))
+            results.append((claim, chunk_result(chunk, places, embedded, own, options)))
             start += len(places)
         return results
 
@@ -258,44 +265,9 @@ def _within(milliseconds: int) -> int:
 
 
 def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:
+    """Return claims that are embedded as one call: those with the same options; without pooling, each alone."""
     groups: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
-        groups[json.dumps(claim.options, sort_keys=True)].append(claim)
+        own = f" {claim.key}" if claim.options.get("pooling") == NO_POOLING else ""
+        groups[json.dumps(claim.options, sort_keys=True) + own].append(claim)
     return list(groups.values())
-
-
-def _unsettled(chunk: ChunkInput) -> list[int]:
-    """Return the places of a chunk that are to be embedded: all, or those that failed the round before."""
-    if chunk.kept is None:
-        return [i for i in range(len(chunk.texts)) if i not in chunk.settled]
-    return [i for i in unpack_errors(chunk.kept.errors or {}) if i not in chunk.settled]
-
-
-def _result(chunk: ChunkInput, places: list[int], embedded: EmbeddedLike, own: slice, dtype: str) -> ChunkResult:
-    """Return a chunk's result: what was embedded now, laid over what is kept of it from before.
-
-    Args:
-        chunk: The chunk.
-        places: Places of the chunk that were embedded now.
-        embedded: What came of one call, for several chunks.
-        own: Which rows of it are this chunk's.
-        dtype: What is kept.
-    """
-    size, width, kept = len(chunk.texts), embedded.vectors.shape[1], chunk.kept
-    if kept is None:
-        matrix: NDArray[np.floating] = np.full((size, width), np.nan, dtype=np.float32)
-        tokens, lengths = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
-    else:
-        matrix = vectors.from_bytes(kept.vectors, kept.width, kept.dtype).copy()
-        tokens, lengths = (np.frombuffer(blob, dtype="<i4").copy() for blob in (kept.tokens, kept.lengths))
-    matrix[places], tokens[places], lengths[places] = embedded.vectors[own], embedded.tokens[own], embedded.lengths[own]
-    errors = dict(chunk.settled)
-    for row, error in embedded.errors.items():
-        if own.start <= row < own.stop:
-            errors[places[row - own.start]] = error
-    matrix = vectors.cast(matrix, dtype)
-    overflowing = np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist()
-    for place in set(overflowing) - set(errors):
-        errors[place] = ItemError("bad_vector", f"The vector does not fit into {dtype}.")
-    matrix[list(errors)] = np.nan
-    return ChunkResult(matrix, dtype, tokens, lengths, errors)

@@ -19,7 +19,7 @@ class EmbeddedLike(Protocol):
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """Shape (n, width), NaN rows where there is an error."""
+        """Shape (n, width), NaN rows where there is an error; without pooling, the states of all tokens."""
 
     @property
     def tokens(self) -> NDArray[np.int32]:

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.requests import Request
 
 from producer.api.auth import Caller
+from producer.api.called import MEND_INPUTS, Called, CalledStates, states_of, vectors_of
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.job import Job
 from producer.records import Record
 from storage.contract.errors import (
     CallerGone,
-    Conflict,
     InvalidItems,
-    InvalidOption,
     ModelUnavailable,
     Overloaded,
-    Problem,
     ServerError,
     UnknownModel,
     WaitTimeout,
 )
 from storage.contract.options import JobOptions, check_word
-from storage.contract.states import JobState
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 #: Seconds that a call's job lives longer than anybody waits for it.
 _AFTERLIFE = 30
@@ -42,27 +39,7 @@ _RETRY = 1
 #: Calls' jobs that are deleted in one transaction.
 _DROPPED_AT_ONCE = 100
 
-#: Invalid inputs that are reported one by one.
-_REPORTED = 100
-
 _AWAY = "Submit a job, which waits, or try again later."
-
-_REMEDY = "Mend or leave out these inputs; nothing was embedded."
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """What came of a call.
-
-    Args:
-        matrix: float32, shape (texts, width).
-        tokens: int32, shape (texts,): tokens the encoder read.
-        truncated: How many texts were cut.
-    """
-
-    matrix: NDArray[np.float32]
-    tokens: NDArray[np.int32]
-    truncated: int
 
 
 class Calls:
@@ -113,14 +90,41 @@ class Calls:
             WaitTimeout: When the vectors were not there in time.
             CallerGone: When nobody waits for the answer any more.
         """
+        options = options or JobOptions()
+        options.check_pooled()
+        return await self._call(vectors_of, request, caller, texts, model, revision, options)
+
+    async def states(
+        self, request: Request, caller: Caller, texts: Sequence[object], options: JobOptions
+    ) -> CalledStates:
+        """Return the states of all tokens of a few texts by the service's own model; see `embed`.
+
+        Args:
+            request: See there.
+            caller: See there.
+            texts: See there.
+            options: Without pooling.
+        """
+        return await self._call(states_of, request, caller, texts, None, None, options)
+
+    async def _call(
+        self,
+        read: Callable[[Job, int], _Result],
+        request: Request,
+        caller: Caller,
+        texts: Sequence[object],
+        model: str | None,
+        revision: str | None,
+        options: JobOptions,
+    ) -> _Result:
         if self._running >= self._limit:
             raise Overloaded(f"{self._running} calls are waiting already.", "Send it again in a moment.", _RETRY)
         self._running += 1
         try:
-            job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options or JobOptions())
+            job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options)
             try:
                 await self._until_ended(request, job)
-                return await asyncio.to_thread(self._read, job, len(texts))
+                return await asyncio.to_thread(read, job, len(texts))
             finally:
                 self._drop(job.id)
         finally:
@@ -159,7 +163,7 @@ class Calls:
                 options=options,
             )
         except InvalidItems as error:
-            raise InvalidItems(error.problems, error.count, _REMEDY) from None
+            raise InvalidItems(error.problems, error.count, MEND_INPUTS) from None
 
     async def _until_ended(self, request: Request, job: Job) -> None:
         ended = asyncio.ensure_future(self._waiting.until_ended(job.id, self._timeout))
@@ -182,35 +186,6 @@ class Calls:
         status = job.status()
         if status.waiting_for:
             raise ModelUnavailable(f"No worker serves {status.model} any more.", _AWAY)
-
-    def _read(self, job: Job, size: int) -> Called:
-        matrix, tokens, truncated = None, np.zeros(size, dtype=np.int32), 0
-        problems = []
-        for page in job.pages():
-            rows = slice(page.first, page.first + page.size)
-            part = page.matrix()
-            if part is not None:
-                matrix = np.full((size, page.width), np.nan, dtype=np.float32) if matrix is None else matrix
-                matrix[rows] = part
-            tokens[rows] = page.tokens
-            truncated += int(page.truncated.sum())
-            for place, error in sorted(page.errors.items()):
-                position = page.first + place
-                problems.append(Problem(position, f"input {position}", error.message))
-        if problems:
-            raise InvalidItems(problems[:_REPORTED], len(problems), _REMEDY)
-        if matrix is None or np.isnan(matrix[:, 0]).any():
-            self._explain(job)
-            raise Conflict("The call was cancelled.", "Send it again.")
-        return Called(matrix, tokens, truncated)
-
-    def _explain(self, job: Job) -> None:
-        """Raise what a job without vectors died of, where it can be told."""
-        status = job.status()
-        if status.state == JobState.FAILED:
-            raise InvalidOption((status.error or {}).get("message", "The call failed."))
-        if status.state == JobState.EXPIRED:
-            raise WaitTimeout("The vectors were not there in time.", "Send fewer texts, or submit a job.")
 
     def _drop(self, job_id: str) -> None:
         """Have a job deleted, with others, while the answer is already on its way; works in the event loop."""

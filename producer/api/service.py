@@ -12,6 +12,7 @@ from producer.api.knownkeys import KnownKeys
 from producer.api.metrics import Metrics
 from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
+from producer.api.statesroom import StatesRoom
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
@@ -33,6 +34,7 @@ class Service:
         keys: Tells good API keys from bad ones.
         batch_work: Works at OpenAI's batches.
         parting: Takes parts of jobs.
+        states_room: Memory for answers that hold states of tokens.
     """
 
     settings: ApiSettings
@@ -44,6 +46,7 @@ class Service:
     batch_work: BatchWork
     keys: KnownKeys = field(init=False)
     parting: Parting = field(init=False)
+    states_room: StatesRoom = field(init=False, default_factory=StatesRoom)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))

@@ -30,16 +30,9 @@ class NoInputs(CallerError):
     code = "no_inputs"
 
 
-class NotDone(CallerError):
-    """Raised when a route of theirs is asked for what no model here does."""
-
-    code = "not_done"
-
-
 #: Status and type of an error: those of the first class here which it is of.
 _TOLD: tuple[tuple[type[EmbedmillError], int, ErrorType], ...] = (
     (NoInputs, 400, "Empty"),
-    (NotDone, 424, "Backend"),
     (Unauthorized, 401, "Validation"),
     (AccessError, 403, "Validation"),
     (TooLarge, 413, "Validation"),

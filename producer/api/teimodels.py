@@ -30,13 +30,12 @@ Texts = Annotated[
 _Flag = Annotated[bool, Field(strict=True)]
 
 
-class EmbedRequest(BaseModel):
-    """Texts to embed."""
+class EmbedAllRequest(BaseModel):
+    """Texts whose tokens' states are asked for."""
 
     model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"inputs": ["wheat", "rye"]}]})
 
     inputs: Texts
-    normalize: Annotated[_Flag, Field(description="Whether vectors are scaled to length 1.")] = True
     truncate: Annotated[
         _Flag | None,
         Field(description="Whether a text that is too long is cut; false: it is refused. Default: `auto_truncate`."),
@@ -46,6 +45,12 @@ class EmbedRequest(BaseModel):
         Field(description="Which end of a text is cut; only the one that the model's tokenizer cuts can be asked for."),
     ] = None
     prompt_name: Annotated[str | None, Field(description="One of the model's prompts, put before every text.")] = None
+
+
+class EmbedRequest(EmbedAllRequest):
+    """Texts to embed."""
+
+    normalize: Annotated[_Flag, Field(description="Whether vectors are scaled to length 1.")] = True
     dimensions: Annotated[
         int | None, Field(strict=True, ge=1, description="Keep the first so many components (Matryoshka).")
     ] = None

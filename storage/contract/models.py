@@ -44,6 +44,7 @@ class ModelCard:
         normalize: Whether vectors are normalised when a job does not say.
         prompts: Named prompts of the checkpoint.
         default_prompt_name: The prompt put before every text when a job names none, or None.
+        hidden: Components of a token's state, where dense modules make vectors of another width; None: as many.
     """
 
     name: str
@@ -56,6 +57,12 @@ class ModelCard:
     normalize: bool
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
+    hidden: int | None = None
+
+    @property
+    def states_width(self) -> int:
+        """Components of a token's state."""
+        return self.hidden or self.width
 
     @property
     def id(self) -> str:

@@ -9,6 +9,10 @@ from storage.contract.errors import InvalidOption
 from storage.contract.models import ModelCard
 
 POOLINGS = ("mean", "cls", "max", "last")
+
+#: The states of a text's tokens as they are. Only a call may ask for them: a job keeps one row an item.
+NO_POOLING = "none"
+
 PADDINGS = ("longest", "max_length")
 ON_LONG = ("truncate", "error")
 STORE_DTYPES = ("float32", "float16")
@@ -25,7 +29,7 @@ class JobOptions:
     """How the texts of one job are embedded; None leaves the choice to the model's own files.
 
     Args:
-        pooling: How token states become one vector: `mean`, `cls`, `max` or `last`.
+        pooling: How token states become one vector: `mean`, `cls`, `max` or `last`; of a call also `none`: they do not.
         normalize: Whether vectors are scaled to length 1.
         layer: Which hidden states are pooled: -1 the last layer, 0 the embedding layer's output, n the n-th layer's.
         max_length: Most tokens of a text, special tokens included.
@@ -52,7 +56,10 @@ class JobOptions:
     store_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _check_choice("pooling", self.pooling, POOLINGS, optional=True)
+        if self.pooling != NO_POOLING:
+            _check_choice("pooling", self.pooling, POOLINGS, optional=True)
+        elif self.normalize or self.dimensions is not None:
+            raise InvalidOption("States of tokens are neither normalised nor cut: leave out normalize and dimensions.")
         _check_choice("padding", self.padding, PADDINGS)
         _check_choice("on_long", self.on_long, ON_LONG)
         _check_choice("store_dtype", self.store_dtype, STORE_DTYPES)
@@ -65,6 +72,18 @@ class JobOptions:
         _check_text("prompt_name", self.prompt_name)
         if self.prompt is not None and self.prompt_name is not None:
             raise InvalidOption("prompt and prompt_name were both given.", "Give only one of them.")
+
+    def check_pooled(self) -> None:
+        """Refuse what makes more than one vector of a text.
+
+        Raises:
+            InvalidOption: When there is no pooling.
+        """
+        if self.pooling == NO_POOLING:
+            raise InvalidOption(
+                f"pooling must be one of {', '.join(POOLINGS)}, not {NO_POOLING!r}: one vector a text is kept.",
+                "The states of single tokens are what POST /embed_all answers.",
+            )
 
     def check_against(self, card: ModelCard) -> None:
         """Check what only the model can tell.
@@ -87,7 +106,7 @@ class JobOptions:
 
     def width(self, card: ModelCard) -> int:
         """Return how many components a vector of this job has."""
-        return self.dimensions or card.width
+        return card.states_width if self.pooling == NO_POOLING else self.dimensions or card.width
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as a JSON object with every option named."""

@@ -49,7 +49,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "tei_invocations": {"rejected_positive_data": _MODEL},
     "tei_tokenize": {"rejected_positive_data": _MODEL},
     "tei_decode": {"rejected_positive_data": _MODEL},
-    "tei_embed_all": {"rejected_positive_data": "it is there to say that it is not done"},
+    "tei_embed_all": {"rejected_positive_data": _MODEL},
     "complete_upload": {
         "rejected_positive_data": _FITS,
         "ensure_resource_availability": "404 also tells of parts that nobody has, so that another's cannot be found",

@@ -112,7 +112,7 @@ def test_refusals_name_what_to_do(http: httpx.Client) -> None:
     assert "batch size 3000 > maximum allowed batch size 2048" in told(inputs=["wheat"] * 3000)
 
 
-@pytest.mark.parametrize("path", ["/embed", "/", "/tokenize", "/decode"])
+@pytest.mark.parametrize("path", ["/embed", "/", "/embed_all", "/tokenize", "/decode"])
 @pytest.mark.parametrize(
     "body", [rb'{"inputs": "\ud800"}', b'{"inputs": "\xff"}', b'{"inputs": "mill', b"", b"[]", b"null", b"5"]
 )
@@ -125,12 +125,6 @@ def test_bodies_that_are_no_request_are_refused(http: httpx.Client, path: str, b
 def test_another_method_is_refused_in_their_form(http: httpx.Client, method: str, path: str) -> None:
     answer = http.request(method, path)
     assert answer.status_code == 405 and answer.json()["error_type"] == "Validation"
-
-
-def test_vectors_of_single_tokens_are_refused_with_the_reason(http: httpx.Client) -> None:
-    answer = http.post("/embed_all", json={"inputs": "wheat"})
-    assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
-    assert "one vector a text" in answer.json()["error"] and "/embed" in answer.json()["error"]
 
 
 def test_tokens_are_told_with_their_places_and_lead_back_to_the_text(http: httpx.Client) -> None:
@@ -205,6 +199,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         ("GET", "/info", None),
         ("POST", "/embed", {"inputs": "wheat"}),
         ("POST", "/", {"inputs": "wheat"}),
+        ("POST", "/embed_all", {"inputs": "wheat"}),
         ("POST", "/tokenize", {"inputs": "wheat"}),
         ("POST", "/decode", {"ids": [101]}),
     ],

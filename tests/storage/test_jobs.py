@@ -260,6 +260,16 @@ def test_retry_sends_only_chunks_with_failed_items_round_again(stores: Stores, d
         stores.jobs.retry_failed(job_id)
 
 
+def test_a_call_is_not_sent_round_again(stores: Stores) -> None:
+    worker = serve(stores)
+    job = new_job(kind="call")
+    assert stores.jobs.accept(job, [chunk(0)]) is not None
+    finish(stores, job.id, 1, worker, failed=[1])
+    with pytest.raises(WrongState, match="nobody waits for any more"):
+        stores.jobs.retry_failed(job.id)
+    assert stores.jobs.get(job.id).state == JobState.COMPLETED
+
+
 def test_retry_leaves_a_job_whose_items_are_only_invalid_as_it_was(stores: Stores) -> None:
     worker = serve(stores)
     job_id = submit(stores, [chunk(0, ("wheat", ""), invalid={1: ItemError("invalid_item", "empty")})])

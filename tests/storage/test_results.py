@@ -1,11 +1,13 @@
 """Vectors and errors as they are read back, over both databases."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from storage import texts
+from storage.contract.errors import WrongState
 from storage.database import Database
 from storage.outcomes import ItemError, Page
 from storage.results import ChunkResult
@@ -185,3 +187,50 @@ def test_a_result_whose_counts_are_of_another_length_is_refused() -> None:
         ChunkResult(GOOD, "float32", two, one, {})
     with pytest.raises(ValueError, match="exactly one outcome"):
         ChunkResult(GOOD, "float32", one, two, {})
+
+
+def states(*counts: int, errors: Sequence[int] = (), **more: Any) -> ChunkResult:
+    """Return the result of a call for states: so many tokens an item, all components of row r are r + 1."""
+    tokens = np.array(counts, dtype=np.int32)
+    rows = sum(count for place, count in enumerate(counts) if place not in errors)
+    matrix = np.repeat(np.arange(1, rows + 1, dtype=np.float32)[:, None], 4, axis=1)
+    failed = {place: ItemError("bad_vector", "No states.") for place in errors}
+    return ChunkResult(
+        **(
+            {"matrix": matrix, "dtype": "float32", "errors": failed, "each_token": True}
+            | more
+            | {"tokens": tokens, "lengths": tokens}
+        )
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_states_of_tokens_are_read_item_by_item_and_never_as_one_vector_each(stores: Stores, dtype: str) -> None:
+    # Given a chunk of four items, one of which failed after its tokens were read
+    worker = serve(stores)
+    job_id = submit(stores, [chunk(0, ["a", "b", "c", "d"])])
+    (held,) = claim(stores, job_id, 0, worker)
+    stores.leases.commit([(held, states(2, 3, 1, 2, errors=[1], dtype=dtype))])
+    # Then each has its own
+    (page,) = stores.results.pages(job_id)
+    assert [text[:, 0].tolist() for text in page.states()] == [[1, 2], [], [3], [4, 5]]
+    assert {text.dtype.name for text in page.states()} == {dtype} and page.tokens.tolist() == [2, 3, 1, 2]
+    assert [stores.statuses.get(job_id).succeeded, stores.statuses.get(job_id).failed] == [3, 1]
+    # And whoever expects a vector an item is told
+    with pytest.raises(WrongState, match="states of tokens"):
+        page.outcomes()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(lambda: states(2, 0), id="an item without tokens and without an error"),
+        pytest.param(lambda: states(2, 1, matrix=np.ones((2, 4), np.float32)), id="a row too few"),
+        pytest.param(lambda: states(2, 1, matrix=np.ones((4, 4), np.float32)), id="a row too many"),
+        pytest.param(lambda: states(1, matrix=HALF), id="a state with one NaN"),
+        pytest.param(lambda: states(1, matrix=HUGE, dtype="float16"), id="a state too large for half precision"),
+    ],
+)
+def test_states_without_exactly_one_outcome_an_item_are_refused(wrong: Callable[[], ChunkResult]) -> None:
+    with pytest.raises(ValueError, match="exactly one outcome"):
+        wrong()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from storage.contract.errors import ServerError
 from storage.contract.models import ModelCard
-from storage.contract.options import JobOptions
+from storage.contract.options import NO_POOLING, JobOptions
 from storage.outcomes import ItemError
 
 WIDTH = 8
@@ -84,4 +84,10 @@ class HashEngine:
             else:
                 matrix[i] = vector_of(text)[:width]
         lengths = np.array([len(text) for text in texts], dtype=np.int32)
-        return Embedded(matrix, np.minimum(lengths, options.max_length or 512), lengths, errors)
+        tokens = np.minimum(lengths, options.max_length or 512)
+        if options.pooling == NO_POOLING:
+            # A token's state is the vector of its text up to there.
+            read = [text[:count] for i, (text, count) in enumerate(zip(texts, tokens, strict=True)) if i not in errors]
+            matrix = np.array([vector_of(text[: end + 1]) for text in read for end in range(len(text))], np.float32)
+            matrix = matrix.reshape(-1, WIDTH)
+        return Embedded(matrix, tokens, lengths, errors)

@@ -309,3 +309,25 @@ def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed
     # Then the suspect alone is charged, and the other chunk was done
     assert held == 1
     assert np.array_equal(mill.matrix(job_id), [vector_of("pear")])
+
+
+def test_states_of_tokens_are_kept_text_by_text_each_chunk_on_its_own(mill: Mill) -> None:
+    # Given two calls for states of tokens beside an ordinary job, one text of which fails and one of which is cut
+    mill.engine.failing.add("quince")
+    calls = [mill.submit(["plum", "quince", "fig"], pooling="none"), mill.submit(["pear"], ["fig"], pooling="none")]
+    job = mill.submit(["plum"])
+    # When one message brings as much as it can
+    mill.embedding._pace._rate = 1e6
+    mill.run(calls[0])
+    # Then each chunk that asks for states went through the engine alone
+    assert sorted(map(sorted, mill.engine.calls)) == [["fig"], ["fig", "plum", "quince"], ["pear"], ["plum"]]
+    # And each text has the states of its own tokens, that which failed its error
+    (page,) = mill.stores.results.pages(calls[0])
+    assert [len(text) for text in page.states()] == [4, 0, 3] and set(page.errors) == {1}
+    np.testing.assert_array_equal(page.states()[2], [vector_of("f"), vector_of("fi"), vector_of("fig")])
+    assert [len(page.states()[0]) for page in mill.stores.results.pages(calls[1])] == [4, 3]
+    assert np.array_equal(mill.matrix(job), [vector_of("plum")])
+    # And all are counted as ever
+    status = mill.stores.statuses.get(calls[0])
+    assert (status.state, status.succeeded, status.failed, status.tokens) == (JobState.COMPLETED, 2, 1, 13)
+    assert sorted(mill.finished) == sorted([*calls, job])

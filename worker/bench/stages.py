@@ -131,7 +131,7 @@ class Stages:
 
     def _embed(self, batch: Batch, vectors: NDArray[np.float32]) -> None:
         before, start = self._encoder.seconds, self._device_clock()
-        found = Flight(batch, self._encoder, self._card.width, self._pad_id).land()
+        found = Flight(batch, self._encoder, self._card.width, self._card.states_width, self._pad_id).land()
         if isinstance(found, Exception):
             raise found
         forward = self._encoder.seconds - before

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from storage.contract.errors import EmbedmillError
 from storage.outcomes import ItemError
 from worker.engine.pooling import Recipe
+from worker.engine.ragged import spans
 from worker.engine.tokenizing import Encodings
 
 
@@ -20,16 +21,19 @@ class Embedded:
     """What became of texts, in the order they were given.
 
     Args:
-        vectors: float32, shape (texts, width); a row of NaN where there is an error.
+        vectors: float32, shape (texts, width); a row of NaN where there is an error. Or, where there is no pooling, the
+            states of all tokens of the texts that have no error, end to end.
         tokens: int32, shape (texts,): tokens the encoder read; 0 where it read none.
         lengths: int32, shape (texts,): tokens of the whole text before it was cut; more than `tokens` means truncated.
         errors: By place: why a text has no vector.
+        each_token: Whether there was no pooling.
     """
 
     vectors: NDArray[np.float32]
     tokens: NDArray[np.int32]
     lengths: NDArray[np.int32]
     errors: dict[int, ItemError] = field(default_factory=dict)
+    each_token: bool = False
 
     def at(self, places: NDArray[np.int64]) -> Embedded:
         """Return what became of the texts at some places, which may name one several times.
@@ -38,7 +42,13 @@ class Embedded:
             places: int64, shape (texts,).
         """
         errors = {new: self.errors[old] for new, old in enumerate(places.tolist()) if old in self.errors}
-        return Embedded(self.vectors[places], self.tokens[places], self.lengths[places], errors)
+        rows = self._rows(places) if self.each_token else places
+        return Embedded(self.vectors[rows], self.tokens[places], self.lengths[places], errors, self.each_token)
+
+    def _rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        counts = self.tokens.astype(np.int64)
+        counts[list(self.errors)] = 0
+        return spans((np.cumsum(counts) - counts)[places], counts[places])
 
 
 class Lane(NamedTuple):
@@ -62,7 +72,7 @@ class Call:
         lane: What its encodings share with their batch.
         recipe: How its token states become vectors.
         urgent: Whether it goes before those that are not.
-        width: Components of a vector.
+        width: Components of a vector, or of a token's state.
     """
 
     def __init__(
@@ -75,7 +85,6 @@ class Call:
         self.done = threading.Event()
         self._lengths = encodings.lengths
         self._errors = dict(errors)
-        self._vectors = np.full((len(encodings.lengths), width), np.nan, np.float32)
         valid = np.ones(len(encodings.lengths), bool)
         valid[list(errors)] = False
         self._places = np.flatnonzero(valid)
@@ -85,6 +94,8 @@ class Call:
         self._tokens = tokens
         self.ids = encodings.ids if valid.all() else encodings.ids[np.repeat(valid, encodings.tokens)]
         self.offsets = np.concatenate(([0], np.cumsum(tokens[self._places], dtype=np.int64)))
+        rows = int(self.offsets[-1]) if recipe.each_token else len(encodings.lengths)
+        self._vectors = np.full((rows, width), np.nan, np.float32)
         #: How many encodings have been taken out of the waiting room.
         self.taken = 0
 
@@ -98,9 +109,9 @@ class Call:
 
         Args:
             numbers: Which encodings, shape (encodings,).
-            vectors: Shape (encodings, width).
+            vectors: Shape (encodings, width), or (tokens of these encodings, width) where there is no pooling.
         """
-        self._vectors[self._places[numbers]] = vectors
+        self._vectors[self._rows(numbers) if self.recipe.each_token else self._places[numbers]] = vectors
         self._finish(len(numbers))
 
     def reject(self, number: int, error: ItemError, read: bool) -> None:
@@ -133,7 +144,15 @@ class Call:
             self.done.wait()
         if self.failure is not None:
             raise self.failure
-        return Embedded(self._vectors, self._tokens, self._lengths, self._errors)
+        vectors = self._vectors
+        if self.recipe.each_token and self._errors:
+            good = np.flatnonzero(~np.isin(self._places, list(self._errors)))
+            vectors = vectors[self._rows(good)]
+        return Embedded(vectors, self._tokens, self._lengths, self._errors, self.recipe.each_token)
+
+    def _rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the states of some encodings lie."""
+        return spans(self.offsets[numbers], self.offsets[numbers + 1] - self.offsets[numbers])
 
     def _finish(self, count: int) -> None:
         with self._counting:

@@ -77,6 +77,7 @@ class Checkpoint:
             normalize=self.normalize,
             prompts=self.prompts,
             default_prompt_name=self.default_prompt_name,
+            hidden=self.hidden if self.hidden != self.width else None,
         )
 
 

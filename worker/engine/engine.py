@@ -103,8 +103,8 @@ class Engine:
         pad_id = self._tokenizer.pad_id if self._tokenizer.pad_id < self._encoder.vocabulary else 0
         harmless = self._tokenizer.encode([HARMLESS], self.card.max_length).ids
         exact = Exact(checkpoint, self._encoder)
-        width = self.card.width
-        self._runner = Runner(self._encoder, exact, width, pad_id, harmless, self._room, self._tally)
+        widths = self.card.width, self.card.states_width
+        self._runner = Runner(self._encoder, exact, *widths, pad_id, harmless, self._room, self._tally)
         if not on_gpu:
             torch.set_num_threads(threads)
         self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(count)]

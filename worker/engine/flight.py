@@ -18,15 +18,31 @@ from worker.engine.batching import Packing
 from worker.engine.encoderlike import EncoderLike
 from worker.engine.packed import Packed, upload
 from worker.engine.pooling import Recipe, finish, pool
+from worker.engine.ragged import spans
 from worker.engine.window import Batch
 
 
 class Vectors(NamedTuple):
-    """The vectors of those rows of a batch that share a recipe; no rows named means all."""
+    """The vectors of those rows of a batch that share a recipe.
+
+    Args:
+        recipe: How they were made.
+        rows: Which encodings of the batch they are of; None means all.
+        matrix: One vector an encoding, or the states of their tokens, end to end.
+        counts: How many states each encoding has; None: it has one vector.
+    """
 
     recipe: Recipe
     rows: NDArray[np.int64] | None
     matrix: NDArray[np.float32]
+    counts: NDArray[np.int64] | None = None
+
+    def of(self, picks: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what belongs to some of these encodings, end to end."""
+        if self.counts is None:
+            return self.matrix[picks]
+        starts = np.cumsum(self.counts) - self.counts
+        return self.matrix[spans(starts[picks], self.counts[picks])]
 
 
 class Flight:
@@ -36,13 +52,15 @@ class Flight:
         batch: What is sent.
         encoder: Where through.
         width: Components of a vector before it is cut.
+        hidden: Components of a token's state.
         pad_id: What a padded batch is filled up with.
     """
 
-    def __init__(self, batch: Batch, encoder: EncoderLike, width: int, pad_id: int) -> None:
+    def __init__(self, batch: Batch, encoder: EncoderLike, width: int, hidden: int, pad_id: int) -> None:
         self.batch = batch
         self._encoder = encoder
         self._width = width
+        self._hidden = hidden
         self._pad_id = pad_id
         self._found: list[Vectors] | Exception
         self._arrived: torch.cuda.Event | None = None
@@ -72,14 +90,24 @@ class Flight:
     def _launch(self) -> Iterator[Vectors]:
         states, offsets = self._states()
         for recipe, rows in self.batch.by_recipe():
+            if recipe.each_token:
+                yield self._token_states(states, recipe, rows)
+                continue
             pooled = pool(states, offsets, recipe.pooling)
             if rows is not None:
                 pooled = pooled.index_select(0, upload(rows, pooled.device))
-            vectors = self._encoder.project(pooled)
-            if vectors.shape[1] != self._width:
-                # Cutting would hide it: as good as no vectors.
-                vectors = vectors.new_full((len(vectors), self._width), float("nan"))
+            vectors = _of_width(self._encoder.project(pooled), self._width)
             yield Vectors(recipe, rows, _fetch(finish(vectors, recipe)))
+
+    def _token_states(self, states: Tensor, recipe: Recipe, rows: NDArray[np.int64] | None) -> Vectors:
+        lengths = self.batch.lengths.astype(np.int64)
+        if rows is not None:
+            starts = np.cumsum(lengths) - lengths
+            lengths = lengths[rows]
+            states = states.index_select(0, upload(spans(starts[rows], lengths), states.device))
+        # A copy: an encoder may use the memory of its states for the next batch.
+        kept = _of_width(states.to(torch.float32, copy=True), self._hidden)
+        return Vectors(recipe, rows, _fetch(kept), lengths)
 
     def _states(self) -> tuple[Tensor, Tensor]:
         """Return the states of all tokens, end to end, and where each text begins."""
@@ -93,6 +121,11 @@ class Flight:
         if present is not None:
             states = states.index_select(0, upload(np.flatnonzero(present), encoder.device))
         return states, packed.offsets
+
+
+def _of_width(vectors: Tensor, width: int) -> Tensor:
+    """Return vectors, or as good as none where they are of another width: cutting them would hide it."""
+    return vectors if vectors.shape[1] == width else vectors.new_full((len(vectors), width), float("nan"))
 
 
 def _fetch(vectors: Tensor) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from storage.contract.models import ModelCard
-from storage.contract.options import STORE_DTYPES, JobOptions
+from storage.contract.options import NO_POOLING, STORE_DTYPES, JobOptions
 
 #: The largest number of each type that vectors are kept in.
 LARGEST = {name: float(np.finfo(name).max) for name in STORE_DTYPES}
@@ -21,7 +21,7 @@ class Recipe:
     """How token states become a vector, with every choice made.
 
     Args:
-        pooling: `mean`, `cls`, `max` or `last`.
+        pooling: `mean`, `cls`, `max` or `last`; or `none`, which leaves the states of tokens as they are.
         normalize: Whether vectors are scaled to length 1.
         dimensions: Keep only the first so many components; None keeps all.
         largest: A component beyond this cannot be kept.
@@ -32,9 +32,16 @@ class Recipe:
     dimensions: int | None
     largest: float = LARGEST["float32"]
 
+    @property
+    def each_token(self) -> bool:
+        """Whether each token's state is kept, and not one vector of each text."""
+        return self.pooling == NO_POOLING
+
     @classmethod
     def of(cls, options: JobOptions, card: ModelCard) -> Recipe:
         """Return what a job's options mean for a model; cut vectors are normalised unless the job says no."""
+        if options.pooling == NO_POOLING:
+            return cls(NO_POOLING, False, None, LARGEST[options.store_dtype])
         normalize = options.normalize
         if normalize is None:
             normalize = card.normalize or options.dimensions is not None

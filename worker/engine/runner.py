@@ -34,6 +34,7 @@ class Runner:
         encoder: The loaded network.
         exact: The same in float32.
         width: Components of a vector before it is cut.
+        hidden: Components of a token's state.
         pad_id: What batches are filled up with.
         harmless: Ids of a text that a working encoder embeds.
         room: Where batches come from; its budget follows the device's memory.
@@ -45,6 +46,7 @@ class Runner:
         encoder: EncoderLike,
         exact: Exact,
         width: int,
+        hidden: int,
         pad_id: int,
         harmless: NDArray[np.int32],
         room: WaitingRoom,
@@ -53,6 +55,7 @@ class Runner:
         self._encoder = encoder
         self._exact = exact
         self._width = width
+        self._hidden = hidden
         self._pad_id = pad_id
         self._harmless = torch.from_numpy(harmless.astype(np.int64))[None]
         self._room = room
@@ -94,7 +97,7 @@ class Runner:
             self._run(half)
 
     def _send(self, encoder: EncoderLike, batch: Batch) -> Flight:
-        return Flight(batch, encoder, self._width, self._pad_id)
+        return Flight(batch, encoder, self._width, self._hidden, self._pad_id)
 
     def _deliver(self, batch: Batch, vectors: list[Vectors]) -> None:
         for found in vectors:
@@ -102,7 +105,7 @@ class Runner:
             good = _usable(found)
             for call, rows, numbers in part.by_call():
                 kept = good[rows]
-                call.deliver(numbers[kept], found.matrix[rows[kept]])
+                call.deliver(numbers[kept], found.of(rows[kept]))
             for row in np.flatnonzero(~good).tolist():
                 self._retry(part.only(np.array([row])))
 
@@ -178,6 +181,9 @@ class Runner:
 
 
 def _usable(found: Vectors) -> NDArray[np.bool_]:
-    """Tell which rows are vectors: finite, not zero, and small enough to be kept."""
+    """Tell which encodings have a vector, or nothing else for states: finite, not zero, small enough to be kept."""
     sizes = np.abs(found.matrix)
-    return np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))
+    good = np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))
+    if found.counts is None:
+        return good
+    return np.logical_and.reduceat(good, np.cumsum(found.counts) - found.counts)

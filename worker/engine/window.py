@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from worker.engine.batching import Packing, plan
 from worker.engine.call import Call, Lane
 from worker.engine.pooling import Recipe
+from worker.engine.ragged import spans
 
 
 class Window:
@@ -76,11 +77,7 @@ class Batch:
 
     def flat(self) -> NDArray[np.integer]:
         """Return the ids of all encodings, end to end."""
-        lengths = self.lengths
-        places = np.arange(lengths.sum()) + np.repeat(
-            self.window.starts[self.picks] - np.cumsum(lengths) + lengths, lengths
-        )
-        return np.asarray(self.window.ids[places])
+        return np.asarray(self.window.ids[spans(self.window.starts[self.picks], self.lengths)])
 
     def padded(self, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
         """Return the ids, filled up at their ends, and the mask.

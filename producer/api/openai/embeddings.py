@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from producer.api.auth import Embedder
-from producer.api.calls import Called
+from producer.api.called import Called
 from producer.api.openai.requests import MAX_INPUTS, EmbeddingRequest, parse
 from producer.api.openai.schemas import EmbeddingList, errors
 from producer.api.openai.vectors import data_of

@@ -60,13 +60,14 @@ def parse(body: Mapping[str, Any]) -> EmbeddingRequest:
         raise InvalidField("encoding_format", "encoding_format must be float or base64.")
     for word in ("model", "revision", "user"):
         check_word(word, body.get(word))
-    given = {name: body[name] for name in _OPTIONS if body.get(name) is not None}
+    options = JobOptions.from_dict({name: body[name] for name in _OPTIONS if body.get(name) is not None})
+    options.check_pooled()
     return EmbeddingRequest(
         texts=_texts(body.get("input")),
         model=body.get("model"),
         revision=body.get("revision"),
         base64=encoding == "base64",
-        options=JobOptions.from_dict(given),
+        options=options,
     )
 
 

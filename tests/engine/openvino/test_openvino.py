@@ -41,6 +41,9 @@ def alone(engine: Engine, texts: list[str]) -> NDArray[np.float32]:
         JobOptions(pooling="cls", normalize=True),
         JobOptions(pooling="last", dimensions=8),
         JobOptions(pooling="max", padding="max_length", max_length=32),
+        JobOptions(pooling="none"),
+        JobOptions(pooling="none", padding="max_length", max_length=32),
+        JobOptions(pooling="none", layer=1),
     ],
 )
 def test_float32_gives_torchs_vectors(engine: Engine, make: MakeEngine, options: JobOptions) -> None:
