@@ -161,7 +161,7 @@ class Protocol(ProtocolMill):
     )
     def release(self, place: int, many: int, side: int, resting: bool) -> None:
         claims = self.some(place, many)
-        self.sides[side].leases.release(claims, 60_000 if resting else 0)
+        self.sides[side].leases.release(claims, 3_600_000 if resting else 0)
         self.model.release([claim.key for claim in claims], resting)
 
     @step(weight=2, need=lambda self: self.attempts, place=PLACE, many=st.integers(1, 3), side=SIDE)

@@ -52,7 +52,8 @@ class ProtocolMill(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.databases = next(self.pairs)
-        self.sides = [Stores.on(database) for database in self.databases]
+        # Only steps let leases run out: no example takes an hour, on however busy a machine.
+        self.sides = [Stores.on(database, lease=3_600_000) for database in self.databases]
         self.workers = [serve(stores) for stores in self.sides]
         self.model = Model(workers=2)
         self.ids: list[str] = [new_id()]
