@@ -7,6 +7,9 @@ from typing import Any
 
 import redis
 
+from storage.redisclient import queue_unavailable
+from worker.brokerrights import missing_rights
+
 #: Oldest version that has every command kombu sends (ZADD GT, and ZRANGE BYSCORE).
 OLDEST = (6, 2)
 
@@ -25,8 +28,23 @@ def findings(client: redis.Redis) -> list[str]:
     except redis.exceptions.NoPermissionError:
         return ["Redis does not let this user look at it (INFO): grant +info, or nobody is warned before it is full."]
     except (redis.RedisError, OSError) as error:
-        return [f"Redis cannot be asked ({type(error).__name__}): jobs are safe and wait; check EMBEDMILL_REDIS_URL."]
-    return [*_of_version(about), *_of_role(about), *_of_memory(about), *_of_persistence(client, about)]
+        why = queue_unavailable(error)
+        return [f"{why.message.rstrip('.')} ({type(error).__name__}): jobs are safe and wait. {why.remedy}"]
+    return [
+        *_of_rights(client), *_of_version(about), *_of_role(about), *_of_memory(about), *_of_persistence(client, about)
+    ]  # fmt: skip
+
+
+def _of_rights(client: redis.Redis) -> Iterator[str]:
+    try:
+        missing = missing_rights(client)
+    except (redis.RedisError, OSError):
+        return
+    if missing:
+        yield (
+            f"Redis' user lacks rights, and without them workers take no messages: grant {' '.join(missing)} "
+            "(docs/many-machines.md has the whole line)."
+        )
 
 
 def _of_version(about: dict[str, Any]) -> Iterator[str]:

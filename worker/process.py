@@ -138,6 +138,7 @@ class Process:
             queues=queues,
             hostname=f"{self._slot.replace(':', '')}-{self._id[-6:]}@{socket.gethostname()}",
             without_gossip=True,
+            without_heartbeat=True,
             without_mingle=True,
             quiet=True,
             loglevel=self._settings.log_level,

@@ -11,7 +11,8 @@ from typing import Any
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from storage.contract.sentinel import SCHEME, SentinelURL
+from storage.contract.redisurl import redis_tls
+from storage.contract.sentinel import SentinelURL, is_sentinel
 
 TASK_NAME = "embedmill.embed_chunk"
 
@@ -24,16 +25,20 @@ FINISHED_CHANNEL = f"{KEY_PREFIX}finished"
 
 def broker_url(redis_url: str) -> str:
     """Return the URL as kombu spells it: `unix://` is `redis+socket://` there, and each Sentinel has one of its own."""
-    scheme, _, rest = redis_url.partition("://")
-    if scheme == SCHEME:
+    if is_sentinel(redis_url):
         return SentinelURL.parse(redis_url).for_kombu()
-    return f"redis+socket://{rest}" if scheme == "unix" else redis_url
+    scheme, _, rest = redis_url.partition("://")
+    if scheme == "unix":
+        return f"redis+socket://{rest}"
+    return redis_url.partition("?")[0]
 
 
 def celery_settings(redis_url: str) -> dict[str, Any]:
     """Return the settings of a Celery app that consumes from the Redis at `redis_url`."""
     return {
         "broker_url": broker_url(redis_url),
+        # Said in full: kombu takes a `rediss://` without options as one whose certificate nobody looks at.
+        "broker_use_ssl": redis_tls(redis_url),
         # The state of a job is SQL; a result in Redis would be a second truth.
         "result_backend": None,
         "task_ignore_result": True,
@@ -85,18 +90,21 @@ def _transport_options(redis_url: str) -> dict[str, Any]:
         # How long a BRPOP may stay unanswered before its connection counts as dead.
         "health_check_interval": 5,
     }
-    if redis_url.startswith(f"{SCHEME}://"):
-        options |= {"master_name": SentinelURL.parse(redis_url).service, "sentinel_kwargs": ask_sentinels(2)}
+    if is_sentinel(redis_url):
+        sentinels = SentinelURL.parse(redis_url)
+        options |= {"master_name": sentinels.service, "sentinel_kwargs": ask_sentinels(sentinels, 2)}
     return options
 
 
-def ask_sentinels(timeout: float) -> dict[str, Any]:
+def ask_sentinels(sentinels: SentinelURL, timeout: float) -> dict[str, Any]:
     """Return how a Sentinel is asked: once, as there are others, where redis-py would ask four times in seconds.
 
     Args:
+        sentinels: Whom to ask.
         timeout: Longest wait for a connection and for an answer, in seconds.
     """
-    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+    patience = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+    return patience | sentinels.asking()
 
 
 def sender_settings(redis_url: str) -> dict[str, Any]:
@@ -109,5 +117,5 @@ def sender_settings(redis_url: str) -> dict[str, Any]:
     short = {"max_retries": 0, "socket_timeout": 1, "socket_connect_timeout": 1, "retry_on_timeout": False}
     transport = settings["broker_transport_options"] | short | {"health_check_interval": 0}
     if "sentinel_kwargs" in transport:
-        transport["sentinel_kwargs"] = ask_sentinels(0.5)
+        transport["sentinel_kwargs"] = ask_sentinels(SentinelURL.parse(redis_url), 0.5)
     return settings | {"broker_connection_timeout": 1, "broker_transport_options": transport}

@@ -11,15 +11,14 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from storage.contract import sentinel
 from storage.contract.errors import InvalidOption
 from storage.contract.models import DEFAULT_MODEL
+from storage.contract.redisurl import checked_redis_url
 
 #: Longest path of a unix socket that every system takes, in bytes.
 _SOCKET_PATH_LIMIT = 100
@@ -29,8 +28,8 @@ class Settings(BaseSettings):
     """What every command needs to know.
 
     Args:
-        redis_url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://` URL; None: the embedded server under
-            `data_dir`.
+        redis_url: `redis://`, `unix://` or `redis+sentinel://` URL, over TLS `rediss://` or `rediss+sentinel://`; None:
+            the embedded server under `data_dir`.
         database_url: `sqlite:///` or `postgresql://` URL; None: a SQLite file under `data_dir`.
         data_dir: Folder of everything embedded; default: the user's data folder.
         model: Model that a job or worker takes when it names none.
@@ -62,16 +61,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if url.startswith(f"{sentinel.SCHEME}://"):
-            sentinel.SentinelURL.parse(url)
-            return url
-        parts = urlsplit(url)  # which raises ValueError, as does the port, for what is no number
-        if parts.scheme not in ("redis", "rediss", "unix") or parts.port == 0:
-            forms = "redis://host:6379/0, rediss://host:6379/0, unix:///folder/redis.sock"
-            raise ValueError(f"write it like {forms} or {sentinel.EXAMPLE}")
-        return url
+        return None if url is None else checked_redis_url(url)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
