@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageUnavailable
+from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageFull, StorageUnavailable
 from storage.contract.settings import Settings
 from storage.faults import translated
 from storage.sqlitefile import SqliteFile, prepare_folder, refuse_network_file_system
@@ -62,6 +62,8 @@ class Database:
         self.url = _checked_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_timeout = busy_timeout
+        #: Whether the last write that needed room found none.
+        self.is_full = False
         self._writing: Callable[[], AbstractContextManager[None]] = nullcontext
         try:
             self.engine = self._make_engine()
@@ -137,6 +139,9 @@ class Database:
                     yield connection
         except StorageUnavailable as error:
             error.begun = begun
+            raise
+        except StorageFull:
+            self.is_full = True
             raise
 
     def check_schema(self) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import zstandard
 from sqlalchemy import ColumnElement, insert, or_, select, update
 
-from storage.contract.errors import Conflict, NotFound
+from storage.contract.errors import Conflict, NotFound, ServerError
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.filetables import BatchRow, FileBlockRow, FileRow, UploadRow
-from storage.filewriter import FileWriter, remove
+from storage.filewriter import BLOCK, FileWriter, remove
 
 #: A file whose writer has been silent for so long is thrown away, in milliseconds.
 _ABANDONED_AFTER = 24 * 3600 * 1000
@@ -225,6 +227,25 @@ class FileStore:
         return self.get(file_id)
 
     @retried
+    def check_room(self) -> None:
+        """Find out, by writing a block, whether a database that has refused a write for want of room has some again.
+
+        A small write proves nothing: it may find room in what is kept to be used again.
+
+        Raises:
+            StorageFull: When it has none yet.
+        """
+        if not self._db.is_full:
+            return
+        writer = self.open("", "room")
+        try:
+            writer.write(os.urandom(BLOCK))
+        finally:
+            # Else it is swept away, as a file whose writer is gone.
+            with suppress(ServerError):
+                writer.discard()
+        self._db.is_full = False
+
     def sweep(self) -> int:
         """Remove some files whose time is over or whose writer is gone; return how many."""
         silent = FileRow.state.in_(("writing", "written")) & (FileRow.created_at < now_ms() - _ABANDONED_AFTER)

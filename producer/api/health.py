@@ -77,6 +77,7 @@ def metrics(service: ServiceDep) -> Response:
 def _storage_is_ready(service: Service, parts: dict[str, str]) -> bool:
     try:
         service.stores.database.check_schema()
+        service.stores.files.check_room()
     except EmbedmillError as error:
         parts["storage"] = error.message
         return False

@@ -89,7 +89,7 @@ class KeyList(BaseModel):
     operation_id="create_key",
     summary="Make an API key; its secret is told this once",
     status_code=201,
-    responses=linked(201, "key_id", "revoke_key") | failures(),
+    responses=linked(201, "key_id", "revoke_key") | failures(507),
 )
 def create_key(new: NewKey, caller: Admin, service: ServiceDep, response: Response) -> CreatedKey:
     """Make an API key; what it is shown as here is kept nowhere."""
@@ -110,7 +110,7 @@ def list_keys(caller: Admin, service: ServiceDep) -> KeyList:
     operation_id="revoke_key",
     summary="Revoke an API key",
     status_code=204,
-    responses=failures(404),
+    responses=failures(404, 507),
 )
 def revoke_key(key_id: KeyId, caller: Admin, service: ServiceDep) -> None:
     """End a key for ever, everywhere within 5 s; its jobs go on and stay. Revoked twice is no error."""

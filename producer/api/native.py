@@ -139,7 +139,7 @@ def get_job(service: ServiceDep, caller: Reader, job_id: JobId) -> dict[str, Any
     operation_id="cancel_job",
     summary="Cancel a job",
     response_model=StatusView,
-    responses=failures(404, 409),
+    responses=failures(404, 409, 507),
 )
 def cancel(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]:
     """Cancel what has no outcome yet; vectors and errors that are there stay. Cancelling twice changes nothing."""
@@ -154,7 +154,7 @@ def cancel(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]
     operation_id="retry_job",
     summary="Try the failed items of a completed job again",
     response_model=RetriedView,
-    responses=failures(404, 409),
+    responses=failures(404, 409, 507),
 )
 def retry(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]:
     """Send the failed items round again; vectors stay, and so do items that were refused at the door."""
@@ -169,7 +169,7 @@ def retry(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]:
     operation_id="delete_job",
     summary="Delete a job with its texts and results",
     response_class=Response,
-    responses=failures(404, 409),
+    responses=failures(404, 409, 507),
 )
 def delete(service: ServiceDep, caller: Writer, job_id: JobId) -> None:
     """Delete a job that has ended, or one whose parts are not sealed; one at work is to be cancelled first."""

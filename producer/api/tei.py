@@ -91,12 +91,13 @@ def info(service: ServiceDep, caller: Reader) -> Info:
     operation_id="tei_health",
     summary="Whether a worker serves the model",
     response_class=Response,
-    responses={503: failures()[503]},
+    responses={status: told for status, told in failures(507).items() if status in (503, 507)},
 )
 def health(service: ServiceDep) -> Response:
     """Answer with nothing when the service's own model is served, else with an error."""
     if not _served(service).workers:
         raise ModelUnavailable("No worker serves the model now.", "Start one: embedmill worker")
+    service.stores.files.check_room()
     return Response()
 
 

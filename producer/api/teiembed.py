@@ -32,6 +32,7 @@ _HEADERS = {
     "X-Total-Time": {"description": "Milliseconds from request to answer.", "schema": {"type": "integer"}},
     "X-Embedmill-Truncated": {"description": "How many texts were cut.", "schema": {"type": "integer"}},
 }
+_FAILURES = failures(400, 413, 422, 424, 507)
 _VECTORS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "One vector a text, in their order, also for a single text.",
@@ -53,13 +54,16 @@ them: before pooling and dense modules, not normalised. At most {MOST_NUMBERS:,}
     "/invocations",
     operation_id="tei_invocations",
     summary="The same as /embed",
-    responses=_VECTORS | failures(400, 413, 422, 424),
+    responses=_VECTORS | failures(400, 413, 422, 424, 507),
 )
 @router.post(
-    "/", operation_id="tei_root", summary="The same as /embed", responses=_VECTORS | failures(400, 413, 422, 424)
+    "/", operation_id="tei_root", summary="The same as /embed", responses=_VECTORS | failures(400, 413, 422, 424, 507)
 )
 @router.post(
-    "/embed", operation_id="tei_embed", summary="Embed texts at once", responses=_VECTORS | failures(400, 413, 422, 424)
+    "/embed",
+    operation_id="tei_embed",
+    summary="Embed texts at once",
+    responses=_VECTORS | failures(400, 413, 422, 424, 507),
 )
 async def embed(request: Request, asked: EmbedRequest, service: ServiceDep, caller: Embedder) -> Response:
     """Embed a text or several with the service's model; all of them get their vectors, or the answer says why not."""
@@ -79,7 +83,7 @@ async def embed(request: Request, asked: EmbedRequest, service: ServiceDep, call
     operation_id="tei_embed_all",
     summary="The states of all tokens of texts",
     response_class=Response,
-    responses=_STATES | failures(400, 413, 422, 424),
+    responses=_STATES | _FAILURES,
 )
 async def embed_all(request: Request, asked: EmbedAllRequest, service: ServiceDep, caller: Embedder) -> Response:
     """Return the states of every token of a text or several, by the service's model; or the answer says why not."""

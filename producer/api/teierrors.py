@@ -15,6 +15,7 @@ from storage.contract.errors import (
     LimitError,
     ModelError,
     ServerError,
+    StorageFull,
     TooLarge,
     Unauthorized,
     UnknownModel,
@@ -44,6 +45,7 @@ _TOLD: tuple[tuple[type[EmbedmillError], int, ErrorType], ...] = (
     (Conflict, 424, "Backend"),
     (CallerError, 422, "Validation"),
     (ModelError, 424, "Backend"),
+    (StorageFull, 507, "Unhealthy"),
     (ServerError, 503, "Unhealthy"),
 )
 
@@ -58,6 +60,7 @@ _WHEN = {
     424: "It cannot be computed.",
     429: "There is no room for the request now.",
     503: "No worker serves the model now, or the database is away.",
+    507: "The database's disk is full.",
 }
 
 

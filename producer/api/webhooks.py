@@ -64,7 +64,7 @@ def job_webhooks(job_id: str, caller: Reader, service: ServiceDep) -> Webhooks:
     status_code=201,
     summary="Make a new secret for webhooks",
     operation_id="new_webhook_secret",
-    responses=failures(),
+    responses=failures(507),
 )
 def new_secret(caller: Writer, service: ServiceDep) -> Secret:
     """Show, this once, what signs webhooks of the caller's jobs from now on; the old one is good for a day."""
