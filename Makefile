@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chaos fuzz bench bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check chaos fuzz compose-test bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -60,6 +60,9 @@ chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=
 
 fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
 	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))
+
+compose-test: .venv/.dev ## Build, run, break, upgrade and remove the containers, half an hour; LOG=docs/compose-test.log
+	@$(PY) -m tests.compose $(if $(LOG),--log '$(LOG)') $(if $(DOCKER_BUILD),--docker-build '$(DOCKER_BUILD)')
 
 bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..."
 	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS))

@@ -33,6 +33,9 @@ _CHORES = 1.0
 #: Beyond the grace that running chunks get, a stopping process has so many seconds to give its leases back.
 _LAST_WORDS = 10.0
 
+#: What children need not be told: no passwords, which they read where this process did.
+_NOT_TOLD = {"health_port", "health_host", "api_key", "redis_password", "database_password"}
+
 #: Keep the memory of one batch for the next, in one heap, instead of giving it back to the kernel each time: 3 % on a
 #: CPU. Where there is no glibc nobody reads it.
 ALLOCATOR = ":".join(
@@ -160,7 +163,7 @@ def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:
 
 def child_environment(settings: WorkerSettings) -> dict[str, str]:
     """Return the settings as the variables from which a child reads the same settings again."""
-    given = settings.model_dump(exclude_none=True, exclude={"health_port", "health_host"})
+    given = settings.model_dump(exclude_none=True, exclude=_NOT_TOLD)
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
     variables |= {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
     return variables | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ALLOCATOR)}

@@ -1,6 +1,7 @@
 """Settings that producers and workers share: flag > environment > `.env` > default.
 
-Each field is read from the environment variable of its name in capitals with `EMBEDMILL_` before it.
+Each field is read from the environment variable of its name in capitals with `EMBEDMILL_` before it, or from the file
+that such a variable with `_FILE` after it names.
 Nothing connects here; URLs are only chosen.
 """
 
@@ -11,14 +12,16 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from storage.contract.errors import InvalidOption
 from storage.contract.models import DEFAULT_MODEL
 from storage.contract.redisurl import checked_redis_url
+from storage.contract.settingfiles import SettingFiles
 
 #: Longest path of a unix socket that every system takes, in bytes.
 _SOCKET_PATH_LIMIT = 100
@@ -30,7 +33,9 @@ class Settings(BaseSettings):
     Args:
         redis_url: `redis://`, `unix://` or `redis+sentinel://` URL, over TLS `rediss://` or `rediss+sentinel://`; None:
             the embedded server under `data_dir`.
+        redis_password: Password of the user in `redis_url`, instead of one that the URL holds.
         database_url: `sqlite:///` or `postgresql://` URL; None: a SQLite file under `data_dir`.
+        database_password: Password of the user in `database_url`, instead of one that the URL holds.
         data_dir: Folder of everything embedded; default: the user's data folder.
         model: Model that a job or worker takes when it names none.
         keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
@@ -50,7 +55,9 @@ class Settings(BaseSettings):
     )
 
     redis_url: str | None = None
+    redis_password: SecretStr | None = None
     database_url: str | None = None
+    database_password: SecretStr | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("embedmill"))
     model: str = DEFAULT_MODEL
     keep_days: float | None = Field(default=None, ge=0)
@@ -62,6 +69,22 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
         return None if url is None else checked_redis_url(url)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, the first first: a file counts as the variable that names it does."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings]
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            sources += [source, SettingFiles(settings_cls, source.env_vars)]
+        return tuple(sources)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
@@ -97,13 +120,17 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The URL of the database in use."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'embedmill.sqlite3'}"
+        """The URL of the database in use, with its password."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir / 'embedmill.sqlite3'}"
+        return _with_password(self.database_url, self.database_password)
 
     @property
     def redis(self) -> str:
-        """The URL of the Redis-protocol server in use."""
-        return self.redis_url or f"unix://{self.redis_socket}"
+        """The URL of the Redis-protocol server in use, with its password."""
+        if self.redis_url is None:
+            return f"unix://{self.redis_socket}"
+        return _with_password(self.redis_url, self.redis_password)
 
     @property
     def redis_socket(self) -> Path:
@@ -113,3 +140,14 @@ class Settings(BaseSettings):
             return natural
         digest = hashlib.blake2b(os.fsencode(self.data_dir), digest_size=8).hexdigest()
         return Path(tempfile.gettempdir()) / f"embedmill-{digest}" / "redis.sock"
+
+
+def _with_password(url: str, password: SecretStr | None) -> str:
+    """Return a URL with the password of its user; SQLite has no users."""
+    scheme, _, rest = url.partition("://")
+    if password is None or scheme.startswith("sqlite"):
+        return url
+    place, slash, path = rest.partition("/")
+    login, _, hosts = place.rpartition("@")
+    user = login.partition(":")[0]
+    return f"{scheme}://{user}:{quote(password.get_secret_value(), safe='')}@{hosts}{slash}{path}"

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from storage.contract.broker import KEY_PREFIX, broker_url, celery_settings, sender_settings
 from storage.contract.errors import InvalidOption
@@ -174,3 +176,67 @@ def test_senders_wait_for_redis_no_longer_than_somebody_waits_for_them() -> None
         assert options["max_retries"] == 0 and not options["retry_on_timeout"]
         assert options["socket_timeout"] <= 1 and options["socket_connect_timeout"] <= 1
         assert celery_settings(url)["broker_transport_options"]["socket_timeout"] > 1
+
+
+def test_a_setting_is_taken_from_the_file_that_is_named_for_it(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_folder / "place").write_text("postgresql://miller@db/mill\n")
+    monkeypatch.setenv("EMBEDMILL_DATABASE_URL_FILE", str(own_folder / "place"))
+    assert Settings.load().database == "postgresql://miller@db/mill"
+    # The variable itself comes before its file, and a flag before both
+    monkeypatch.setenv("EMBEDMILL_DATABASE_URL", "postgresql://miller@other/mill")
+    assert Settings.load().database == "postgresql://miller@other/mill"
+    assert Settings.load(database_url="sqlite:///flag.db").database == "sqlite:///flag.db"
+
+
+def test_a_file_may_also_be_named_in_the_file_of_variables(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own_folder / "model").write_text("mill/from-file")
+    (own_folder / ".env").write_text("EMBEDMILL_MODEL_FILE=model\n")
+    assert Settings.load().model == "mill/from-file"
+    (own_folder / "other").write_text("mill/from-environments-file")
+    monkeypatch.setenv("EMBEDMILL_MODEL_FILE", "other")
+    assert Settings.load().model == "mill/from-environments-file"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "cannot be read"), (b" \n", "is empty"), (b"\xff\xfe", "is not UTF-8")]
+)
+def test_a_file_that_gives_no_value_is_told_by_its_variable_and_place(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (own_folder / "secret").write_bytes(content)
+    monkeypatch.setenv("EMBEDMILL_REDIS_PASSWORD_FILE", str(own_folder / "secret"))
+    with pytest.raises(InvalidOption, match=rf"EMBEDMILL_REDIS_PASSWORD_FILE .*{told}.*{own_folder}/secret"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("url", "with_password"),
+    [
+        ("redis://mill@queue:6379/0", "redis://mill:p%40s%3A%2F%20%25@queue:6379/0"),
+        ("rediss://queue/1?ssl_cert_reqs=required", "rediss://:p%40s%3A%2F%20%25@queue/1?ssl_cert_reqs=required"),
+        ("redis://mill:old@[::1]:6379", "redis://mill:p%40s%3A%2F%20%25@[::1]:6379"),
+        ("redis+sentinel://mill@one:1,two/mill/3", "redis+sentinel://mill:p%40s%3A%2F%20%25@one:1,two/mill/3"),
+        ("unix:///run/redis.sock?db=3", "unix://:p%40s%3A%2F%20%25@/run/redis.sock?db=3"),
+    ],
+)
+def test_a_password_of_its_own_becomes_part_of_redis_url_and_is_read_back_from_it(url: str, with_password: str) -> None:
+    settings = Settings(redis_url=url, redis_password=SecretStr("p@s:/ %"))
+    assert settings.redis == with_password
+    with redis_client(settings.redis) as client:
+        assert client.connection_pool.connection_kwargs["password"] == "p@s:/ %"
+
+
+@pytest.mark.parametrize("url", ["postgresql://mill@db:5432/mill?sslmode=require", "postgresql://mill@/mill?host=/run"])
+def test_a_password_of_its_own_becomes_part_of_the_databases_url(url: str) -> None:
+    read = make_url(Settings(database_url=url, database_password=SecretStr("p@s:/ %")).database)
+    assert (read.username, read.password, read.database) == ("mill", "p@s:/ %", "mill")
+    assert dict(read.query) == dict(make_url(url).query)
+
+
+def test_a_sqlite_file_has_no_password_and_a_password_is_never_shown() -> None:
+    settings = Settings(database_url="sqlite:///mill.db", database_password=SecretStr("grindstone"))
+    assert settings.database == "sqlite:///mill.db"
+    assert "grindstone" not in repr(settings)

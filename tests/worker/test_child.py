@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from worker import child as child_module
 from worker import exits
 from worker.child import Child
 from worker.parent import PARENT_VARIABLE
+from worker.settings import WorkerSettings
+from worker.supervisor import child_environment
 
 READY = "from worker.parent import Supervisor; s = Supervisor(); s.tell(ready=True); "
 
@@ -224,3 +227,19 @@ def test_a_process_that_ended_itself_since_it_hung_had_no_good_life(
     nursery.tend_until(lambda: len(nursery.deaths) >= 6)
     assert crashing.deaths == 1
     assert hanging.deaths >= 2
+
+
+def test_children_are_told_no_password_and_read_it_where_their_parent_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("grindstone\n")
+    monkeypatch.setenv("EMBEDMILL_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("EMBEDMILL_DATABASE_PASSWORD", "millrace")
+    settings = WorkerSettings.load(redis_url="redis://miller@queue", database_url="postgresql://miller@db/mill")
+    told = child_environment(settings)
+    assert "grindstone" not in str(told) and "millrace" not in str(told) and "**" not in str(told)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    read = WorkerSettings.load()
+    assert read.redis == settings.redis == "redis://miller:grindstone@queue"
+    assert read.database == settings.database == "postgresql://miller:millrace@db/mill"

@@ -1,0 +1,58 @@
+"""Settings from files: `EMBEDMILL_DATABASE_PASSWORD_FILE` names the file that holds `EMBEDMILL_DATABASE_PASSWORD`.
+
+So a password stands neither in the environment of a process nor in what a container engine tells of a container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from storage.contract.errors import InvalidOption
+
+
+class SettingFiles(PydanticBaseSettingsSource):
+    """The values of all settings for which a variable with `_FILE` after its name is there.
+
+    Args:
+        settings_cls: The settings.
+        variables: Where such variables are looked for, their names in small letters.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return what the file of a setting holds, or None where no file is named."""
+        variable = f"{self.config.get('env_prefix', '')}{field_name}_file"
+        path = self._variables.get(variable.lower())
+        return path and _read(variable.upper(), Path(path)), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings that files are named for.
+
+        Raises:
+            InvalidOption: When a file cannot be read or holds nothing.
+        """
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value}
+
+
+def _read(variable: str, path: Path) -> str:
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InvalidOption(
+            f"The file that {variable} names cannot be read: {error.strerror} ({path}).",
+            "Name a file that the user this program runs as may read.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidOption(f"The file that {variable} names is not UTF-8 ({path}).", "Save it as UTF-8.") from error
+    if not value:
+        raise InvalidOption(f"The file that {variable} names is empty ({path}).", "Write the value into it.")
+    return value
