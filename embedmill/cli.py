@@ -54,6 +54,7 @@ def main() -> None:
 
 
 def _app() -> typer.Typer:
+    import embedmill.doctorcli
     import producer.cli
     import producer.keycli
     import producer.servecli
@@ -66,7 +67,7 @@ def _app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for group in (producer.cli.app, worker.cli.app, producer.servecli.app, _operating):
+    for group in (producer.cli.app, worker.cli.app, producer.servecli.app, _operating, embedmill.doctorcli.app):
         app.registered_commands += group.registered_commands
     app.add_typer(producer.keycli.app, name="keys")
     app.add_typer(producer.webhookcli.group, name="webhooks")

@@ -16,6 +16,9 @@ from storage.contract.errors import QueueUnavailable
 from storage.contract.redisurl import redis_tls
 from storage.contract.sentinel import SentinelURL, is_sentinel
 
+#: What is said where nobody answers.
+UNREACHABLE = "Redis cannot be reached."
+
 
 def redis_client(redis_url: str, timeout: float = 2.0) -> redis.Redis:
     """Return a client; it connects when it is first used.
@@ -65,7 +68,7 @@ def queue_unavailable(error: BaseException) -> QueueUnavailable:
             return QueueUnavailable("Redis does not know this user, or the password is another.", remedy)
         case redis.ResponseError():
             return QueueUnavailable("Redis refuses messages.", "Its log says why; a full disk is the commonest reason.")
-    return QueueUnavailable("Redis cannot be reached.", "Check EMBEDMILL_REDIS_URL.")
+    return QueueUnavailable(UNREACHABLE, "Check EMBEDMILL_REDIS_URL.")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -13,7 +13,9 @@ from embedmill import Client
 from storage.contract.options import JobOptions
 from tests.acceptance.shell import BIN, ROOT, Shell, address, get
 
-COMMANDS = "submit embed status wait jobs results cancel retry delete worker reconcile tokens up api webhooks migrate"
+COMMANDS = (
+    "submit embed status wait jobs results cancel retry delete worker reconcile tokens up api webhooks migrate doctor"
+)
 
 
 def test_version_and_help_are_whole_at_the_width_of_ci(alone: Shell) -> None:

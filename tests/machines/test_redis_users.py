@@ -12,6 +12,7 @@ import pytest
 
 from embedmill import Client
 from producer.queue import Queue
+from storage.checkups.redisrights import missing_rights
 from storage.contract.errors import QueueUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
@@ -25,7 +26,6 @@ from tests.machines.conftest import USERS, redis_url, users
 from tests.machines.secureredis import SecureRedis, secure_redis
 from tests.worker.taker import BULK
 from worker.brokercheck import findings
-from worker.brokerrights import missing_rights
 
 WORKER, PRODUCER = "embedmill-worker", "embedmill-producer"
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import redis
 
+from storage.checkups import onredis
 from storage.redisclient import redis_client
 from tests.servers import running_redis
-from worker import brokercheck
 from worker.brokercheck import findings
 
 
@@ -43,9 +43,9 @@ def test_there_is_nothing_to_say_of_the_embedded_server(client: redis.Redis) -> 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"maxmemory-policy": "allkeys-lru"}, "set maxmemory-policy noeviction"),
+        ({"maxmemory-policy": "allkeys-lru"}, "SET maxmemory-policy noeviction"),
         ({"maxmemory": "1000000"}, "70% of its maxmemory"),
-        ({"appendonly": "no", "save": ""}, "set appendonly yes"),
+        ({"appendonly": "no", "save": ""}, "SET appendonly yes"),
     ],
 )
 def test_each_danger_is_told_with_what_to_do(
@@ -100,6 +100,6 @@ def test_a_redis_that_is_away_or_does_not_answer_is_told_of(client: redis.Redis)
 
 def test_a_version_too_old_is_told_of(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     version = client.info("server")["redis_version"]
-    monkeypatch.setattr(brokercheck, "OLDEST", (99, 0))
+    monkeypatch.setattr(onredis, "OLDEST", (99, 0))
     (finding,) = findings(client)
     assert f"version {version}," in finding and "99.0" in finding

@@ -81,18 +81,19 @@ class Checkpoint:
         )
 
 
-def resolve(name: str, revision: str | None = None) -> Checkpoint:
+def resolve(name: str, revision: str | None = None, download: bool = True) -> Checkpoint:
     """Find a model and inspect its files; loads no weights and imports no torch.
 
     Args:
         name: A folder, or a name on the hub; the default model is taken from its installed package when there is one.
         revision: A hub's branch, tag or commit, or a folder's content hash; None takes what is there.
+        download: Whether it may be downloaded when it is nowhere on this machine.
 
     Raises:
         ModelRefused: When the model is whole but of a kind that is not served.
         ModelBroken: When it is nowhere to be found, incomplete or damaged.
     """
-    source = locate(name, revision)
+    source = locate(name, revision, download)
     layout = read_layout(source.folder)
     architecture = read_architecture(layout.transformer)
     check_weights(layout.transformer)

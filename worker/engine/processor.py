@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import os
-import platform
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-#: Flags of instructions that multiply bfloat16 numbers and add them up: Intel and AMD, Intel's matrix unit, Arm.
-_BFLOAT16_PRODUCTS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-
-_CPUINFO = Path("/proc/cpuinfo")
-
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+from worker.engine.cpu import BFLOAT16_PRODUCTS, CPUINFO, QUOTA, allowed_cores, name_and_flags
 
 #: As many as torch would compute on, which leaves hyperthreads out; asked before it is told to use one.
 _PHYSICAL_CORES = torch.get_num_threads()
@@ -40,7 +31,7 @@ class Processor:
     @property
     def multiplies_bfloat16(self) -> bool:
         """Whether it has instructions of its own for products of bfloat16."""
-        return bool(self.flags & _BFLOAT16_PRODUCTS)
+        return bool(self.flags & BFLOAT16_PRODUCTS)
 
     @property
     def identity(self) -> str:
@@ -49,32 +40,19 @@ class Processor:
         return f"{self.name}, {self.cores} cores, {digest}"
 
 
-def this_processor(cpuinfo: Path = _CPUINFO) -> Processor:
+def this_processor(cpuinfo: Path = CPUINFO) -> Processor:
     """Return the processor of this machine.
 
     Args:
         cpuinfo: What the kernel tells of it; where there is none, it has no known flags.
     """
-    told: dict[str, str] = {}
-    try:
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            field, _, value = line.partition(":")
-            told.setdefault(field.strip(), value.strip())
-    except OSError:
-        pass
-    arm = " ".join(told.get(f"CPU {part}", "") for part in ("implementer", "part", "variant")).strip()
-    name = told.get("model name") or arm or platform.processor() or platform.machine()
-    return Processor(name, frozenset((told.get("flags") or told.get("Features") or "").split()), available_cores())
+    return Processor(*name_and_flags(cpuinfo), available_cores())
 
 
-def available_cores(quota: Path = _QUOTA) -> int:
+def available_cores(quota: Path = QUOTA) -> int:
     """Return how many cores this process may use; hyperthreads of one core gain nothing here.
 
     Args:
         quota: What a container may use, as cgroups tell: microseconds of processor time, in how many.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # there is none everywhere, or it says `max`
-        time, period = map(int, quota.read_text().split())
-        allowed = min(allowed, math.ceil(time / period))
-    return max(1, min(allowed, _PHYSICAL_CORES))
+    return min(allowed_cores(quota), _PHYSICAL_CORES)

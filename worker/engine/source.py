@@ -53,13 +53,14 @@ class Source:
     folder: Path
 
 
-def locate(name: str, revision: str | None) -> Source:
+def locate(name: str, revision: str | None, download: bool = True) -> Source:
     """Find the files of a model, downloading them only when they are nowhere on this machine.
 
     Args:
         name: A folder, or a name on the hub.
         revision: What the files must be: a hub's branch, tag or commit, or a folder's content hash; None takes what is
             there.
+        download: Whether they may be downloaded.
 
     Raises:
         ModelBroken: When the model is nowhere to be found.
@@ -76,7 +77,7 @@ def locate(name: str, revision: str | None) -> Source:
         found = content_hash(packaged)
         if revision in (None, found):
             return Source(named, found, packaged)
-    snapshot = _from_hub(named, revision)
+    snapshot = _from_hub(named, revision, download)
     return Source(named, snapshot.name, snapshot)
 
 
@@ -121,7 +122,7 @@ def _packaged_folder() -> Path | None:
     return Path(package.get_model_path())
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def _from_hub(name: str, revision: str | None, download: bool) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -130,7 +131,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
             "Install it with: pip install 'embedmill[worker]'",
         ) from error
     cause: Exception | None = None
-    for local in (True, False):
+    for local in (True, False) if download else (True,):
         try:
             snapshot = snapshot_download(
                 name,
