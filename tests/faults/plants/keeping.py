@@ -7,7 +7,7 @@ from tests.faults.plants.plant import Edit, Plant
 _JOBS = "storage/jobs.py"
 _CHOICE = "storage/choice.py"
 _RESULTS = "storage/results.py"
-_EMBEDDING = "worker/embedding.py"
+_CHUNK_RESULTS = "worker/chunkresults.py"
 
 #: What follows when a job is sealed.
 _SEALED = '        failpoints.reach("submit.sealed")\n        return True\n\n    def get('
@@ -101,7 +101,7 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         "tests/worker/test_embedding.py::test_retry_embeds_the_failed_items_alone_and_keeps_the_others_bytes",
         (
             Edit(
-                _EMBEDDING,
+                _CHUNK_RESULTS,
                 """\
     if chunk.kept is None:
         return [i for i in range(len(chunk.texts)) if i not in chunk.settled]
@@ -109,7 +109,7 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
 """,
                 "    return [i for i in range(len(chunk.texts)) if i not in chunk.settled]\n",
             ),
-            Edit(_EMBEDDING, "import ChunkResult, unpack_errors\n", "import ChunkResult\n"),
+            Edit(_CHUNK_RESULTS, "import ChunkResult, unpack_errors\n", "import ChunkResult\n"),
         ),
     ),
     Plant(
@@ -120,10 +120,9 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
             Edit(
                 "worker/engine/runner.py",
                 """\
-    sizes = np.abs(found.matrix)
-    return np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))
+    good = np.asarray(np.all(sizes <= found.recipe.largest, axis=1) & np.any(sizes > 0, axis=1))
 """,
-                "    return np.ones(len(found.matrix), dtype=np.bool_)\n",
+                "    good = np.ones(len(sizes), dtype=np.bool_)\n",
             ),
         ),
     ),
@@ -134,22 +133,13 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _RESULTS,
-                """\
-        finite = np.isfinite(vectors.cast(self.matrix, self.dtype)).all(axis=1)
-        failed = np.zeros(size, dtype=bool)
-        failed[list(self.errors)] = True
-        if not (len(self.tokens) == len(self.lengths) == size and np.array_equal(finite, ~failed)):
-""",
-                "        if not len(self.tokens) == len(self.lengths) == size:\n",
+                "or not self._has_outcomes(size):\n",
+                "or len(self.errors) > size:\n",
             ),
             Edit(
-                _EMBEDDING,
-                """\
-    overflowing = np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist()
-    for place in set(overflowing) - set(errors):
-        errors[place] = ItemError("bad_vector", f"The vector does not fit into {dtype}.")
-""",
-                "",
+                _CHUNK_RESULTS,
+                "set(np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist()) - set(errors)",
+                "set[int]() - set(errors)",
             ),
         ),
     ),
