@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chaos fuzz compose-test bench bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check chart-test chaos fuzz compose-test bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -45,7 +45,7 @@ demo: .venv/.demo ## Embed the examples through a real queue on this machine, an
 up: .venv/.demo ## Run everything on this machine until Ctrl-C: Redis, database, one worker
 	@$(PY) -m embedmill up
 
-test: check ## Run the checks and the whole test suite
+test: check .venv/bin/helm ## Run the checks and the whole test suite
 	@$(PY) -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/.dev ## Run ruff, mypy --strict and import-linter
@@ -53,6 +53,9 @@ check: .venv/.dev ## Run ruff, mypy --strict and import-linter
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
+
+chart-test: .venv/bin/helm .venv/bin/helm3 ## Render the Helm chart in every form, check it against eight versions of Kubernetes, and run its pods
+	@CHART=all $(PY) -m pytest tests/chart tests/service/test_chart.py $(PYTEST_ARGS)
 
 chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=300 SEED=1 MINUTES=30 TEXTS=10000000
 	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
@@ -123,6 +126,13 @@ clean: ## Remove caches, builds and the demo's output; .venv stays, but is check
 	@echo "Installing into .venv; the first time takes some minutes."
 	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	@touch .venv/.demo .venv/.dev
+
+# Where Helm cannot be had, the tests that need it are left out, and say so.
+.venv/bin/helm: tests/chart/helm.txt .venv/.dev
+	@$(PY) -m tests.chart.gethelm || true
+
+.venv/bin/helm3: tests/chart/helm.txt .venv/.dev
+	@$(PY) -m tests.chart.gethelm --all
 
 .venv/.bench: .venv/.dev
 	@$(PIP_INSTALL) -c constraints.txt -e '.[bench]'

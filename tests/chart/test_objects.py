@@ -1,0 +1,181 @@
+"""What the objects are together: safe pods, selectors that find them, policies that let through what is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.cases import CASES, CLAIMS, GPU, SCALED
+from tests.chart.rendering import Object, find_helm, named, of_kind, pods, render
+
+pytestmark = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    """Every installation in turn."""
+    return render(CASES[request.param])
+
+
+def test_every_pod_is_locked_down(objects: list[Object]) -> None:
+    for name, (_, pod) in pods(objects).items():
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["enableServiceLinks"] is False, name
+        whole = pod["securityContext"]
+        assert whole["runAsNonRoot"] is True and whole["runAsUser"] >= 10_000, name
+        assert whole["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in pod["containers"]:
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False and own["readOnlyRootFilesystem"] is True, name
+            assert own["capabilities"] == {"drop": ["ALL"]}, name
+            assert not own.get("privileged"), name
+            resources = container["resources"]
+            assert "memory" in resources["limits"] and "memory" in resources["requests"], name
+            assert "cpu" in resources["requests"], name
+            # What is not read-only is a volume of its own.
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounted == {volume["name"] for volume in pod.get("volumes", [])}, name
+        assert not pod.get("hostNetwork") and not pod.get("hostPID") and not pod.get("hostIPC"), name
+        assert not [volume for volume in pod.get("volumes", []) if "hostPath" in volume], name
+
+
+def test_no_secret_stands_in_an_object(objects: list[Object]) -> None:
+    assert not of_kind(objects, "Secret")
+    for name, (_, pod) in pods(objects).items():
+        for container in pod["containers"]:
+            for variable in container.get("env", []):
+                if variable["name"] in ("EMBEDMILL_REDIS_URL", "EMBEDMILL_DATABASE_URL", "HF_TOKEN"):
+                    assert set(variable) == {"name", "valueFrom"}, name
+                    assert set(variable["valueFrom"]) == {"secretKeyRef"}, name
+
+
+def test_whoever_serves_is_watched_and_gets_time_to_stop(objects: list[Object]) -> None:
+    for name, (labels, pod) in pods(objects).items():
+        component = labels["app.kubernetes.io/component"]
+        if component != "api" and not component.startswith("worker-"):
+            continue
+        (container,) = pod["containers"]
+        ports = {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] in ports, name
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz", name
+        settings = {one["name"]: one.get("value") for one in container["env"]}
+        # What a worker needs at most: the grace of its chunks, and ten seconds to give back what is left.
+        grace = float(settings.get("EMBEDMILL_STOP_GRACE") or 0) + 10
+        assert pod["terminationGracePeriodSeconds"] > grace, name
+
+
+def test_selectors_find_their_own_pods_and_no_others(objects: list[Object]) -> None:
+    made = {name: labels for name, (labels, _) in pods(objects).items()}
+    for one in objects:
+        kind, name = one["kind"], one["metadata"]["name"]
+        if kind in ("Deployment", "PodDisruptionBudget"):
+            assert _found(one["spec"]["selector"], made) == [name], (kind, name)
+        elif kind == "Service":
+            assert _found({"matchLabels": one["spec"]["selector"]}, made) == [name]
+            (_, pod) = pods(objects)[name]
+            ports = {port["name"] for container in pod["containers"] for port in container["ports"]}
+            assert {port["targetPort"] for port in one["spec"]["ports"]} <= ports
+        elif kind == "ScaledObject":
+            target = named(objects, "Deployment", one["spec"]["scaleTargetRef"]["name"])
+            # An upgrade must not set back what the autoscaler has decided.
+            assert "replicas" not in target["spec"]
+            assert one["spec"]["minReplicaCount"] <= one["spec"]["maxReplicaCount"]
+    for pod in (pod for _, pod in pods(objects).values()):
+        for constraint in pod.get("topologySpreadConstraints", []):
+            assert "labelSelector" not in constraint or len(_found(constraint["labelSelector"], made)) == 1
+
+
+def test_a_network_policy_holds_every_pod_but_the_test(objects: list[Object]) -> None:
+    policies = of_kind(objects, "NetworkPolicy")
+    if not policies:
+        return
+    made = {name: labels for name, (labels, _) in pods(objects).items()}
+    held = [name for policy in policies for name in _found(policy["spec"]["podSelector"], made)]
+    assert sorted(held) == sorted(name for name in made if not name.endswith("-test"))
+    for policy in policies:
+        ports = _ports(policy["spec"]["egress"])
+        assert 53 in ports and {"TCP", "UDP"} <= {kind for kind, port in _each(policy["spec"]["egress"]) if port == 53}
+        assert ports & {6379} and ports & {5432, 6432}
+
+
+def test_a_tight_policy_lets_workers_reach_the_servers_alone() -> None:
+    objects = render(CASES["a tight network policy"])
+    workers = named(objects, "NetworkPolicy", "-workers")["spec"]
+    assert _ports(workers["egress"]) == {53, 6379, 26379, 6432, 4317}
+    assert all(rule.get("to") for rule in workers["egress"] if _ports([rule]) != {53})
+    # And the service is reached by whom the operator named, by the autoscaler, by Prometheus and by `helm test`
+    (rule,) = named(objects, "NetworkPolicy", "-api")["spec"]["ingress"]
+    assert len(rule["from"]) == 4
+
+
+def test_a_group_of_workers_has_the_devices_and_the_place_that_it_names() -> None:
+    objects = render({"workers": [GPU, CLAIMS]})
+    _, pod = pods(objects)["mill-embedmill-worker-bge-h100"]
+    (container,) = pod["containers"]
+    # Its resources are its own as a whole: no processor limit of the defaults throttles a GPU's host
+    assert container["resources"] == GPU["resources"]
+    assert (pod["nodeSelector"], pod["tolerations"]) == (GPU["nodeSelector"], GPU["tolerations"])
+    assert (pod["runtimeClassName"], pod["priorityClassName"]) == ("nvidia", "batch")
+    assert _env(container)["EMBEDMILL_TOKEN_BUDGET"] == "65536"
+    # And one whose models lie on a shelf asks no hub
+    _, pod = pods(objects)["mill-embedmill-worker-shelf"]
+    (container,) = pod["containers"]
+    assert _env(container)["HF_HUB_OFFLINE"] == "1"
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
+    assert _env(named_container(objects, "-api"))["EMBEDMILL_MODEL"] == GPU["model"]
+
+
+def test_large_numbers_are_written_out() -> None:
+    # Helm reads numbers as floats: 20000000 would come out as 2e+07
+    objects = render({"settings": {"maxTextBytes": 20_000_000}, "workers": [SCALED]})
+    assert _env(named_container(objects, "-api"))["EMBEDMILL_MAX_TEXT_BYTES"] == "20000000"
+    (trigger,) = named(objects, "ScaledObject", "bge-h100")["spec"]["triggers"]
+    assert trigger["metadata"]["targetValue"] == "40000000"
+
+
+def test_the_migration_needs_nothing_of_the_release_that_it_comes_before() -> None:
+    (job,) = of_kind(render(), "Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    pod = job["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in pod
+    (container,) = pod["containers"]
+    assert "envFrom" not in container and container["args"] == ["migrate"]
+
+
+def test_keda_asks_prometheus_for_one_replica_s_figure() -> None:
+    (trigger,) = named(render(CASES["scaled by Prometheus"]), "ScaledObject", "bge-h100")["spec"]["triggers"]
+    assert trigger["metadata"]["query"] == (
+        'sum(max by (priority) (embedmill_backlog_tokens{model="BAAI/bge-base-en-v1.5",namespace="embed"}))'
+    )
+
+
+def named_container(objects: list[Object], ending: str) -> Object:
+    """Return the container of the deployment whose name ends so."""
+    (container,) = named(objects, "Deployment", ending)["spec"]["template"]["spec"]["containers"]
+    found: Object = container
+    return found
+
+
+def _env(container: Object) -> dict[str, Any]:
+    return {one["name"]: one.get("value") for one in container["env"]}
+
+
+def _found(selector: Object, made: dict[str, dict[str, str]]) -> list[str]:
+    wanted, expressions = selector.get("matchLabels", {}), selector.get("matchExpressions", [])
+    assert wanted
+    assert all(one["operator"] == "In" for one in expressions)
+    return [
+        name
+        for name, labels in made.items()
+        if wanted.items() <= labels.items() and all(labels.get(one["key"]) in one["values"] for one in expressions)
+    ]
+
+
+def _each(rules: list[Object]) -> set[tuple[str, Any]]:
+    return {(port["protocol"], port["port"]) for rule in rules for port in rule.get("ports", [])}
+
+
+def _ports(rules: list[Object]) -> set[Any]:
+    return {port for _, port in _each(rules)}
