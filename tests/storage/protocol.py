@@ -10,7 +10,6 @@ from hypothesis.stateful import initialize
 
 from storage.attempts import Claim
 from storage.contract.errors import InvalidOption
-from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
@@ -48,7 +47,7 @@ class Protocol(ProtocolMill):
         seal=st.booleans(),
     )
     def submit(self, sizes: list[int], invalid: bool, seal: bool) -> None:
-        job_id, first = new_id(), 0
+        job_id, first = self.next_id(), 0
         job, written = Job(sum(sizes)), []
         for number, size in enumerate(sizes):
             bad = frozenset({0}) if invalid and number == 0 else frozenset()
@@ -126,7 +125,7 @@ class Protocol(ProtocolMill):
         """Compare what was claimed with what must have been, and remember the attempts."""
         facts = {(c.job_id, c.number, c.token, c.size, c.alone) for c in found}
         assert facts == {(c.job, c.number, c.token, c.size, c.crashes > 0) for c in taken}
-        self.attempts += found
+        self.attempts += sorted(found, key=lambda claim: (claim.job_id, claim.number))
 
     @step(
         weight=8,

@@ -72,6 +72,12 @@ class ProtocolMill(RuleBasedStateMachine):
         for database in self.databases:
             database.close()
 
+    def next_id(self) -> str:
+        """Return an id that sorts after all before it: what is drawn next must not depend on an id's random bits."""
+        while (made := new_id()) <= self.ids[-1]:
+            pass
+        return made
+
     def job(self, place: int) -> str:
         return self.ids[place % len(self.ids)]
 
