@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from pathlib import Path
@@ -32,12 +33,13 @@ def main() -> None:
     if clash is not None:
         print(f"embedmill: {clash}", file=sys.stderr)
         sys.exit(BAD_USAGE)
+    from storage import logs
     from storage.contract.errors import EmbedmillError
 
     try:
         _app()(prog_name="embedmill")
     except EmbedmillError as error:
-        print(f"embedmill: {_told(error)}", file=sys.stderr)
+        logs.say(f"embedmill: {_told(error)}", logging.ERROR)
         sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -113,7 +115,7 @@ def up(
     from embedmill.local import run_stack
     from producer.api.settings import ApiSettings
     from producer.servecli import is_installed
-    from worker import logs
+    from storage import logs
     from worker.cli import check_backend, check_installed, check_model
     from worker.devices import choose_slots, find_gpus
     from worker.settings import WorkerSettings
@@ -131,17 +133,17 @@ def up(
         backend=backend,
         devices=devices,
     )
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "up", settings.log_format)
     slots = choose_slots(settings.devices, find_gpus())
     check_backend(settings, slots)
     check_model(settings.model, settings.revision)
     with_page = is_installed()
 
     def started(address: str) -> None:
-        print(f"Embedmill is starting; {address}/readyz tells when.", file=sys.stderr)
+        logs.say(f"Embedmill is starting; {address}/readyz tells when.")
         if with_page:
-            print(f"Page and API: {address}", file=sys.stderr)
-        print(f"Data: {settings.data_dir}. Ctrl-C stops everything.", file=sys.stderr)
+            logs.say(f"Page and API: {address}")
+        logs.say(f"Data: {settings.data_dir}. Ctrl-C stops everything.")
 
     run_stack(settings, slots, service if with_page else None, started)
 
@@ -149,15 +151,17 @@ def up(
 @_operating.command()
 def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Bring the database's schema to what this program needs; safe to run again, and beside others."""
+    from storage import logs
     from storage.contract.settings import Settings
     from storage.database import Database, open_database
     from storage.migrations import migrate as run
 
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
+    logs.configure(settings.log_level, "migrate", settings.log_format)
     database = open_database(settings) if settings.database_is_embedded else Database(settings.database)
     before = database.schema_version()
     run(database)
-    print(f"The schema is at {database.schema_version()} (it was at {before or 'none'}).", file=sys.stderr)
+    logs.say(f"The schema is at {database.schema_version()} (it was at {before or 'none'}).")
 
 
 def _told(error: Exception) -> str:

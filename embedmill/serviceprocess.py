@@ -20,7 +20,7 @@ def main() -> None:
     die_with_parent()
     parent = Supervisor()
     settings = ApiSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "api", settings.log_format)
     parent.beat_for_ever()
     try:
         run(settings, socket.socket(fileno=int(sys.argv[1])), lambda: parent.tell(ready=True))

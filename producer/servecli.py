@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -51,12 +50,12 @@ def api(
         log_level=log_level,
     )
     settings.check_exposure()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "api", settings.log_format)
     with take_port(settings.host, settings.port) as listening:
         from producer.api.server import run
 
         where = address_of(settings.host, listening)
-        run(settings, listening, lambda: print(f"Embedmill answers at {where} ({where}/readyz).", file=sys.stderr))
+        run(settings, listening, lambda: logs.say(f"Embedmill answers at {where} ({where}/readyz)."))
 
 
 def check_installed() -> None:

@@ -46,7 +46,7 @@ def worker(
     import signal
     from types import FrameType
 
-    from worker import logs
+    from storage import logs
     from worker.devices import choose_slots, find_gpus
     from worker.health import HealthServer
     from worker.settings import WorkerSettings
@@ -65,7 +65,7 @@ def worker(
         database_url=database_url,
         redis_url=redis_url,
     )
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "supervisor", settings.log_format)
     slots = choose_slots(settings.devices, find_gpus())
     check_backend(settings, slots)
     check_model(settings.model, settings.revision)
@@ -80,7 +80,7 @@ def worker(
     if settings.health_port is not None:
         health = HealthServer(settings.health_host, settings.health_port, supervisor)
         health.start()
-        print(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.", file=sys.stderr)
+        logs.say(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.")
     supervisor.run()
     if health is not None:
         health.close()
@@ -89,12 +89,12 @@ def worker(
 @app.command()
 def reconcile(data_dir: DataDir = None, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
     """Keep queue and storage in agreement; every worker does so too, and only one of all leads."""
-    from worker import logs
+    from storage import logs
     from worker.reconciler import run_until_stopped
     from worker.settings import WorkerSettings
 
     settings = WorkerSettings.load(data_dir=data_dir, database_url=database_url, redis_url=redis_url)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "reconciler", settings.log_format)
     run_until_stopped(settings)
 
 
@@ -140,7 +140,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Measure a model on this machine: what each stage costs, how near the floor it comes, and what limits."""
-    from worker import logs
+    from storage import logs
     from worker.bench.measuring import NotMeasured, run
     from worker.devices import choose_slots, find_gpus
     from worker.display import print_report
@@ -150,7 +150,7 @@ def bench(
     settings = WorkerSettings.load(
         model=model, revision=revision, dtype=dtype, backend=backend, devices=devices, token_budget=token_budget
     )
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "bench", "text")
     slot = choose_slots(settings.devices, find_gpus())[0]
     check_backend(settings, [slot])
     check_model(settings.model, settings.revision)

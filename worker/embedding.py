@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from storage import counters
+from storage import counters, logs
 from storage.attempts import AttemptKey, Claim
 from storage.contract import failpoints
 from storage.contract.errors import InvalidOption, ServerError
@@ -97,7 +97,8 @@ class Embedding:
         with self._counting:
             self._running += 1
         try:
-            self._answer(pointer)
+            with logs.about(job_id=pointer.job_id, chunk=pointer.chunk):
+                self._answer(pointer)
         finally:
             with self._counting:
                 self._running -= 1
@@ -134,11 +135,13 @@ class Embedding:
             return []
         if not claims:
             counters.count("messages_dropped")
-            logger.debug("dropped a message: job %s chunk %d is not to be had", pointer.job_id, pointer.chunk)
+            logger.debug("dropped a message: its chunk is not to be had")
         return claims
 
     def _attempt(self, claims: Sequence[Claim]) -> None:
-        with self._holding(claims):
+        first = claims[0]
+        named = {"job_id": first.job_id, "chunk": first.number, "token": first.token, "chunks": len(claims)}
+        with logs.about(**named), self._holding(claims):
             try:
                 self._work(claims)
             except ServerError as error:

@@ -11,14 +11,14 @@ import warnings
 from functools import partial
 from typing import Any
 
-from storage import counters
+from storage import counters, logs
 from storage.contract.errors import EmbedmillError, ModelError, QueueUnavailable, ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import Priority, queue_name
 from storage.dispatch import dispatch_next
 from storage.hints import Hints
 from storage.stores import Stores
-from worker import exits, logs
+from worker import exits
 from worker.embedding import Embedding
 from worker.heartbeat import INTERVAL, Heartbeat
 from worker.memory import MemoryWatch
@@ -93,6 +93,7 @@ class Process:
         where = (socket.gethostname(), os.getpid(), self._slot)
         self._stores.workers.register(card, self._id, *where, tokenizer=self._engine.tokenizer_file)
         self._supervisor.tell(ready=True, model_id=card.id)
+        logs.add(model=card.name)
         logger.info(
             "serving %s at %s on %s in %s, width %d; %s",
             card.name,
@@ -110,7 +111,8 @@ class Process:
             self._register()
 
     def _consume(self) -> int:
-        from celery.signals import worker_shutting_down
+        from celery.apps import worker as program
+        from celery.signals import setup_logging, worker_shutting_down
 
         from worker import tasks
         from worker.app import app
@@ -132,6 +134,9 @@ class Process:
         interval = min(INTERVAL, self._settings.lease_seconds / 4)
         Heartbeat(self._stores, self._id, embedding.held, self._sign_on, watches, interval).start()
         worker_shutting_down.connect(self._on_stop, weak=False)
+        # The log is ours: Celery sets up none, and says no word that goes past it.
+        setup_logging.connect(lambda **_: None, weak=False)
+        program.safe_say = lambda *_: None
         worker = app.Worker(
             pool="threads",
             concurrency=TASK_THREADS,
@@ -204,7 +209,7 @@ def main(process: type[Process] = Process) -> None:
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     slot, torch_device, worker_id = (*sys.argv[1:], "cpu", "cpu", new_id())[:3]
     settings = WorkerSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "worker", settings.log_format, worker_id=worker_id, slot=slot)
     sys.exit(process(settings, slot, torch_device, worker_id).run())
 
 

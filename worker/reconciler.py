@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import redis
 
-from storage import counters
+from storage import counters, logs
 from storage.contract import failpoints
 from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import ServerError
@@ -30,7 +30,6 @@ from storage.hints import Hints
 from storage.leaders import RECONCILE, LeaderStore
 from storage.redisclient import redis_client
 from storage.stores import Stores
-from worker import logs
 from worker.brokercheck import findings
 from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
@@ -91,9 +90,13 @@ class Reconciler:
 
     def run(self, stopped: threading.Event) -> None:
         """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever."""
+        leads = False
         while not stopped.wait(TICK):
             try:
-                if self._leaders.lead(RECONCILE, self._id):
+                leads, led = self._leaders.lead(RECONCILE, self._id), leads
+                if leads:
+                    if not led:
+                        logger.info("this reconciler leads from now on")
                     self.sweep()
             except ServerError as error:
                 logger.warning("sweep cut short: %s", error)
@@ -214,7 +217,7 @@ def main() -> None:
     """Run as a child of the supervisor, which gives the id of this start as an argument."""
     die_with_parent()
     settings = WorkerSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "reconciler", settings.log_format)
     supervisor = Supervisor()
     supervisor.beat_for_ever()
     # From here on silence means that it hangs, and it is killed.

@@ -26,7 +26,6 @@ class WorkerSettings(Settings):
         max_memory_growth: MiB a warm worker process may grow before it stops in order and is started anew; 0: any.
         health_port: Port of `/healthz` and `/readyz`; None: none.
         health_host: Address they listen on.
-        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     """
 
     revision: str | None = None
@@ -39,4 +38,3 @@ class WorkerSettings(Settings):
     max_memory_growth: int = Field(default=4096, ge=0)
     health_port: int | None = Field(default=None, ge=0, le=65535)
     health_host: str = "127.0.0.1"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

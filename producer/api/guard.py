@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api.errors import form_path, unforeseen
 from producer.api.metrics import Metrics, route_of
+from storage import logs
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
+        with logs.about(request_id=exchange.id):
+            await self._pass(scope, exchange)
+
+    async def _pass(self, scope: Scope, exchange: _Exchange) -> None:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except (ClientDisconnect, asyncio.CancelledError):
@@ -74,7 +79,7 @@ class Guard:
             counts = (exchange.status, seconds, exchange.received, exchange.sent)
             self._metrics.count(scope["method"], route_of(scope), *counts)
             if exchange.status >= 500:
-                logger.info("request %s: %s, answered %d", exchange.id, route_of(scope), exchange.status)
+                logger.info("%s answered %d", route_of(scope), exchange.status)
 
 
 class _Exchange:

@@ -32,7 +32,6 @@ class ApiSettings(Settings):
         call_timeout: Longest wait of a call for its vectors, in seconds.
         max_file_bytes: Largest file of OpenAI's dialect, in bytes.
         max_batch_lines: Most lines of a batch.
-        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +50,6 @@ class ApiSettings(Settings):
     call_timeout: float = Field(default=60, gt=0, le=3600)
     max_file_bytes: int = Field(default=1_000_000_000, ge=1_000)
     max_batch_lines: int = Field(default=100_000, ge=1)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def check_exposure(self) -> None:
         """Refuse to listen beyond this machine without keys, unless that was said twice.

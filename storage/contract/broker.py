@@ -56,7 +56,7 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         # A blip of Redis takes nothing from work whose result goes to the database.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # The log is ours (worker/logs.py).
+        # The log is ours (storage/logs.py).
         "worker_hijack_root_logger": False,
         # Nobody listens to events; each would be a message more for every chunk.
         "worker_send_task_events": False,

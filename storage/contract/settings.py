@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import platformdirs
@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         max_text_bytes: Longest text accepted, in bytes of UTF-8.
         url: Address of an HTTP service that producers ask in place of storage; None: they ask storage itself.
         api_key: The key that it is shown.
+        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+        log_format: How log lines are written: `text`, `json`, or `auto`: text at a terminal, JSON elsewhere.
     """
 
     model_config = SettingsConfigDict(
@@ -64,6 +66,8 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
     url: str | None = None
     api_key: SecretStr | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "text", "json"] = "auto"
 
     @field_validator("redis_url")
     @classmethod

@@ -10,7 +10,8 @@ import os
 import signal
 from types import FrameType
 
-from worker import child, logs
+from storage import logs
+from worker import child
 from worker.devices import Slot
 from worker.health import HealthServer
 from worker.parent import die_with_parent
@@ -22,7 +23,7 @@ def main() -> None:
     """Supervise until SIGTERM."""
     die_with_parent()
     settings = WorkerSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "supervisor", settings.log_format)
     child._GOOD_LIFE = float(os.environ.get("FAULTS_GOOD_LIFE", child._GOOD_LIFE))
     slots = [Slot(f"cpu:{i}", "cpu", {}) for i in range(int(os.environ.get("FAULTS_SLOTS", "1")))]
     supervisor = Supervisor(settings, slots, program="tests.faults.process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -119,6 +120,21 @@ def test_no_log_tells_it(flown: Flown) -> None:
     assert not flown.canary.heard(flown.log), _lines(flown.log, flown.canary)
     for log in flown.settings.data_dir.rglob("*.log"):
         assert not flown.canary.heard(log.read_bytes()), log
+
+
+def test_every_line_of_every_process_is_json_with_its_fields(flown: Flown) -> None:
+    # Given that nobody sat at a terminal, then no line of any process is anything else
+    told = [json.loads(line) for line in flown.log.splitlines()]
+    assert {line["role"] for line in told} == {"up", "worker", "reconciler", "api"}
+    assert all({"timestamp", "level", "logger", "message", "pid"} <= line.keys() for line in told)
+    # And a worker says which it is, and what it works at; Celery's lines are among them
+    worker = [line for line in told if line["role"] == "worker"]
+    assert all(len(line["worker_id"]) == 36 and line["slot"] == "cpu" for line in worker)
+    assert any(line["logger"].startswith("celery") for line in worker)
+    at_work = [line for line in worker if "job_id" in line]
+    assert at_work and all(len(line["job_id"]) == 36 and line["chunk"] >= 0 for line in at_work)
+    # And the service which request it answered
+    assert any("request_id" in line for line in told if line["role"] == "api")
 
 
 def test_redis_never_held_nor_carried_it(flown: Flown) -> None:

@@ -112,12 +112,12 @@ def main() -> None:
 
     from celery.signals import task_received
 
-    from storage import counters
-    from worker import logs, tasks
+    from storage import counters, logs
+    from worker import tasks
     from worker.app import app
     from worker.reserve import STRATEGY, TASK_THREADS
 
-    logs.configure("INFO")
+    logs.configure("INFO", "worker")
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     options = {"queue_order_strategy": STRATEGY, "polling_interval": 0.2}
     app.conf.broker_transport_options = app.conf.broker_transport_options | options

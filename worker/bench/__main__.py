@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from storage import logs
 from storage.contract.errors import EmbedmillError, ServerError
-from worker import logs
 from worker.bench.measuring import REFUSED, SERVER_FAILED
 from worker.parent import die_with_parent
 from worker.settings import WorkerSettings
@@ -23,7 +23,7 @@ def main() -> None:
     asked = parser.parse_args()
     die_with_parent()
     settings = WorkerSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "bench", "text")
     from worker.bench.bench import measure  # imports torch
     from worker.bench.texts import file_texts, made_texts
 
