@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check chart-test chaos fuzz compose-test bench bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check alerts-test chart-test chaos fuzz compose-test bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -60,6 +60,9 @@ chart-test: .venv/bin/helm .venv/bin/helm3 ## Render the Helm chart in every for
 chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=300 SEED=1 MINUTES=30 TEXTS=10000000
 	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS))
+
+alerts-test: ## Try every alert rule with Prometheus' own tool (Debian: apt-get install prometheus)
+	@cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
 fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
 	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))

@@ -12,7 +12,7 @@ from storage import logs
 from storage.contract.errors import EmbedmillError
 from worker.parent import Supervisor, die_with_parent
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("embedmill.serviceprocess")
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""How often each defence was needed, as this process has counted; `storage/counted.py` adds it up in the database."""
+"""How often each defence was needed and how much was done, as this process has counted.
+
+`storage/counted.py` adds it up in the database.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections import Counter
 
 #: Every counter and what it says, as `/metrics` shows it.
 MEANINGS = {
+    "texts_embedded": "texts whose vector was committed",
+    "texts_failed": "texts that ended with an error in a worker",
+    "tokens_embedded": "tokens read of committed texts",
     "leases_expired": "chunks taken back from workers that were silent for too long",
     "leases_released": "chunks given back at once because their process had died",
     "messages_resent": "chunks sent again because their message was lost",
@@ -38,7 +44,7 @@ _lock = threading.Lock()
 
 
 def count(name: str, times: int = 1) -> None:
-    """Count that a defence was needed.
+    """Count that a defence was needed, or something done.
 
     Args:
         name: One of `MEANINGS`.

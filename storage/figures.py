@@ -1,17 +1,29 @@
-"""What a Prometheus server may ask: how often each defence was needed, and what is under way.
+"""What a Prometheus server may ask about the whole installation: defences, work done, what waits, who works.
 
-The figures are those of the whole installation, out of the database: every machine gives the same answer. Here they are
-plain values; who serves them brings the package that writes them down.
+The figures come out of the database: whoever is asked gives the same answer. Here they are plain values;
+`storage/exposition.py` writes them down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Literal
 
+from storage.backlogs import NOTHING
+from storage.contract.models import Priority
 from storage.counters import MEANINGS
+from storage.spreads import Spread
 from storage.stores import Stores
+
+#: Largest share of time that collecting may take: where much waits it takes longer, and is done the less often.
+_SHARE = 0.05
+
+
+#: Values by the labels' values.
+_Values = dict[tuple[str, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,36 +33,88 @@ class Figure:
     Args:
         name: As Prometheus names it, without `_total`.
         meaning: A sentence's worth of what it counts.
-        kind: `counter` only grows, `gauge` goes up and down.
+        kind: `counter` only grows, `gauge` goes up and down, `histogram` is a spread of durations.
         labels: Names of what tells its values apart.
         values: Each value by the labels' values.
+        spreads: The same of a histogram.
     """
 
     name: str
     meaning: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...] = ()
-    values: dict[tuple[str, ...], float] = field(default_factory=dict)
+    values: _Values = field(default_factory=dict)
+    spreads: dict[tuple[str, ...], Spread] = field(default_factory=dict)
 
 
-def figures(stores: Stores) -> Iterator[Figure]:
-    """Yield every metric of the installation.
+class Figures:
+    """Collects the installation's figures; may be asked by several threads.
 
     Args:
         stores: Where they are.
-
-    Raises:
-        StorageUnavailable: When the database cannot be reached.
     """
-    for name, value in stores.counters.all().items():
-        yield Figure(f"embedmill_{name}", MEANINGS[name].capitalize(), "counter", (), {(): value})
-    states: dict[tuple[str, ...], float] = {
-        (state,): float(count) for state, count in stores.chunks.open_by_state().items()
-    }
-    yield Figure("embedmill_chunks", "Chunks that have no outcome yet", "gauge", ("state",), states)
-    alive: dict[tuple[str, ...], float] = {}
-    for served in stores.workers.cards():
-        # One name and precision may have been served at several revisions.
-        kind = (served.card.name, served.card.precision)
-        alive[kind] = alive.get(kind, 0) + served.workers
-    yield Figure("embedmill_workers", "Worker processes that are alive", "gauge", ("model", "precision"), alive)
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._lock = threading.Lock()
+        self._found: list[Figure] = []
+        self._due = 0.0
+
+    def get(self) -> list[Figure]:
+        """Return every figure, some of them a little old where collecting them takes long.
+
+        Raises:
+            StorageUnavailable: When the database cannot be reached.
+        """
+        with self._lock:
+            begin = monotonic()
+            if begin >= self._due:
+                self._found = [*self._counted(), *self._waiting(), *self._alive(), *self._of_database()]
+                self._due = monotonic() + (monotonic() - begin) / _SHARE
+            return self._found
+
+    def _counted(self) -> Iterable[Figure]:
+        for name, value in self._stores.counters.all().items():
+            yield Figure(f"embedmill_{name}", _sentence(MEANINGS[name]), "counter", (), {(): value})
+
+    def _waiting(self) -> Iterable[Figure]:
+        states: _Values = {(state,): float(count) for state, count in self._stores.chunks.open_by_state().items()}
+        yield Figure("embedmill_chunks", "Chunks that have no outcome yet", "gauge", ("state",), states)
+        found = self._stores.backlogs.by_queue()
+        # A model that was ever served and has nothing to do says so: who scales by it must not find nothing.
+        known = {served.card.name for served in self._stores.workers.cards()}
+        queues = {(model, priority.name.lower()) for model in known for priority in Priority} | found.keys()
+        for name, meaning in _BACKLOG.items():
+            values: _Values = {queue: float(getattr(found.get(queue, NOTHING), name)) for queue in sorted(queues)}
+            yield Figure(f"embedmill_{_NAMES.get(name, f'backlog_{name}')}", meaning, "gauge", _QUEUE, values)
+
+    def _alive(self) -> Iterable[Figure]:
+        alive: _Values = {}
+        for served in self._stores.workers.cards():
+            # One name and precision may have been served at several revisions.
+            kind = (served.card.name, served.card.precision)
+            alive[kind] = alive.get(kind, 0) + served.workers
+        yield Figure("embedmill_workers", "Worker processes that are alive", "gauge", ("model", "precision"), alive)
+        leads = float(self._stores.vitals.reconciler_leads())
+        yield Figure("embedmill_reconciler_leads", "1 while some reconciler leads", "gauge", (), {(): leads})
+
+    def _of_database(self) -> Iterable[Figure]:
+        vitals = self._stores.vitals
+        size, latency = float(vitals.size()), vitals.latency()
+        yield Figure("embedmill_database_size_bytes", "Size of the database on its disk", "gauge", (), {(): size})
+        meaning = "Time from a question to the database to its answer, measured when asked"
+        yield Figure("embedmill_database_latency_seconds", meaning, "gauge", (), {(): latency})
+
+
+_QUEUE = ("model", "priority")
+_BACKLOG = {
+    "tokens": "Tokens that wait or are in hand, estimated from bytes",
+    "texts": "Texts that wait or are in hand",
+    "chunks": "Chunks that wait or are in hand",
+    "oldest": "Age of the oldest job that no worker has begun with, since its last text was accepted",
+}
+_NAMES = {"oldest": "oldest_waiting_seconds"}
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -147,6 +147,10 @@ class LeaseStore:
         failpoints.reach("commit.committed")
         counters.count("commits_resolved", len(resolved))
         counters.count("commits_late", len(by_attempt) - len(written) - len(resolved))
+        done = [by_attempt[key] for key in written | resolved]
+        counters.count("texts_embedded", sum(result.succeeded for result in done))
+        counters.count("texts_failed", sum(len(result.errors) for result in done))
+        counters.count("tokens_embedded", sum(map(_tokens, done)))
         return written | resolved, finished
 
     @retried

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.backlogs import BacklogStore
 from storage.batches import BatchStore
 from storage.chunks import ChunkStore
 from storage.contract.settings import Settings
@@ -24,6 +25,7 @@ from storage.statuses import StatusStore
 from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
 from storage.uploads import UploadStore
+from storage.vitals import VitalStore
 from storage.webhooks import WebhookStore
 from storage.workers import WorkerStore
 from storage.workloads import WorkloadStore
@@ -55,6 +57,8 @@ class Stores:
     files: FileStore
     uploads: UploadStore
     batches: BatchStore
+    backlogs: BacklogStore
+    vitals: VitalStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -87,6 +91,8 @@ class Stores:
             FileStore(database),
             UploadStore(database),
             BatchStore(database),
+            BacklogStore(database),
+            VitalStore(database),
         )
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any
 from storage import counters
 from storage.contract.ids import new_id
 from worker import exits
+from worker.measures import Measures
 from worker.parent import PARENT_VARIABLE, PIPE_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,10 @@ class Child:
         self.error: str | None = None
         #: Deaths in a row, each after a short life without any work done.
         self.deaths = 0
+        #: How often it was started.
+        self.starts = 0
+        #: What all its starts have measured.
+        self.measures = Measures()
         #: How it ended last, in words.
         self.last_end = ""
         self._command = command
@@ -153,6 +158,7 @@ class Child:
         finally:
             os.close(write_end)
         self._started = self._seen = time.monotonic()
+        self.starts += 1
         logger.debug("started %s as process %d", self.name, self._process.pid)
 
     def _hear(self) -> None:
@@ -170,6 +176,8 @@ class Child:
             self.ready, self.error = True, None
             self.model_id = facts.get("model_id", self.model_id)
             self._ready_at = self._ready_at or time.monotonic()
+        if facts.get("measured"):
+            self.measures.merge(facts["measured"])
         if facts.get("worked"):
             self._worked = True
         if "error" in facts:

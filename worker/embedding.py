@@ -21,6 +21,7 @@ from storage.contract.options import NO_POOLING, JobOptions
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
+from worker import measures
 from worker.chunkresults import chunk_result, unsettled
 from worker.enginelike import EngineLike
 from worker.pace import Pace
@@ -127,7 +128,8 @@ class Embedding:
     def _claim(self, pointer: Pointer) -> list[Claim]:
         card = self._engine.card
         try:
-            claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
+            with measures.here.taking("claim"):
+                claims = self._stores.leases.claim(pointer, self._worker_id, card.id, self._pace.room())
         except ServerError as error:
             # The message is spent, its chunk not: the reconciler sends it again when the database is back.
             logger.warning("could not claim: %s", error)
@@ -221,6 +223,7 @@ class Embedding:
         late = len(results) - len(written)
         if late:
             logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
+        _measure([result for claim, result in results if claim.key in written])
         self._committed(finished)
 
     def _embed(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkResult]]:
@@ -234,7 +237,8 @@ class Embedding:
                 self._stores.jobs.fail(job_id, error)
                 self._committed([job_id])
             return []
-        found = self._stores.leases.inputs(claims)
+        with measures.here.taking("read"):
+            found = self._stores.leases.inputs(claims)
         todo = [unsettled(chunk) for _, chunk in found]
         texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT
@@ -253,13 +257,23 @@ class Embedding:
         deadline, pause = time.monotonic() + _COMMIT_PATIENCE, 0.2
         while True:
             try:
-                return self._stores.leases.commit(results)
+                with measures.here.taking("write"):
+                    return self._stores.leases.commit(results)
             except ServerError as error:
                 if time.monotonic() + pause > deadline:
                     raise
                 logger.warning("commit waits for the database: %s", error)
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)
+
+
+def _measure(results: Sequence[ChunkResult]) -> None:
+    measures.here.count(
+        worker_chunks=len(results),
+        worker_texts=sum(result.succeeded for result in results),
+        worker_texts_failed=sum(len(result.errors) for result in results),
+        worker_tokens=sum(int(result.tokens.sum()) for result in results),
+    )
 
 
 def _within(milliseconds: int) -> int:

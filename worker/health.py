@@ -16,8 +16,8 @@ class Watched(Protocol):
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """Return whether this machine can serve, and each part's state in words."""
 
-    def metrics(self) -> bytes:
-        """Return what `/metrics` shows, in Prometheus' text format."""
+    def metrics(self, everything: bool = False) -> bytes:
+        """Return the machine's figures in Prometheus' text format, or everything: the installation's too."""
 
 
 class HealthServer:
@@ -68,14 +68,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/readyz":
             ready, parts = self.watched.readiness()
             self._send(200 if ready else 503, {"status": "ready" if ready else "not ready", **parts})
-        elif self.path == "/metrics":
-            self._send_metrics()
+        elif self.path in ("/metrics", "/metrics/all"):
+            self._send_metrics(self.path == "/metrics/all")
         else:
-            self._send(404, {"status": "unknown address", "addresses": "/healthz /readyz /metrics"})
+            self._send(404, {"status": "unknown address", "addresses": "/healthz /readyz /metrics /metrics/all"})
 
-    def _send_metrics(self) -> None:
+    def _send_metrics(self, everything: bool) -> None:
         try:
-            self._send_bytes(200, self.watched.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+            self._send_bytes(200, self.watched.metrics(everything), "text/plain; version=0.0.4; charset=utf-8")
         except ServerError as error:
             self._send(503, {"status": error.message})
 

@@ -1,47 +1,99 @@
-"""What a Prometheus server may ask of a worker machine: the figures of the whole installation."""
+"""What a Prometheus server may ask of a worker machine: its processes, what they did and how fast, and its GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+import psutil
 
-from storage.figures import figures
+from storage import exposition
+from storage.figures import Figure, Figures
+from storage.spreads import Spread
 from storage.stores import Stores
+from worker.child import Child
+from worker.gpus import Gpus
+from worker.measures import COUNTS, STAGES
+
+#: Values by the labels' values.
+_Values = dict[tuple[str, ...], float]
+
+_OF_SLOT = ("slot", "model")
 
 
-class Metrics(Collector):
+class Metrics:
     """Collects anew at each question.
 
     Args:
-        stores: Where the figures are.
+        stores: Where the installation's figures are.
+        model: What this machine serves.
+        workers: Its worker processes, by slot.
+        others: Its other children.
     """
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        # Without `auto_describe` nothing is collected before somebody asks.
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-
-    def describe(self) -> list[Metric]:
-        """Return nothing: the database need not answer when this is made."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        for figure in figures(self._stores):
-            kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
-            family = kind(figure.name, figure.meaning, labels=figure.labels)
-            for labels, value in figure.values.items():
-                family.add_metric(labels, value)
-            yield family
+    def __init__(self, stores: Stores, model: str, workers: dict[str, Child], others: Sequence[Child] = ()) -> None:
+        self._installation = Figures(stores)
+        self._model = model
+        self._workers = workers
+        self._others = others
+        self._gpus = Gpus()
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format.
+        """Return the machine's figures in Prometheus' text format; no database is asked."""
+        return exposition.text(self._machine)
+
+    def all(self) -> bytes:
+        """Return those and the whole installation's, for who runs no service that would tell them.
 
         Raises:
             StorageUnavailable: When the database cannot be reached.
         """
-        return generate_latest(self._registry)
+        return exposition.text(self._machine, self._installation.get)
+
+    def _machine(self) -> Iterable[Figure]:
+        return [*self._work(), *self._stages(), *self._processes(), *self._gpus.figures()]
+
+    def _work(self) -> Iterator[Figure]:
+        ready: _Values = {(slot, self._model): float(child.ready) for slot, child in self._workers.items()}
+        yield Figure("embedmill_worker_ready", "1 while the process takes work", "gauge", _OF_SLOT, ready)
+        starts: _Values = {(slot, self._model): float(child.starts) for slot, child in self._workers.items()}
+        yield Figure("embedmill_worker_starts", "Starts of the process", "counter", _OF_SLOT, starts)
+        for name, meaning in COUNTS.items():
+            if name.startswith("reconciler"):
+                total = sum(child.measures.counts[name] for child in self._others)
+                yield Figure(f"embedmill_{name}", meaning, "counter", (), {(): total})
+            else:
+                of: _Values = {
+                    (slot, self._model): child.measures.counts[name] for slot, child in self._workers.items()
+                }
+                yield Figure(f"embedmill_{name}", meaning, "counter", _OF_SLOT, of)
+
+    def _stages(self) -> Iterator[Figure]:
+        spreads: dict[tuple[str, ...], Spread] = {
+            (slot, self._model, stage): child.measures.stages[stage]
+            for slot, child in self._workers.items()
+            for stage in STAGES
+            if stage in child.measures.stages
+        }
+        meaning = "Time that a stage took, of one message or one batch"
+        yield Figure("embedmill_stage_seconds", meaning, "histogram", (*_OF_SLOT, "stage"), spreads=spreads)
+
+    def _processes(self) -> Iterator[Figure]:
+        pids = {"supervisor": os.getpid()}
+        pids |= {child.name: child.pid for child in (*self._workers.values(), *self._others) if child.pid}
+        memory: _Values = {}
+        seconds: _Values = {}
+        for name, pid in pids.items():
+            try:
+                process = psutil.Process(pid)
+                with process.oneshot():
+                    memory[(name,)] = float(process.memory_info().rss)
+                    times = process.cpu_times()
+                    seconds[(name,)] = times.user + times.system
+            except psutil.Error:
+                # It has just ended.
+                continue
+        label = ("process",)
+        yield Figure("embedmill_process_memory_bytes", "Resident memory of a process", "gauge", label, memory)
+        meaning = "Processor time of the process that runs now"
+        yield Figure("embedmill_process_cpu_seconds", meaning, "counter", label, seconds)

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any
 
+from worker import measures
+
 #: How often a process shows that it lives, in seconds.
 BEAT = 1.0
 
@@ -59,7 +61,8 @@ class Supervisor:
 
     def _beat(self) -> None:
         while True:
-            self.tell(beat=True)
+            # What was measured since the last beat goes with it; empty where nothing was.
+            self.tell(beat=True, measured=measures.here.take())
             time.sleep(BEAT)
 
 

@@ -28,7 +28,7 @@ from worker.settings import WorkerSettings
 from worker.starvation import Starvation
 from worker.watches import Watch, stall
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("worker.process")
 
 #: Most seconds a stopping process waits for the batch on the device.
 _LAST_BATCH = 5.0

@@ -30,12 +30,13 @@ from storage.hints import Hints
 from storage.leaders import RECONCILE, LeaderStore
 from storage.redisclient import redis_client
 from storage.stores import Stores
+from worker import measures
 from worker.brokercheck import findings
 from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
 from worker.settings import WorkerSettings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("worker.reconciler")
 
 #: Pause between two sweeps, in seconds.
 TICK = 1.0
@@ -97,7 +98,9 @@ class Reconciler:
                 if leads:
                     if not led:
                         logger.info("this reconciler leads from now on")
+                    begin = time.monotonic()
                     self.sweep()
+                    measures.here.count(reconciler_sweeps=1, reconciler_sweep_seconds=time.monotonic() - begin)
             except ServerError as error:
                 logger.warning("sweep cut short: %s", error)
             except Exception:

@@ -55,15 +55,18 @@ class Supervisor:
     def __init__(self, settings: WorkerSettings, slots: list[Slot], program: str = "worker.process") -> None:
         self._settings = settings
         self._stores = Stores.open(settings)
-        self._metrics = Metrics(self._stores)
         self._stopped = threading.Event()
         shared = child_environment(settings)
-        self.workers = [
-            Child(f"worker on {slot.name}", _worker_command(program, slot), shared | slot.environment, self._release)
+        by_slot = {
+            slot.name: Child(
+                f"worker on {slot.name}", _worker_command(program, slot), shared | slot.environment, self._release
+            )
             for slot in slots
-        ]
+        }
+        self.workers = list(by_slot.values())
         self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
         self._reconciler = Child("reconciler", lambda id_: ["-m", "worker.reconciler", id_], shared, self._resign)
+        self._metrics = Metrics(self._stores, model_name(settings.model), by_slot, [self._reconciler])
         #: Dead processes whose chunks could not be given back yet: their ids, and whether they died of them.
         self._unreleased: dict[str, bool] = {}
 
@@ -91,13 +94,16 @@ class Supervisor:
         ready = parts["storage"] == "ready" and any(child.ready for child in self.workers)
         return ready, parts
 
-    def metrics(self) -> bytes:
+    def metrics(self, everything: bool = False) -> bytes:
         """Return what `/metrics` shows.
 
+        Args:
+            everything: The installation's figures too.
+
         Raises:
-            StorageUnavailable: When the database cannot be reached.
+            StorageUnavailable: When the database cannot be reached, which is asked for everything alone.
         """
-        return self._metrics.text()
+        return self._metrics.all() if everything else self._metrics.text()
 
     def _stop(self, children: list[Child]) -> None:
         for child in children:

@@ -78,7 +78,8 @@ class Guard:
             seconds = time.monotonic() - exchange.began
             counts = (exchange.status, seconds, exchange.received, exchange.sent)
             self._metrics.count(scope["method"], route_of(scope), *counts)
-            if exchange.status >= 500:
+            # Of what is not ready each probe would tell anew.
+            if exchange.status >= 500 and route_of(scope) != "/readyz":
                 logger.info("%s answered %d", route_of(scope), exchange.status)
 
 

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+import httpx
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from starlette.types import Scope
 
-from storage.figures import figures
+from storage.exposition import FigureCollector
+from storage.figures import Figures
 from storage.stores import Stores
 
 #: Upper ends of the classes that durations are counted in, in seconds.
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60)
+
+#: How long the supervisor beside the service may take to answer, in seconds.
+_MACHINE = 2.0
+
+# When each series began, as a series of its own: nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -22,11 +37,14 @@ class Metrics:
     Args:
         stores: Where the installation's figures are.
         open_streams: Returns how many streams of events are open.
+        machine: Address of the supervisor beside it, whose figures are told too; None: there is none.
     """
 
-    def __init__(self, stores: Stores, open_streams: Callable[[], int]) -> None:
+    def __init__(self, stores: Stores, open_streams: Callable[[], int], machine: str | None = None) -> None:
+        self._machine = machine
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Installation(stores))
+        self._registry.register(FigureCollector(Figures(stores).get))
+        ProcessCollector(registry=self._registry)
         labels = ("method", "route")
         self._requests = self._counter("requests", "Requests answered", (*labels, "status"))
         self._received = self._counter("request_bytes", "Bytes of bodies received", labels)
@@ -40,6 +58,8 @@ class Metrics:
         )
         streams = Gauge("embedmill_http_streams", "Streams of events that are open", registry=self._registry)
         streams.set_function(open_streams)
+        info = Gauge("embedmill_build_info", "Its version; always 1", ("version",), registry=self._registry)
+        info.labels(version("embedmill")).set(1)
 
     def count(self, method: str, route: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count one answered request.
@@ -58,12 +78,22 @@ class Metrics:
         self._seconds.labels(method, route).observe(seconds)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format.
+        """Return all of it in Prometheus' text format, and after it what the supervisor beside the service tells.
 
         Raises:
             StorageUnavailable: When the database cannot be reached.
         """
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + self._of_machine()
+
+    def _of_machine(self) -> bytes:
+        if self._machine is None:
+            return b""
+        try:
+            told = httpx.get(f"{self._machine}/metrics", timeout=_MACHINE, trust_env=False)
+        except httpx.HTTPError:
+            # `/readyz` says so.
+            return b""
+        return told.content if told.status_code == 200 else b""
 
     def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"embedmill_http_{name}", meaning, labels, registry=self._registry)
@@ -72,23 +102,3 @@ class Metrics:
 def route_of(scope: Scope) -> str:
     """Return the template of the route that a request came to, such as `/v1/jobs/{job_id}`: it holds nobody's words."""
     return str(getattr(scope.get("route"), "path", "") or "elsewhere")
-
-
-class _Installation(Collector):
-    """Collects the installation's figures anew at each question."""
-
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-
-    def describe(self) -> list[Metric]:
-        """Return nothing: the database need not answer when this is made."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        for figure in figures(self._stores):
-            kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
-            family = kind(figure.name, figure.meaning, labels=figure.labels)
-            for labels, value in figure.values.items():
-                family.add_metric(labels, value)
-            yield family

@@ -32,7 +32,7 @@ class Machine:
     def readiness(self) -> tuple[bool, dict[str, str]]:
         return self.ready, {"storage": "ready", "worker on cpu": "starting"}
 
-    def metrics(self) -> bytes:
+    def metrics(self, everything: bool = False) -> bytes:
         if self.away:
             raise StorageUnavailable("The database does not answer.")
         return b"embedmill_commits_late_total 3.0\n"

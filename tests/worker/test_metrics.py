@@ -1,29 +1,143 @@
-"""What a Prometheus server is told, over both databases."""
+"""What a worker machine tells a Prometheus server."""
 
 from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 from storage import counters
 from storage.contract.messages import Pointer
 from storage.stores import Stores
+from tests.stack import children
 from tests.storage.builders import CARD, serve, submit
+from tests.worker.fakenvml import FakeNvml
+from worker.child import Child
+from worker.measures import COUNTS, Measures
 from worker.metrics import Metrics
+from worker.parent import PIPE_VARIABLE
+
+#: A child that measures something, tells it, and waits for its end.
+_PROGRAM = """
+import time
+from worker import measures
+from worker.parent import Supervisor
+measures.here.count(batches=2, batch_tokens=100)
+measures.here.took("forward", 0.2)
+Supervisor().beat_for_ever()
+time.sleep(600)
+"""
 
 
-def test_metrics_tell_defences_chunks_and_workers(stores: Stores) -> None:
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    fake = FakeNvml("Millstone 9", "Millstone 10")
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    return fake
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    """A worker's place in a supervisor; its process is not started."""
+    child = Child("worker on cpu", lambda _: ["-c", _PROGRAM], {}, lambda *_: 0)
+    yield child
+    child.signal(9)  # type: ignore[arg-type]
+    while child.pid:
+        child.tend(stopping=True)
+
+
+def told(metrics: Metrics, everything: bool = False) -> dict[str, float]:
+    text = (metrics.all() if everything else metrics.text()).decode()
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+def test_everything_tells_defences_chunks_and_workers_too(stores: Stores, child: Child) -> None:
     # Given a worker, a job of three chunks of which one is at work, and a defence that was needed twice
     counters.take()
-    metrics = Metrics(stores)
     worker = serve(stores)
     job_id = submit(stores, chunks=3)
     stores.leases.claim(Pointer(job_id, 0), worker, CARD.id, 0)
     counters.count("commits_late", 2)
     stores.counters.flush()
-    # When somebody asks
-    told = metrics.text().decode().splitlines()
+    # When somebody asks for everything
+    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    found = told(metrics, everything=True)
     # Then all of it is told, zeros too, and no text
-    assert "embedmill_commits_late_total 2.0" in told
-    assert "embedmill_invariants_broken_total 0.0" in told
-    assert 'embedmill_chunks{state="pending"} 2.0' in told
-    assert 'embedmill_chunks{state="leased"} 1.0' in told
-    assert f'embedmill_workers{{model="{CARD.name}",precision="{CARD.precision}"}} 1.0' in told
-    assert "wheat" not in "".join(told)
+    assert found["embedmill_commits_late_total"] == 2
+    assert found["embedmill_invariants_broken_total"] == 0
+    assert found['embedmill_chunks{state="pending"}'] == 2
+    assert found['embedmill_chunks{state="leased"}'] == 1
+    assert found[f'embedmill_workers{{model="{CARD.name}",precision="{CARD.precision}"}}'] == 1
+    assert "wheat" not in str(found)
+    # And the machine alone asks no database
+    stores.database.close()
+    assert "embedmill_commits_late_total" not in told(metrics)
+
+
+def test_what_each_start_of_a_process_measures_is_added_up(stores: Stores, child: Child) -> None:
+    # Given a worker process that tells what it measured, dies, and is started again
+    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    of = f'model="{CARD.name}",slot="cpu"'
+    assert told(metrics)[f"embedmill_batches_total{{{of}}}"] == 0
+    for start in (1, 2):
+        while child.measures.counts["batches"] < 2 * start:
+            child.tend()
+        found = told(metrics)
+        assert found['embedmill_process_memory_bytes{process="worker on cpu"}'] > 1_000_000
+        assert child.pid in children(os.getpid())
+        child.signal(9)  # type: ignore[arg-type]
+    # Then counts and durations are those of both
+    assert found[f"embedmill_batches_total{{{of}}}"] == 4
+    assert found[f"embedmill_batch_tokens_total{{{of}}}"] == 200
+    assert found[f"embedmill_worker_starts_total{{{of}}}"] == 2
+    classes = [value for name, value in found.items() if name.startswith("embedmill_stage_seconds_bucket")]
+    assert classes == [0, 0, 0, 0, 2, 2, 2, 2, 2, 2]
+    assert found[f'embedmill_stage_seconds_sum{{{of},stage="forward"}}'] == pytest.approx(0.4)
+
+
+def test_measures_are_told_once_and_a_beat_of_theirs_fits_into_one_write() -> None:
+    # Given all that can be measured, as large as it gets
+    measures = Measures()
+    measures.count(**{name: 123_456_789_012_345.678 for name in COUNTS})
+    for stage in ("claim", "read", "tokenize", "forward", "copy", "write"):
+        for power in range(-5, 5):
+            measures.took(stage, 1.23456789 * 10**power)
+    taken = measures.take()
+    # Then it is shorter than what a pipe takes whole, is told once, and adds up to the same again
+    assert len(json.dumps(taken)) < 2048 and measures.take() == {}
+    measures.merge(taken)
+    measures.merge(taken)
+    assert measures.counts["batches"] == 2 * 123_456_789_012_345.678
+    assert sum(measures.stages["copy"].counts) == 20
+    assert PIPE_VARIABLE not in os.environ
+
+
+def test_gpus_tell_what_they_do_and_their_absence_is_no_error(stores: Stores, child: Child, nvml: FakeNvml) -> None:
+    # Given two GPUs whose load changes
+    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    assert told(metrics)['embedmill_gpu_utilization_ratio{gpu="1"}'] == 0.5
+    nvml.load[1], nvml.used[1] = 100, 79_000
+    found = told(metrics)
+    assert found['embedmill_gpu_utilization_ratio{gpu="1"}'] == 1.0
+    assert found['embedmill_gpu_memory_used_bytes{gpu="1"}'] == 79_000
+    assert found['embedmill_gpu_memory_bytes{gpu="0"}'] == 80_000
+    assert found['embedmill_gpu_power_watts{gpu="0"}'] == 250
+    assert found['embedmill_gpu_info{gpu="0",name="Millstone 9",uuid="GPU-0"}'] == 1
+    # When one reading cannot be had, then the others are told
+    nvml.without_power = True
+    found = told(metrics)
+    assert 'embedmill_gpu_power_watts{gpu="0"}' not in found and 'embedmill_gpu_memory_bytes{gpu="0"}' in found
+    # When the driver goes away and comes back, then so do they
+    nvml.there = False
+    assert not [name for name in told(metrics) if "gpu_" in name]
+    nvml.there = True
+    assert 'embedmill_gpu_memory_bytes{gpu="0"}' in told(metrics)
+
+
+def test_without_the_package_there_are_no_gpus(stores: Stores, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert not [name for name in told(Metrics(stores, CARD.name, {"cpu": child})) if "gpu_" in name]

@@ -23,6 +23,7 @@ from storage.contract.models import ModelCard
 from storage.contract.options import JobOptions
 from storage.contract.tokens import TokenizerFile
 from storage.outcomes import ItemError
+from worker import measures
 from worker.engine.backends import load_encoder
 from worker.engine.call import Call, Embedded, Lane
 from worker.engine.checkpoint import Checkpoint
@@ -184,7 +185,8 @@ class Engine:
         options.check_against(self.card)
         with self._room.tokenizing():
             place_of = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-            call = self._call(list(place_of), options, urgent)
+            with measures.here.taking("tokenize"):
+                call = self._call(list(place_of), options, urgent)
         if call.size:
             self._room.put(call)
         try:

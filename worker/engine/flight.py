@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker import measures
 from worker.engine.batching import Packing
+from worker.engine.clock import Clock
 from worker.engine.encoderlike import EncoderLike
 from worker.engine.packed import Packed, upload
 from worker.engine.pooling import Recipe, finish, pool
@@ -45,6 +47,15 @@ class Vectors(NamedTuple):
         return self.matrix[spans(starts[picks], self.counts[picks])]
 
 
+class _Computed(NamedTuple):
+    """The same while it is on the device."""
+
+    recipe: Recipe
+    rows: NDArray[np.int64] | None
+    matrix: Tensor
+    counts: NDArray[np.int64] | None
+
+
 class Flight:
     """One batch, sent through an encoder.
 
@@ -63,13 +74,9 @@ class Flight:
         self._hidden = hidden
         self._pad_id = pad_id
         self._found: list[Vectors] | Exception
-        self._arrived: torch.cuda.Event | None = None
         try:
-            self._found = list(self._launch())
-            if encoder.device.type == "cuda":
-                # Blocking: the thread sleeps until then, which leaves its core to the tokenizers.
-                arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-                self._arrived = torch.cuda.current_stream(encoder.device).record_event(arrived)
+            self._clock = Clock(encoder.device)
+            self._found = self._launch()
         except Exception as error:
             self._found = _without_trace(error)
 
@@ -80,14 +87,24 @@ class Flight:
 
     def land(self) -> list[Vectors] | Exception:
         """Wait for the vectors and return them, recipe by recipe, or why there are none."""
-        if self._arrived is not None:
-            try:
-                self._arrived.synchronize()
-            except Exception as error:
-                return _without_trace(error)
+        if isinstance(self._found, Exception):
+            return self._found
+        try:
+            forward, copy = self._clock.read()
+        except Exception as error:
+            return _without_trace(error)
+        measures.here.took("forward", forward)
+        measures.here.took("copy", copy)
         return self._found
 
-    def _launch(self) -> Iterator[Vectors]:
+    def _launch(self) -> list[Vectors]:
+        computed = list(self._compute())
+        self._clock.mark()
+        found = [Vectors(recipe, rows, _fetch(matrix), counts) for recipe, rows, matrix, counts in computed]
+        self._clock.mark()
+        return found
+
+    def _compute(self) -> Iterator[_Computed]:
         states, offsets = self._states()
         for recipe, rows in self.batch.by_recipe():
             if recipe.each_token:
@@ -97,9 +114,9 @@ class Flight:
             if rows is not None:
                 pooled = pooled.index_select(0, upload(rows, pooled.device))
             vectors = _of_width(self._encoder.project(pooled), self._width)
-            yield Vectors(recipe, rows, _fetch(finish(vectors, recipe)))
+            yield _Computed(recipe, rows, finish(vectors, recipe), None)
 
-    def _token_states(self, states: Tensor, recipe: Recipe, rows: NDArray[np.int64] | None) -> Vectors:
+    def _token_states(self, states: Tensor, recipe: Recipe, rows: NDArray[np.int64] | None) -> _Computed:
         lengths = self.batch.lengths.astype(np.int64)
         if rows is not None:
             starts = np.cumsum(lengths) - lengths
@@ -107,7 +124,7 @@ class Flight:
             states = states.index_select(0, upload(spans(starts[rows], lengths), states.device))
         # A copy: an encoder may use the memory of its states for the next batch.
         kept = _of_width(states.to(torch.float32, copy=True), self._hidden)
-        return Vectors(recipe, rows, _fetch(kept), lengths)
+        return _Computed(recipe, rows, kept, lengths)
 
     def _states(self) -> tuple[Tensor, Tensor]:
         """Return the states of all tokens, end to end, and where each text begins."""

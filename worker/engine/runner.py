@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from storage.outcomes import ItemError
+from worker import measures
 from worker.engine.encoderlike import EncoderLike
 from worker.engine.exact import Exact
 from worker.engine.failures import EngineFailed, NoVectors, is_out_of_memory
@@ -76,6 +77,7 @@ class Runner:
         """
         batch, found = flight.batch, flight.land()
         if not isinstance(found, Exception):
+            self._measure(batch)
             self._deliver(batch, found)
         elif is_out_of_memory(found):
             self._shrink(batch, found)
@@ -84,6 +86,11 @@ class Runner:
             self._run_halves(batch)
         else:
             self._blame(batch, found)
+
+    def _measure(self, batch: Batch) -> None:
+        tokens = int(batch.lengths.sum())
+        padding, room = batch.tokens - tokens, max(batch.tokens, self._room.budget)
+        measures.here.count(batches=1, batch_tokens=tokens, batch_padding_tokens=padding, batch_room_tokens=room)
 
     def _run(self, batch: Batch) -> None:
         if len(batch) > 1 and batch.tokens > self._room.budget:

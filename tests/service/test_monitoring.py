@@ -1,0 +1,94 @@
+"""Alert rules and dashboard: they ask for what there is, and each alert says what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.service.metricrules import DOCS, documented
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RULES = DEPLOY / "prometheus" / "alerts.yml"
+
+#: What Prometheus itself hangs on every series, and `le` on a histogram's classes.
+_ALWAYS = {"job", "instance", "le"}
+
+_SERIES = re.compile(r"\b((?:embedmill|process)_\w+)(?:\{([^}]*)\})?")
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "embedmill.json").read_text())
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def unknown(expression: str) -> Iterator[str]:
+    """Yield what an expression asks for that `/metrics` has not, by the tables that a test holds equal to it."""
+    known, labels = documented(), set(_ALWAYS)
+    for name, selector in _SERIES.findall(expression):
+        metric = known.get(name) or known.get(re.sub(r"_(bucket|sum|count)$", "", name))
+        if metric is None or (metric.name == name) != (metric.kind != "histogram"):
+            yield name
+            continue
+        labels |= metric.labels
+        yield from set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)) - metric.labels - _ALWAYS
+    for grouped in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression):
+        yield from set(re.findall(r"\w+", grouped)) - labels
+
+
+def test_rules_and_dashboard_ask_for_what_there_is() -> None:
+    asked = {rule["alert"]: rule["expr"] for rule in rules()}
+    asked |= {f"{panel['title']}: {t['refId']}": t["expr"] for panel in panels() for t in panel["targets"]}
+    assert len(asked) > 60
+    assert {name: list(unknown(expression)) for name, expression in asked.items() if list(unknown(expression))} == {}
+    # And the check sees what is not there
+    assert list(unknown("rate(embedmill_wheat_total[5m])")) == ["embedmill_wheat_total"]
+    assert list(unknown('sum by (model) (embedmill_workers{sack="1"})')) == ["sack"]
+    assert list(unknown("sum by (sack) (embedmill_workers)")) == ["sack"]
+    assert list(unknown("embedmill_stage_seconds")) == ["embedmill_stage_seconds"]
+
+
+def test_every_alert_says_what_it_means_and_what_to_do() -> None:
+    headings = {line[4:].lower() for line in DOCS.read_text().splitlines() if line.startswith("### ")}
+    for rule in rules():
+        told, file, anchor = rule["annotations"], *rule["annotations"]["runbook"].split("#")
+        assert file == "docs/observability.md" and anchor == rule["alert"].lower() and anchor in headings, rule["alert"]
+        assert told["summary"] and rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+    # And no advice is left of an alert that is no more
+    alerts = {rule["alert"].lower() for rule in rules()}
+    assert {heading for heading in headings if heading.startswith("embedmill")} == alerts
+
+
+def test_every_alert_is_tried() -> None:
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "alerts_test.yml").read_text())["tests"]
+    tried = [case for test in tests for case in test["alert_rule_test"]]
+    assert {case["alertname"] for case in tried if case["exp_alerts"]} == {rule["alert"] for rule in rules()}
+
+
+def test_panels_lie_side_by_side_and_have_names_of_their_own() -> None:
+    titles = [panel["title"] for panel in panels()]
+    assert len(set(titles)) == len(titles)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels():
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_alerts_fire_where_they_should_and_nowhere_else() -> None:
+    command = ["promtool", "test", "rules", "alerts_test.yml"]
+    tried = subprocess.run(command, cwd=RULES.parent, capture_output=True, text=True, timeout=60)
+    assert tried.returncode == 0, tried.stdout + tried.stderr

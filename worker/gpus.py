@@ -1,0 +1,79 @@
+"""What the driver says of this machine's GPUs, by NVML; nothing where there is no driver or no `nvidia-ml-py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from storage.figures import Figure
+
+_OF_GPU = ("gpu",)
+
+
+class Gpus:
+    """Asks the driver anew at each question: it may be loaded later than this process was started, or fall ill."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+
+    def figures(self) -> Iterable[Figure]:
+        """Return memory, load, temperature and power of each GPU; what a GPU does not tell is left out."""
+        nvml = self._open()
+        if nvml is None:
+            return []
+        try:
+            handles = {str(i): nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())}
+        except nvml.NVMLError:
+            # A driver that was unloaded, or a GPU that fell off the bus: asked from the beginning next time.
+            self._nvml = None
+            return []
+        return [*_read(nvml, handles), _about(nvml, handles)]
+
+    def _open(self) -> Any:
+        if self._nvml is not None:
+            return self._nvml
+        try:
+            import pynvml
+        except ImportError:
+            return None
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError:
+            return None
+        self._nvml = pynvml
+        return pynvml
+
+
+def _read(nvml: Any, handles: dict[str, Any]) -> Iterator[Figure]:
+    readings: dict[str, tuple[str, Callable[[Any], float]]] = {
+        "memory_used_bytes": ("Memory in use, by all processes", lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used),
+        "memory_bytes": ("Memory that there is", lambda h: nvml.nvmlDeviceGetMemoryInfo(h).total),
+        "utilization_ratio": (
+            "Share of the last moments in which it computed",
+            lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
+        ),
+        "temperature_celsius": (
+            "Temperature of the chip",
+            lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),
+        ),
+        "power_watts": ("Power drawn", lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000),
+    }
+    for name, (meaning, read) in readings.items():
+        values: dict[tuple[str, ...], float] = {}
+        for index, handle in handles.items():
+            try:
+                values[(index,)] = float(read(handle))
+            except nvml.NVMLError:
+                continue
+        if values:
+            yield Figure(f"embedmill_gpu_{name}", meaning, "gauge", _OF_GPU, values)
+
+
+def _about(nvml: Any, handles: dict[str, Any]) -> Figure:
+    values: dict[tuple[str, ...], float] = {}
+    for index, handle in handles.items():
+        try:
+            values[(index, nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetUUID(handle))] = 1.0
+        except nvml.NVMLError:
+            continue
+    return Figure("embedmill_gpu_info", "What it is; always 1", "gauge", ("gpu", "name", "uuid"), values)
