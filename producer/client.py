@@ -145,6 +145,7 @@ class Client(AnyClient):
         kind: str = "job",
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         options: JobOptions | None = None,
     ) -> Job:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again.
@@ -162,10 +163,11 @@ class Client(AnyClient):
             kind: `job`, `call` or `batch`; see `NewJob`.
             name: What a person calls it.
             labels: Words of the caller's own.
+            webhook: Address that the job's end is told to, as `checked_url` let it pass.
             options: See there.
         """
         asked = {"with_ids": with_ids, "on_invalid": on_invalid, "idempotency_key": idempotency_key, "key_id": key_id}
-        asked |= {"expires_in": expires_in, "kind": kind, "name": name, "labels": labels}
+        asked |= {"expires_in": expires_in, "kind": kind, "name": name, "labels": labels, "webhook": webhook}
         submission, wanted, served = self._submission(model, revision, priority, options or JobOptions(), **asked)
         job = self._handle(submission.run(records))
         try:
@@ -197,7 +199,8 @@ class Client(AnyClient):
             revision: See there.
             priority: See there.
             options: See there.
-            **asked: `on_invalid`, `idempotency_key`, `key_id`, `expires_in`, `name` and `labels`; see there.
+            **asked: `on_invalid`, `idempotency_key`, `key_id`, `expires_in`, `name`, `labels` and `webhook`; see
+                there.
         """
         submission, _, _ = self._submission(model, revision, priority, options or JobOptions(), **asked)
         return self._handle(submission.open())

@@ -60,6 +60,7 @@ class Submission:
         kind: `job`, `call` or `batch`; see `NewJob`.
         name: What a person calls it, or None.
         labels: Words of the caller's own, or None.
+        webhook: Address that the job's end is told to, as `checked_url` let it pass, or None.
         marking: Whether a small job marks what its queue's window has room for as sent; see `marked`.
 
     Raises:
@@ -84,6 +85,7 @@ class Submission:
         kind: str = "job",
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         marking: bool = False,
     ) -> None:
         if on_invalid not in ("refuse", "keep"):
@@ -111,6 +113,7 @@ class Submission:
             kind,
             name,
             labels,
+            webhook,
         )
         #: What is marked as sent once the job is accepted, and must then be sent; None: nothing was marked.
         self.marked: list[Pointer] | None = None

@@ -20,8 +20,8 @@ from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
 from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
-from storage.newjobs import NEW_JOB, NewJob
-from storage.quotas import admit, owe
+from storage.newjobs import NewJob, open_job
+from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
 from storage.tables import JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
@@ -50,7 +50,7 @@ class JobStore:
         """
         try:
             with self._db.write() as connection:
-                connection.execute(NEW_JOB, job.to_row())
+                open_job(connection, job)
                 admit(connection, job.id, job.key_id, sealed=False)
         except IntegrityError:
             return False
@@ -88,7 +88,7 @@ class JobStore:
         sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
         try:
             with self._db.write() as connection:
-                connection.execute(NEW_JOB, job.to_row() | sealed)
+                open_job(connection, job, **sealed)
                 write_chunks(connection, rows)
                 if job.model_id is None:
                     bind_to_known_model(connection, job.id)
@@ -217,10 +217,12 @@ class JobStore:
         Raises:
             UnknownJob: When there is none of that id.
             WrongState: When the job is not completed.
+            QuotaExceeded: When its key may have no other open job, or submit no more tokens now.
         """
         again = (ChunkRow.job_id == job_id, ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid)
         with self._db.write() as connection:
-            wanted = select(JobRow.state, JobRow.kind).where(JobRow.id == job_id, JobRow.deleted_at.is_(None))
+            known = (JobRow.id == job_id, JobRow.deleted_at.is_(None))
+            wanted = select(JobRow.state, JobRow.kind, JobRow.key_id).where(*known)
             job = connection.execute(wanted.with_for_update()).first()
             if job is not None and job.kind == "call":
                 raise WrongState(f"Job {job_id} is a call, which nobody waits for any more.", "Send it again.")
@@ -234,6 +236,7 @@ class JobStore:
                     round_again: dict[str, Any] = {"state": JobState.QUEUED, "finished_at": None, "expires_at": None}
                     round_again["generation"] = JobRow.generation + 1
                     connection.execute(update(JobRow).where(JobRow.id == job_id).values(round_again))
+                    admit_again(connection, job_id, job.key_id)
                 return items
         raise WrongState(
             f"Job {job_id} is {self.get(job_id).state}.", "Only a completed job's failed items are retried."

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, insert
+from sqlalchemy import BigInteger, Connection, bindparam, insert
 
 from storage.contract.models import Priority
 from storage.contract.states import JobState
 from storage.database import now_ms
 from storage.tables import JOBS
+from storage.webhookrows import write_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class NewJob:
             batch: those two are not listed among the jobs.
         name: What a person calls it, or None.
         labels: Words of the caller's own, or None.
+        webhook: Address that its end is told to, as `checked_url` let it pass, or None.
     """
 
     id: str
@@ -45,6 +47,7 @@ class NewJob:
     kind: str = "job"
     name: str | None = None
     labels: dict[str, str] | None = None
+    webhook: str | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return what `NEW_JOB` is run with, while the job takes texts."""
@@ -57,6 +60,20 @@ class NewJob:
 _ASKED = ("id", "model", "revision", "model_id", "options", "priority", "has_ids", "key_id", "kind", "name", "labels")
 _UNSEALED: dict[str, Any] = {"state": JobState.ACCEPTING, "total": 0, "chunk_count": 0}
 _UNSEALED |= {"payload_hash": None, "idempotency_key": None}
+
+
+def open_job(connection: Connection, job: NewJob, **more: Any) -> None:
+    """Write a job's row, and with it whom its end is told to, inside a running transaction.
+
+    Args:
+        connection: A write transaction.
+        job: The job.
+        **more: Columns that are known of it already.
+    """
+    connection.execute(NEW_JOB, job.to_row() | more)
+    if job.webhook is not None:
+        write_webhook(connection, job.id, job.key_id, job.webhook)
+
 
 #: Opens a job; put together once.
 NEW_JOB = insert(JOBS).values(

@@ -22,7 +22,7 @@ from storage.contract.errors import Conflict, UnknownJob, WrongState
 from storage.contract.states import JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.newjobs import NEW_JOB, NewJob
+from storage.newjobs import NewJob, open_job
 from storage.parttables import PartedJobRow, PartRow
 from storage.quotas import admit
 from storage.sealing import seal
@@ -95,10 +95,9 @@ class PartStore:
         Returns:
             False when the idempotency key has been used by another job.
         """
-        asked = job.to_row() | {"payload_hash": payload_hash, "idempotency_key": key}
         try:
             with self._db.write() as connection:
-                connection.execute(NEW_JOB, asked)
+                open_job(connection, job, payload_hash=payload_hash, idempotency_key=key)
                 parted = insert(PartedJobRow).values(job_id=job.id, token=0, on_invalid=on_invalid)
                 connection.execute(parted)
                 admit(connection, job.id, job.key_id, sealed=False)

@@ -111,6 +111,30 @@ def admit(connection: Connection, job_id: str, key_id: str, *, sealed: bool) -> 
         _admit_tokens(connection, quota, tokens)
 
 
+def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
+    """Check, as the last step of a transaction that sends a job's failed items round again, that its key may do so.
+
+    Nothing is charged: what the round takes is settled at its commits.
+
+    Args:
+        connection: A write transaction, in which their chunks wait again.
+        job_id: The job.
+        key_id: Whose it is; empty: nobody's, which is admitted at once.
+
+    Raises:
+        QuotaExceeded: When it would be too much now; the caller undoes the transaction.
+    """
+    key = {"key": key_id, "job": job_id}
+    quota = connection.execute(_LOCKED, key).first() if key_id else None
+    if quota is None:
+        return
+    if quota.jobs is not None:
+        _admit_jobs(connection, quota.jobs, key)
+    if quota.tokens_per_minute is not None:
+        tokens = int(connection.execute(_ESTIMATE_AGAIN, key).scalar() or 0)
+        _check_tokens(quota, tokens)
+
+
 def owe(connection: Connection, tokens: Mapping[str, float]) -> None:
     """Add tokens to what keys owe, or take them off; the last step of a transaction.
 
@@ -144,6 +168,13 @@ def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None
 
 
 def _admit_tokens(connection: Connection, quota: Any, tokens: int) -> None:
+    owed = _check_tokens(quota, tokens)
+    if tokens:
+        _set_owed(connection, quota, owed + tokens)
+
+
+def _check_tokens(quota: Any, tokens: int) -> float:
+    """Return what a key owes now, once it may submit so many tokens more."""
     bucket = Bucket.of(quota)
     wait = bucket.wait(tokens)
     if wait > 0:
@@ -152,8 +183,7 @@ def _admit_tokens(connection: Connection, quota: Any, tokens: int) -> None:
             f"There is room for this again in {max(round(wait), 1):,} s.",
             wait,
         )
-    if tokens:
-        _set_owed(connection, quota, bucket.owed + tokens)
+    return bucket.owed
 
 
 def _set_owed(connection: Connection, quota: Any, owed: float) -> None:
@@ -186,6 +216,10 @@ _UNSEALED_TEXTS = (
 _ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(
     ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT
 )
+#: Of what goes round again: of each chunk's estimate the share of the items that have no vector and are not invalid.
+_ESTIMATE_AGAIN = select(
+    func.sum(ChunkRow.token_estimate * (ChunkRow.size - ChunkRow.succeeded - ChunkRow.invalid) / ChunkRow.size)
+).where(ChunkRow.job_id == bindparam("job"), ChunkRow.state == ChunkState.PENDING)
 _PROGRESS = (
     select(
         JobRow.started_at,

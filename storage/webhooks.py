@@ -14,6 +14,7 @@ from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.tables import JobRow
+from storage.webhookrows import write_webhook
 from storage.webhooktables import WebhookRow, WebhookSecretRow
 
 #: How long messages are signed with the old secret too after a new one was made, in milliseconds.
@@ -71,11 +72,9 @@ class WebhookStore:
             key_id: Whose it is.
             url: As `checked_url` let it pass.
         """
-        row: dict[str, Any] = {"id": new_id(), "job_id": job_id, "key_id": key_id, "url": url, "state": "waiting"}
-        row |= {"generation": -1, "attempts": 0}
         try:
             with self._db.write() as connection:
-                connection.execute(insert(WebhookRow).values(**row, created_at=now_ms()))
+                write_webhook(connection, job_id, key_id, url)
         except IntegrityError:
             return
 

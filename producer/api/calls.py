@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from producer.api.auth import Caller
 from producer.api.called import MEND_INPUTS, Called, CalledStates, states_of, vectors_of
+from producer.api.callline import Line, Place
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.job import Job
@@ -36,6 +37,12 @@ _AFTERLIFE = 30
 #: Seconds after which a call may be sent again that found no room.
 _RETRY = 1
 
+#: How often those who wait look whether they will be served, in seconds; and lines that are remembered.
+_LOOK, _LINES = 1.0, 64
+
+#: Letters of a token, and tokens that every text costs, for an estimate.
+_LETTERS, _EACH = 4, 8
+
 #: Calls' jobs that are deleted in one transaction.
 _DROPPED_AT_ONCE = 100
 
@@ -57,7 +64,7 @@ class Calls:
         self._waiting = waiting
         self._limit = limit
         self._timeout = timeout
-        self._running = 0
+        self._lines: dict[str, Line] = {}
         self._dropped: list[str] = []
         self._dropping: asyncio.Task[None] | None = None
 
@@ -117,18 +124,29 @@ class Calls:
         revision: str | None,
         options: JobOptions,
     ) -> _Result:
-        if self._running >= self._limit:
-            raise Overloaded(f"{self._running} calls are waiting already.", "Send it again in a moment.", _RETRY)
-        self._running += 1
+        waiting = sum(map(len, self._lines.values()))
+        if waiting >= self._limit:
+            raise Overloaded(f"{waiting} calls are waiting already.", "Send it again in a moment.", _RETRY)
+        check_word("model", model)
+        line = self._line(self._client.named(model))
+        place, done = line.join(_work(texts)), False
         try:
             job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options)
             try:
-                await self._until_ended(request, job)
+                await self._until_ended(request, job, line, place)
+                done = True
                 return await asyncio.to_thread(read, job, len(texts))
             finally:
                 self._drop(job.id)
         finally:
-            self._running -= 1
+            line.leave(place, done)
+
+    def _line(self, model: str) -> Line:
+        """Return the line of a model: each has workers of its own, and so a pace of its own."""
+        if model not in self._lines and len(self._lines) >= _LINES:
+            # Names are whatever callers write.
+            self._lines = {name: line for name, line in self._lines.items() if len(line)}
+        return self._lines.setdefault(model, Line(self._timeout))
 
     async def close(self) -> None:
         """Wait until the jobs of answered calls are deleted."""
@@ -138,7 +156,6 @@ class Calls:
     def _submit(
         self, caller: Caller, texts: Sequence[object], model: str | None, revision: str | None, options: JobOptions
     ) -> Job:
-        check_word("model", model)
         check_word("revision", revision)
         name = self._client.named(model)
         served = self._client.served.find(name, revision)
@@ -165,13 +182,17 @@ class Calls:
         except InvalidItems as error:
             raise InvalidItems(error.problems, error.count, MEND_INPUTS) from None
 
-    async def _until_ended(self, request: Request, job: Job) -> None:
+    async def _until_ended(self, request: Request, job: Job, line: Line, place: Place) -> None:
         ended = asyncio.ensure_future(self._waiting.until_ended(job.id, self._timeout))
         gone = asyncio.ensure_future(_gone(request))
+        news: set[asyncio.Future[Any]] = {ended, gone, place.refused}
         try:
-            await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+            while not any(one.done() for one in news):
+                # Also while nothing ends: it shows in time that those behind will not be served.
+                line.review()
+                await asyncio.wait(news, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                raise CallerGone("Whoever asked went away.")
+                raise CallerGone("Whoever asked went away.") if gone.done() else place.refused.result()
             if not ended.result():
                 await asyncio.to_thread(self._blame_workers, job)
                 raise WaitTimeout(
@@ -200,6 +221,11 @@ class Calls:
                 await asyncio.to_thread(self._client.stores.purges.drop_calls, some)
             except ServerError as error:
                 logger.warning("%d answered calls are left to the reconciler: %s", len(some), error)
+
+
+def _work(texts: Sequence[object]) -> float:
+    """Return about how many tokens a call is."""
+    return sum(len(text) / _LETTERS for text in texts if isinstance(text, str)) + _EACH * len(texts)
 
 
 async def _gone(request: Request) -> None:

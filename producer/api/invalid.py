@@ -13,6 +13,7 @@ _WORDS = {
     "missing": "it is missing",
     "model_attributes_type": "it is no JSON object",
     "model_type": "it is no JSON object",
+    "string_pattern_mismatch": "it does not have the form that is asked for, see GET /openapi.json",
     "string_unicode": "it holds a lone surrogate",
 }
 

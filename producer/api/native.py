@@ -19,7 +19,8 @@ from producer.api.submitting import KEY_PATTERN, idempotency_key, merged, open_p
 from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
 from producer.ndjson import NdjsonRecords
-from storage.contract.errors import TooLarge
+from storage.contract.errors import InvalidField, TooLarge
+from storage.contract.ids import is_id
 from storage.contract.options import check_word
 from storage.contract.states import JobState
 
@@ -98,19 +99,25 @@ def list_jobs(
     before: Annotated[
         str | None,
         Query(
-            pattern="^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+            json_schema_extra={"pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"},
             description="Only jobs made before the one of this id.",
         ),
     ] = None,
     state: Annotated[
         str | None,
-        Query(pattern=f"^({_STATES})(,({_STATES}))*$", max_length=200, description="Only these states."),
+        Query(
+            json_schema_extra={"pattern": f"^({_STATES})(,({_STATES}))*$"},
+            max_length=200,
+            description="Only these states.",
+        ),
     ] = None,
     model: Annotated[str | None, Query(max_length=500, description="Only jobs for this model.")] = None,
 ) -> dict[str, Any]:
     """List the jobs that the key may see."""
     check_word("model", model)
-    states = None if state is None else [JobState(one) for one in state.split(",")]
+    states = None if state is None else _states(state)
+    if before is not None and not is_id(before):
+        raise InvalidField("before", "before is no job's id.", "Send the `next` of the page before.")
     ids = service.stores.jobs.list_ids(
         limit + 1, before, key_id=caller.sees, states=states, model=model and service.client.named(model)
     )
@@ -120,6 +127,14 @@ def list_jobs(
         "has_more": more,
         "next": ids[limit - 1] if more else None,
     }
+
+
+def _states(listed: str) -> list[JobState]:
+    try:
+        return [JobState(one) for one in listed.split(",")]
+    except ValueError:
+        known = ", ".join(JobState)
+        raise InvalidField("state", f"state must be some of {known}.", "Name several with commas between.") from None
 
 
 @router.get(

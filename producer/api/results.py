@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import Response as PlainResponse
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from producer.api.auth import Reader
@@ -29,6 +30,23 @@ Encoding = Annotated[
     Literal["float", "base64"], Query(description="Vectors as numbers, or as base64 of little-endian float32.")
 ]
 Status = Annotated[Literal["succeeded", "failed", "cancelled"] | None, Query(description="Only items of this status.")]
+
+
+class _Anything(Convertor[str]):
+    """The rest of a path, line breaks too."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+
+register_url_convertor("anything", _Anything())
 
 #: Largest position that is asked about; what both databases can compare.
 _LAST = 2**62
@@ -87,7 +105,7 @@ def get_results(
 @router.get(
     "/items",
     operation_id="get_item_at",
-    summary="One item by its position",
+    summary="One item by its position, or by your own id",
     response_class=Response,
     responses={200: {"model": ItemView, "description": "The item."}, **failures(404)},
 )
@@ -95,18 +113,23 @@ def get_item_at(
     service: ServiceDep,
     caller: Reader,
     job_id: JobId,
-    position: Annotated[int, Query(ge=0, le=_LAST, description="Its place in the job, from 0.")],
+    position: Annotated[int | None, Query(ge=0, le=_LAST, description="Its place in the job, from 0.")] = None,
+    custom_id: Annotated[str | None, Query(description="The id it was submitted with, whatever it holds.")] = None,
     encoding: Encoding = "float",
 ) -> Response:
-    """Return what is known of an item now."""
+    """Return what is known of an item now; either `position` or `custom_id` says which one."""
     job = found(service, caller, job_id)
+    if (position is None) == (custom_id is None):
+        raise InvalidOption("Either position or custom_id says which item is meant.", "Give one of them.")
+    if position is None:
+        return _item_of(service, job, custom_id or "", encoding)
     page = service.stores.results.page_at(job.id, position)
     outcomes = page.outcomes() if page is not None else []
     return _item([outcome for outcome in outcomes if outcome.position == position], encoding)
 
 
 @router.get(
-    "/items/{custom_id:path}",
+    "/items/{custom_id:anything}",
     operation_id="get_item",
     summary="One item by your own id",
     response_class=Response,
@@ -116,14 +139,11 @@ def get_item(
     service: ServiceDep,
     caller: Reader,
     job_id: JobId,
-    custom_id: Annotated[str, Path(description="The id it was submitted with; may hold slashes.")],
+    custom_id: Annotated[str, Path(description="The id it was submitted with, percent-encoded; may hold slashes.")],
     encoding: Encoding = "float",
 ) -> Response:
-    """Return what is known of an item now."""
-    job = found(service, caller, job_id)
-    page = service.stores.results.find(job.id, custom_id)
-    outcomes = page.outcomes() if page is not None else []
-    return _item([outcome for outcome in outcomes if outcome.id == custom_id], encoding)
+    """Return what is known of an item now; programs that tidy paths up send the id as `?custom_id=` instead."""
+    return _item_of(service, found(service, caller, job_id), custom_id, encoding)
 
 
 def _page(service: Service, job: Job, after: int, limit: int, status: str | None, encoding: str) -> Response:
@@ -144,6 +164,12 @@ def _page(service: Service, job: Job, after: int, limit: int, status: str | None
     tail = f'"next": {"null" if following is None else following}, "state": "{record.state}"'
     body = f'{{"data": [{", ".join(items)}], {tail}, "generation": {record.generation}}}'
     return PlainResponse(body, media_type="application/json")
+
+
+def _item_of(service: Service, job: Job, custom_id: str, encoding: str) -> Response:
+    page = service.stores.results.find(job.id, custom_id)
+    outcomes = page.outcomes() if page is not None else []
+    return _item([outcome for outcome in outcomes if outcome.id == custom_id], encoding)
 
 
 def _item(outcomes: list[Outcome], encoding: str) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from storage.contract.errors import InvalidOption
 from storage.contract.options import JobOptions, check_word
@@ -33,17 +33,25 @@ def _few(labels: dict[str, str]) -> dict[str, str]:
 
 
 _Kept = AfterValidator(_word)
+_NO_NUL: dict[str, Any] = {"pattern": "^[^\\u0000]*$"}
 #: As the document says that a word holds no NUL.
-NO_NUL = Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})
+NO_NUL = Field(json_schema_extra=_NO_NUL)
+#: As it tells of words by name: all of them. Pydantic would tell of the values of those names alone that hold no NUL.
+WORDS_BY_NAME = WithJsonSchema(
+    {
+        "type": "object",
+        "maxProperties": _MOST_LABELS,
+        "propertyNames": {"minLength": 1, "maxLength": 64} | _NO_NUL,
+        "additionalProperties": {"type": "string", "maxLength": 512} | _NO_NUL,
+    }
+)
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Kept, NO_NUL]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=500), _Kept, NO_NUL]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2000), _Kept, NO_NUL]
 Prompt = Annotated[str, StringConstraints(max_length=100_000), _Kept]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64), _Kept, NO_NUL]
 LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept, NO_NUL]
-Labels = Annotated[
-    dict[LabelName, LabelValue], AfterValidator(_few), Field(json_schema_extra={"maxProperties": _MOST_LABELS})
-]
+Labels = Annotated[dict[LabelName, LabelValue], AfterValidator(_few), WORDS_BY_NAME]
 
 
 class Webhook(BaseModel):

@@ -110,8 +110,7 @@ def open_parts(service: Service, caller: Caller, asked: JobIn, key: str | None) 
     """
     if asked.items is not None or asked.texts is not None:
         raise InvalidOption("A job with parts takes its texts in parts.", "Send neither texts nor items with it.")
-    given = _given(caller, asked, key)
-    return _told(service, caller, asked, lambda: service.client.open_parts(**given))
+    return _told(service, caller, asked, key, service.client.open_parts)
 
 
 def submit_records(
@@ -127,17 +126,20 @@ def submit_records(
         records: The texts.
         with_ids: Whether each must have an id.
     """
-    given = _given(caller, asked, key)
-    return _told(service, caller, asked, lambda: service.client.submit_records(records, with_ids=with_ids, **given))
+    return _told(
+        service, caller, asked, key, lambda **given: service.client.submit_records(records, with_ids=with_ids, **given)
+    )
 
 
-def _told(service: Service, caller: Caller, asked: JobIn, make: Callable[[], Job]) -> Job:
-    """Return a job that is made, whose end is told to the webhook that was asked for."""
-    # Judged before anything is written; kept once the job is, whose end may by then have come.
+def _told(service: Service, caller: Caller, asked: JobIn, key: str | None, make: Callable[..., Job]) -> Job:
+    """Return a job that is made, whose end is told to the webhook that was asked for: both are kept at once."""
+    # Judged before anything is written.
     url = None if asked.webhook is None else checked_webhook(service, asked.webhook.url)
-    job = make()
-    if url is not None:
-        service.stores.webhooks.add(job.id, caller.key_id, url)
+    job = make(webhook=url, **_given(caller, asked, key))
+    webhooks = service.stores.webhooks
+    # Where the idempotency key has found an earlier job, it may have been made without this one.
+    if url is not None and all(known.url != url for known in webhooks.of_job(job.id)):
+        webhooks.add(job.id, caller.key_id, url)
     return job
 
 

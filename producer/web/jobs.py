@@ -29,14 +29,16 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 #: Jobs on one page.
 _LIMIT = 20
 
-#: What a list may be narrowed to, and the states that are meant.
-_FILTERS: dict[str, tuple[JobState, ...]] = {
-    "running": (JobState.RUNNING,),
-    "queued": (JobState.QUEUED,),
-    "completed": (JobState.COMPLETED,),
-    "failed": (JobState.FAILED, JobState.EXPIRED),
-    "cancelled": (JobState.CANCELLED,),
-}
+#: States that a list may be narrowed to, as they are offered.
+_FILTERS = (
+    JobState.RUNNING,
+    JobState.QUEUED,
+    JobState.ACCEPTING,
+    JobState.COMPLETED,
+    JobState.FAILED,
+    JobState.EXPIRED,
+    JobState.CANCELLED,
+)
 
 #: Fields of the form that are always in sight, or always filled in.
 _SHOWN = {"texts", "name", "model", "priority", "on_invalid", "on_long", "store_dtype"}
@@ -95,14 +97,14 @@ def _page(
         _LIMIT + 1,
         checked_job_id(before) if before else None,
         key_id=visitor.caller.sees,
-        states=_FILTERS.get(wanted),
+        states=[JobState(wanted)] if wanted in _FILTERS else None,
         model=model,
     )
     rows = _rows(service, ids[:_LIMIT])
     values: dict[str, Any] = {
         "rows": rows,
         "older": ids[_LIMIT - 1] if len(ids) > _LIMIT else None,
-        "filters": list(_FILTERS),
+        "filters": _FILTERS,
         "wanted": wanted if wanted in _FILTERS else "",
         "model": model,
         "before": before,

@@ -15,11 +15,13 @@ from sqlalchemy import func, select, update
 from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
 from producer.client import Client
+from producer.records import records_of
 from storage.batchrecords import Batch
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard
 from storage.filetables import BatchLinesRow, BatchRow, FileRow
+from storage.quotas import Quota
 from storage.stores import Stores
 from storage.tables import JobRow
 from tests.storage.builders import result
@@ -81,14 +83,14 @@ def client(settings: ApiSettings) -> Iterator[Client]:
         yield client
 
 
-def started(stores: Stores) -> Batch:
-    writer = stores.files.open("batch.jsonl", "batch")
+def started(stores: Stores, owner: str = "") -> Batch:
+    writer = stores.files.open("batch.jsonl", "batch", owner)
     for custom_id, model, texts in LINES:
         body = {"model": model, "input": texts}
         line = {"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": body}
         writer.write(json.dumps(line).encode() + b"\n")
     writer.close()
-    return stores.batches.create(writer.id, "/v1/embeddings", "24h", 86_400)
+    return stores.batches.create(writer.id, "/v1/embeddings", "24h", 86_400, key_id=owner)
 
 
 def embed(stores: Stores, models: Sequence[str] = (MODEL, OTHER)) -> None:
@@ -159,6 +161,41 @@ def test_a_batch_is_done_once_wherever_the_process_that_works_at_it_is_killed(
         for file in stores.files.page(10):
             stores.files.delete(file.id)
     assert killed > 5
+
+
+def test_a_batch_of_more_texts_than_its_key_may_keep_fails_at_once_and_leaves_nothing(
+    client: Client, settings: ApiSettings
+) -> None:
+    # Given a key that may keep four texts, and a batch of five in two jobs, the second of which goes too far
+    stores = client.stores
+    owner = stores.keys.create("small", quota=Quota(texts=4))[0].id
+    batch = started(stores, owner)
+    # When it is looked at
+    BatchWork(client, settings).look()
+    # Then it has failed, with the code that OpenAI has for it and the reason
+    done = stores.batches.get(batch.id)
+    assert done.state == "failed" and done.errors is not None
+    (error,) = done.errors["data"]
+    assert error["code"] == "token_limit_exceeded" and "may keep 4 texts" in error["message"]
+    assert "Delete jobs" in error["message"]
+    # And none of its jobs is left, so that the key may keep four again
+    with stores.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(JobRow)).scalar_one() == 0
+    assert client.submit_records(records_of(["a", "b", "c", "d"], None), with_ids=False, model=MODEL, key_id=owner)
+
+
+def test_a_batch_waits_for_what_time_brings(client: Client, settings: ApiSettings) -> None:
+    # Given a key for one open job, and a batch of two jobs
+    stores = client.stores
+    owner = stores.keys.create("one", quota=Quota(jobs=1))[0].id
+    batch = started(stores, owner)
+    work = BatchWork(client, settings)
+    # Then the second is submitted when the first has ended
+    for _ in range(4):
+        work.look()
+        embed(stores)
+    work.look()
+    check(stores, batch)
 
 
 def test_a_batch_that_is_cancelled_before_it_began_makes_no_job(client: Client, settings: ApiSettings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -49,6 +50,43 @@ def test_texts_are_submitted_and_their_vectors_are_read(http: httpx.Client, serv
     assert page["next"] is None and page["state"] == "completed" and page["generation"] == 0
     expected = served.service.client.job(status["id"]).vectors()
     assert [item["vector"] for item in page["data"]] == [[float(str(x)) for x in row] for row in expected]
+
+
+@pytest.mark.parametrize("id", ["a\nb", "line\n", "/a//b/", "..", "a?b#c", "ü\u2028", " x "])
+def test_an_item_is_found_whatever_its_id_holds(http: httpx.Client, served: Served, id: str) -> None:
+    # Given an item of a strange id
+    status = http.post("/v1/jobs", json={"items": [{"id": "wheat", "text": "wheat"}, {"id": id, "text": "rye"}]}).json()
+    served.service.client.job(status["id"]).wait(60)
+    items = f"/v1/jobs/{status['id']}/items"
+    # Then it is found by a query, and by a path where that is not taken for a way up
+    found = http.get(items, params={"custom_id": id})
+    assert (found.status_code, found.json()["id"], found.json()["position"]) == (200, id, 1)
+    if id != "..":
+        assert http.get(f"{items}/{quote(id, safe='')}").json() == found.json()
+
+
+@pytest.mark.parametrize("query", ["", "?position=0&custom_id=wheat"])
+def test_an_item_is_named_in_one_way(http: httpx.Client, served: Served, query: str) -> None:
+    job = served.service.client.submit(["wheat"], ids=["wheat"]).id
+    answer = http.get(f"/v1/jobs/{job}/items{query}")
+    assert answer.status_code == 400 and "Give one of them" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "told"),
+    [
+        ("?state=sleeping", "state", "state must be some of accepting, queued, running"),
+        ("?state=", "state", "Name several with commas between"),
+        ("?state=queued,,running", "state", "state must be some of"),
+        ("?before=yesterday", "before", "before is no job's id"),
+        ("?before=01234567-89AB-7DEF-8123-456789ABCDEF", "before", "before is no job's id"),
+    ],
+)
+def test_what_narrows_a_list_in_no_way_is_told_in_words(http: httpx.Client, query: str, param: str, told: str) -> None:
+    answer = http.get(f"/v1/jobs{query}")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert told in error["message"] and "[" not in error["message"]
 
 
 def test_items_have_ids_by_which_they_are_found(http: httpx.Client, served: Served) -> None:

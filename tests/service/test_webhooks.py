@@ -15,6 +15,7 @@ import standardwebhooks
 from producer.api import deliverer, outbound
 from producer.api.settings import ApiSettings
 from producer.job import Job
+from storage.contract.errors import StorageUnavailable
 from tests.acceptance.shell import until
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import Served, serving
@@ -74,6 +75,48 @@ def test_the_end_of_a_job_is_told_signed_until_it_is_answered_well(
         # And with another secret it does not
         with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
             standardwebhooks.Webhook("whsec_" + "A" * 44).verify(receiver.told[0][2], receiver.told[0][1])
+
+
+@pytest.mark.parametrize("how", ["JSON", "NDJSON", "parts"])
+def test_a_job_that_is_accepted_has_its_webhook_whatever_ends_the_process_then(
+    tmp_path: Path, receiver: Receiver, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that dies as soon as a job is accepted: nothing is written after that
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        stores = served.service.stores
+        seen: list[list[str]] = []
+
+        def died(*_: object, **__: object) -> None:
+            seen.append([hook.url for job in stores.jobs.list_ids() for hook in stores.webhooks.of_job(job)])
+            raise StorageUnavailable("The process died.")
+
+        monkeypatch.setattr(type(stores.webhooks), "add", died)
+        monkeypatch.setattr(served.service.client, "_dispatch", died)
+        asked: dict[str, Any] = {"webhook": {"url": receiver.url}}
+        # When a job is submitted in each way
+        if how == "JSON":
+            http.post("/v1/jobs", json=asked | {"texts": ["wheat"]})
+        elif how == "NDJSON":
+            lines = b"\n".join(b'"%d %s"' % (number, b"wheat " * 200) for number in range(2000))
+            told = {"webhook": receiver.url}
+            http.post("/v1/jobs", params=told, content=lines, headers={"Content-Type": "application/x-ndjson"})
+        else:
+            job = http.post("/v1/jobs", json=asked | {"parts": True}).headers["location"]
+            http.put(f"{job}/parts/0", content=b'"wheat"', headers={"Content-Type": "application/x-ndjson"})
+            http.post(f"{job}/seal")
+        # Then the webhook was there with it
+        (job_id,) = stores.jobs.list_ids()
+        assert seen == [[receiver.url]]
+        assert [(hook.url, hook.state) for hook in stores.webhooks.of_job(job_id)] == [(receiver.url, "waiting")]
+
+
+def test_a_submission_that_is_repeated_with_another_webhook_tells_both(tmp_path: Path, receiver: Receiver) -> None:
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        urls = [receiver.url, f"{receiver.url}&more", receiver.url]
+        for url in urls:
+            asked = {"texts": ["wheat"], "webhook": {"url": url}}
+            (job,) = {http.post("/v1/jobs", json=asked, headers={"Idempotency-Key": "one"}).json()["id"]}
+        assert [hook.url for hook in served.service.stores.webhooks.of_job(job)] == urls[:2]
 
 
 def test_a_receiver_that_never_answers_well_is_given_up(tmp_path: Path, receiver: Receiver, quick: None) -> None:

@@ -23,6 +23,7 @@ from storage.contract.errors import (
     CallerError,
     EmbedmillError,
     LimitError,
+    QuotaExceeded,
     ServerError,
     UnknownJob,
     UnknownModel,
@@ -114,6 +115,10 @@ class BatchWork:
             self._step(batch)
             self._stumbled.pop(batch.id, None)
         except (ServerError, LimitError) as error:
+            if isinstance(error, QuotaExceeded) and error.retry_after is None:
+                # No time helps: OpenAI fails such a batch under this code too, and its clients know it.
+                self._fail(batch, "token_limit_exceeded", str(error))
+                return
             logger.warning("batch %s waits: %s", batch.id, error.code)
         except _GivenBack:
             pass

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from producer.api.documented import failures
-from producer.api.schemas import NO_NUL
+from producer.api.schemas import NO_NUL, WORDS_BY_NAME
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -149,8 +149,9 @@ class UploadCompletion(BaseModel):
     model_config = {"json_schema_extra": {"example": {"part_ids": ["part_0123456789abcdef0123456789abcdef"]}}}
 
 
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), NO_NUL]
-MetadataValue = Annotated[str, StringConstraints(max_length=512), NO_NUL]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), WORDS_BY_NAME]
 
 
 class BatchRequest(BaseModel):
@@ -161,7 +162,7 @@ class BatchRequest(BaseModel):
     completion_window: str = Field(
         default="24h", pattern=r"^([1-9][0-9]?|1[0-5][0-9]|16[0-8])h$", description="Hours: 24h; at most 168h."
     )
-    metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
+    metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
 
     model_config = {

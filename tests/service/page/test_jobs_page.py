@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from storage.contract.ids import new_id
 from storage.contract.options import JobOptions
 from storage.newjobs import NewJob
+from tests.acceptance.shell import until
 from tests.service.page.conftest import PATIENCE, Visit
 from tests.service.serving import Served
 from tests.storage.builders import chunk
@@ -211,3 +212,20 @@ def test_the_list_is_narrowed_by_state_and_model(http: httpx.Client, served: Ser
     assert "The rare one" not in http.get("/", params={"state": "completed"}).text
     assert f"/jobs/{job_id}" in http.get("/").text
     assert "Nothing here" in http.get("/", params={"model": "mill/never"}).text
+
+
+def test_expired_jobs_and_those_that_take_parts_have_filters_of_their_own(http: httpx.Client, served: Served) -> None:
+    # Given a job whose time is over, and one that takes its texts in parts
+    stores, expired = served.service.stores, new_id()
+    asked = NewJob(expired, "mill/not-served", None, None, JobOptions().to_dict(), name="Too late", expires_in=0.001)
+    assert stores.jobs.accept(asked, [chunk(0)]) is not None
+    until(lambda: stores.jobs.expire() or stores.jobs.get(expired).state == "expired", "the end of its time")
+    parted = http.post("/v1/jobs", json={"parts": True, "name": "Part by part"}).json()["id"]
+    # Then each is under its own filter, and no other
+    for state, name in (("expired", "Too late"), ("accepting", "Part by part")):
+        for other in ("expired", "accepting", "failed", "queued"):
+            assert (name in http.get("/", params={"state": other}).text) == (other == state), (name, other)
+        assert f'href="/?state={state}"' in http.get("/").text
+    # And the one that takes parts has a page
+    assert http.get(f"/jobs/{parted}").status_code == 200
+    http.delete(f"/v1/jobs/{parted}")
