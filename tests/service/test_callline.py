@@ -19,7 +19,7 @@ from storage.contract.messages import Pointer
 from storage.stores import Stores
 from storage.tables import ChunkRow
 from tests.service.serving import Served, awaited, serving
-from tests.storage.builders import ALONE, CARD, result, serve
+from tests.storage.builders import ALONE, CARD, result, serve_for_long
 
 
 class Clock:
@@ -142,7 +142,7 @@ def slow(tmp_path: Path) -> Iterator[Served]:
 
 def work(stores: Stores, stopping: threading.Event) -> None:
     """Do one call after the other, in the order they came."""
-    worker = serve(stores)
+    worker = serve_for_long(stores)
     while not stopping.wait(0.12):
         with stores.database.read() as connection:
             open_ones = select(ChunkRow.job_id).where(ChunkRow.state.in_(["pending", "dispatched"]))

@@ -13,17 +13,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import update
 
 from producer.api.settings import ApiSettings
-from storage.database import Database, now_ms
+from storage.database import Database
 from storage.migrations import migrate
-from storage.stores import Stores
-from storage.tables import WorkerRow
 from tests.faults.smalldisk import SmallDisk, small_disk
 from tests.servers import running_postgres, short_folder
 from tests.service.serving import Served, serving
-from tests.storage.builders import CARD, serve
+from tests.storage.builders import CARD, serve_for_long
 
 #: Texts that cannot be compressed: about 3 MB of them.
 TEXTS = [base64.b64encode(os.urandom(22_500)).decode() for _ in range(100)]
@@ -95,13 +92,6 @@ def small(request: pytest.FixtureRequest) -> Iterator[Small]:
             parted = http.post("/v1/jobs", json={"parts": True}).headers["location"]
             file = http.post("/v1/files", files={"file": ("a.jsonl", BATCH)}, data={"purpose": "batch"}).json()["id"]
         yield Small(served, disk, request.param, parted, file)
-
-
-def serve_for_long(stores: Stores) -> None:
-    """Have a worker that seems alive although nobody can note it any more."""
-    worker = serve(stores)
-    with stores.database.write() as connection:
-        connection.execute(update(WorkerRow).where(WorkerRow.id == worker).values(last_seen=now_ms() + 3_600_000))
 
 
 @pytest.mark.timeout(180)

@@ -16,12 +16,12 @@ from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions
-from storage.database import Database
+from storage.database import Database, now_ms
 from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
-from storage.tables import ChunkRow
+from storage.tables import ChunkRow, WorkerRow
 
 MODEL = "mill/grain-small"
 CARD = ModelCard(MODEL, "5f1c0de", "float32", 4, 128, 2, "mean", True)
@@ -36,6 +36,14 @@ def serve(stores: Stores, card: ModelCard = CARD) -> str:
     """Register a worker of a model; return its id."""
     worker = new_id()
     stores.workers.register(card, worker, host="millhouse", pid=4711, device="cpu")
+    return worker
+
+
+def serve_for_long(stores: Stores) -> str:
+    """Register a worker that seems alive for an hour, although nobody notes that it is; return its id."""
+    worker = serve(stores)
+    with stores.database.write() as connection:
+        connection.execute(update(WorkerRow).where(WorkerRow.id == worker).values(last_seen=now_ms() + 3_600_000))
     return worker
 
 
