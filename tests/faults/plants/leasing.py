@@ -112,6 +112,7 @@ LEASING = (
         "expired leases are looked up first and taken back by their ids, so that a commit in between is undone",
         f"{_GAPS}::test_a_commit_while_expired_leases_are_taken_back_is_not_undone",
         (
+            Edit(_LEASES, "func, or_, select, update\n", "func, or_, select, tuple_, update\n"),
             Edit(
                 _LEASES,
                 """\
@@ -138,8 +139,15 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                ".where(_IS_HELD).values(lease_expires=",
-                ".where(or_(_IS_HELD, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED).values(lease_expires=",
+                """\
+                update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
+""",
+                """\
+                update(CHUNKS)
+                .where(or_(_IS_HELD, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED)
+                .values(lease_expires=now_ms() + self._lease)
+                .returning(*_ATTEMPT),
+""",
             ),
         ),
     ),
