@@ -24,7 +24,7 @@ endef
 # Prints name==version for each package in pip's report of what it would install.
 define PRINT_LOCKED
 import json, re, sys
-left_out = re.compile("embedmill|pip|setuptools|wheel|triton|nvidia.*|cuda.*")
+left_out = re.compile("embedmill|pip|setuptools|wheel|triton|nvidia-(?!ml-py).*|cuda.*")
 found = [(p["metadata"]["name"], p["metadata"]["version"]) for p in json.load(open(sys.argv[1]))["install"]]
 for name, version in sorted(found, key=lambda pair: pair[0].lower()):
     if not left_out.fullmatch(name.lower()):

@@ -8,7 +8,7 @@ import sys
 
 from producer.api.server import run
 from producer.api.settings import ApiSettings
-from storage import logs
+from storage import logs, tracing
 from storage.contract.errors import EmbedmillError
 from worker.parent import Supervisor, die_with_parent
 
@@ -21,6 +21,7 @@ def main() -> None:
     parent = Supervisor()
     settings = ApiSettings.load()
     logs.configure(settings.log_level, "api", settings.log_format)
+    tracing.start(settings, "api")
     parent.beat_for_ever()
     try:
         run(settings, socket.socket(fileno=int(sys.argv[1])), lambda: parent.tell(ready=True))

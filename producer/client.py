@@ -12,6 +12,7 @@ from producer.queue import Queue
 from producer.records import RecordLike, records_of
 from producer.servedmodels import ServedModels
 from producer.submission import Submission
+from storage import tracing
 from storage.contract.errors import InvalidOption, QueueUnavailable, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
 from storage.contract.models import Priority, model_name, queue_name
@@ -57,6 +58,7 @@ class Client(AnyClient):
         self._folders = folders
         given = {"database_url": database_url, "redis_url": redis_url, "data_dir": data_dir, "model": model}
         self.settings = settings or Settings.load(**given)
+        tracing.start(self.settings, "producer")
         self._stores = Stores.open(self.settings)
         self._queue = Queue(self.settings.redis)
         self._hints = Hints(self.settings.redis)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob
+from storage import tracing
 from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.hints import Hints
@@ -190,7 +191,10 @@ class Job(AnyJob):
         Raises:
             WrongState: When it has ended otherwise.
         """
-        return self._stores.jobs.cancel(self.id)
+        cancelled = self._stores.jobs.cancel(self.id)
+        if cancelled:
+            tracing.ended([self.id], self._stores.statuses.many)
+        return cancelled
 
     def retry_failed(self) -> int:
         """Try the failed items again, keeping all vectors; return how many items that are.

@@ -35,7 +35,7 @@ def api(
     """Serve the page and the HTTP API in one process until told to stop; workers are elsewhere."""
     from producer.api.settings import ApiSettings
     from producer.listening import address_of, take_port
-    from storage import logs
+    from storage import logs, tracing
 
     check_installed()
     settings = ApiSettings.load(
@@ -51,6 +51,7 @@ def api(
     )
     settings.check_exposure()
     logs.configure(settings.log_level, "api", settings.log_format)
+    tracing.start(settings, "api")
     with take_port(settings.host, settings.port) as listening:
         from producer.api.server import run
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from producer.intake import Intake
 from producer.records import RecordLike
+from storage import tracing
 from storage.chunks import NewChunk
 from storage.contract.errors import (
     IdempotencyConflict,
@@ -22,7 +23,6 @@ from storage.contract.errors import (
     StorageUnavailable,
     UnknownJob,
 )
-from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
@@ -101,7 +101,7 @@ class Submission:
         model_id, known = (card.id, card.revision) if card is not None else (None, revision)
         check_word("name", name)
         self._job = NewJob(
-            new_id(),
+            tracing.new_job_id(),
             model,
             known,
             model_id,
@@ -152,11 +152,14 @@ class Submission:
             IdempotencyConflict: When the key was used with another payload.
             StorageUnavailable: When the database cannot be reached; nothing was accepted.
         """
+        begin = time.time_ns()
         if self._key is not None:
             self._replay = self._stores.jobs.find_by_key(self._key, self._job.key_id)
         try:
             self._intake.take(records)
-            return self._seal()
+            job_id = self._seal()
+            self._trace(begin)
+            return job_id
         except BaseException:
             # Ctrl-C too: an unsealed job would otherwise lie about until the reconciler finds it.
             with contextlib.suppress(ServerError):
@@ -181,12 +184,20 @@ class Submission:
         Raises:
             IdempotencyConflict: When the key was used for something else.
         """
+        begin = time.time_ns()
         self._hash.update(b"parts")
         payload = self._hash.hexdigest() if self._key is not None else None
         if self._stores.parts.open(self._job, self._on_invalid, payload, self._key):
+            self._trace(begin)
             return self._job.id
         self._replay = self._stores.jobs.find_by_key(self._key or "", self._job.key_id)
         return self._replayed(payload)
+
+    def _trace(self, begin: int) -> None:
+        if tracing.spans is not None and self._replay is None:
+            counts = {"texts": self._intake.items, "chunks": self._intake.chunks}
+            asked = {"model": self._job.model, "kind": self._job.kind, "priority": self._job.priority.name.lower()}
+            tracing.spans.submitted(self._job.id, begin, **asked, **counts)
 
     def _seal(self) -> str:
         rest = self._intake.finish()

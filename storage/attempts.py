@@ -26,6 +26,9 @@ class Claim:
         priority: The job's priority.
         failures: How many attempts at it failed for reasons nobody foresaw.
         alone: Whether it is suspected of killing processes, so that nothing else may run beside it.
+        claims: How often it was claimed, this time too.
+        crashes: How many processes died with it.
+        waited: Milliseconds since it was last sent, or since its job was accepted, by the database's clock.
     """
 
     job_id: str
@@ -36,18 +39,22 @@ class Claim:
     priority: Priority
     failures: int = 0
     alone: bool = False
+    claims: int = 1
+    crashes: int = 0
+    waited: int = 0
 
     @classmethod
-    def of(cls, row: Any, options: str, priority: Priority) -> Claim:
+    def of(cls, row: Any, job: Any, priority: Priority) -> Claim:
         """Return the claim of a chunk's row.
 
         Args:
             row: The chunk, just leased.
-            options: The job's options, as the database keeps them.
+            job: Its job's row.
             priority: The job's priority.
         """
-        alone = row.crashes > 0
-        return cls(row.job_id, row.number, row.token, row.size, _read(options), priority, row.failures, alone)
+        waited = max(0, int(row.now - (row.dispatched_at or job.touched_at)))
+        attempts = (row.failures, row.crashes > 0, row.claims, row.crashes, waited)
+        return cls(row.job_id, row.number, row.token, row.size, _read(job.options), priority, *attempts)
 
     @property
     def key(self) -> AttemptKey:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 
+from storage import tracing
 from storage.chunks import ChunkStore
 from storage.contract import failpoints
 from storage.contract.errors import QueueUnavailable
@@ -60,9 +62,12 @@ def send_marked(chunks: ChunkStore, send: Send, pointers: Sequence[Pointer], que
     if not pointers:
         return
     failpoints.reach("dispatch.marked")
+    begin = time.time_ns()
     try:
         send(pointers, queue)
     except QueueUnavailable:
         chunks.undispatch(pointers)
         raise
+    if tracing.spans is not None:
+        tracing.spans.dispatched(pointers, begin)
     failpoints.reach("dispatch.sent")

@@ -81,13 +81,13 @@ class LeaseStore:
             jobs = {"jobs": list({row.job_id for row in leased})}
             connection.execute(_BEGIN_JOBS, jobs)
             others = connection.execute(_READ_JOBS, jobs) if further else [job]
-            options_of = {row.id: row.options for row in others if row.model_id == model_id}
-            if len(options_of) < len(jobs["jobs"]):
+            job_of = {row.id: row for row in others if row.model_id == model_id}
+            if len(job_of) < len(jobs["jobs"]):
                 # Bound to another identity in between, which a worker that stood still for long may meet.
                 raise StorageConflict("A job was bound to another model meanwhile.", "Try again.")
             failpoints.reach("claim.writing")
         failpoints.reach("claim.committed")
-        return [Claim.of(row, options_of[row.job_id], Priority(job.priority)) for row in leased]
+        return [Claim.of(row, job_of[row.job_id], Priority(job.priority)) for row in leased]
 
     def inputs(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkInput]]:
         """Return the texts of claimed chunks, without those that have been deleted meanwhile."""
@@ -273,7 +273,15 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
 # Statements of every message, put together once.
 
 _ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
-_CLAIM_COLUMNS = (*_ATTEMPT, ChunkRow.size, ChunkRow.token_estimate, ChunkRow.failures, ChunkRow.crashes)
+_COUNTED = (ChunkRow.claims, ChunkRow.failures, ChunkRow.crashes)
+_CLAIM_COLUMNS = (
+    *_ATTEMPT,
+    ChunkRow.size,
+    ChunkRow.token_estimate,
+    *_COUNTED,
+    ChunkRow.dispatched_at,
+    now_ms().label("now"),
+)
 
 _LEASED: dict[str, Any] = {
     "state": ChunkState.LEASED,
@@ -297,7 +305,8 @@ _CLAIM_FURTHER = (
 )
 _OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
 # The options as they are kept: those of one job may be unreadable.
-_JOB_COLUMNS = (JobRow.id, JobRow.model_id, JobRow.priority, JobRow.key_id, cast(JobRow.options, Text).label("options"))
+_OPTIONS = cast(JobRow.options, Text).label("options")
+_JOB_COLUMNS = (JobRow.id, JobRow.model_id, JobRow.priority, JobRow.key_id, JobRow.touched_at, _OPTIONS)
 _READ_JOBS = select(*_JOB_COLUMNS).where(_OF_JOBS)
 _BEGIN_JOBS = (
     update(JOBS)

@@ -21,7 +21,7 @@ from storage.contract.options import NO_POOLING, JobOptions
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
-from worker import measures
+from worker import measures, tracks
 from worker.chunkresults import chunk_result, unsettled
 from worker.enginelike import EngineLike
 from worker.pace import Pace
@@ -98,7 +98,8 @@ class Embedding:
         with self._counting:
             self._running += 1
         try:
-            with logs.about(job_id=pointer.job_id, chunk=pointer.chunk):
+            named = logs.about(job_id=pointer.job_id, chunk=pointer.chunk)
+            with named, tracks.following(self._worker_id, self._engine.card.name):
                 self._answer(pointer)
         finally:
             with self._counting:
@@ -135,6 +136,7 @@ class Embedding:
             logger.warning("could not claim: %s", error)
             time.sleep(random.random())
             return []
+        tracks.claimed(claims)
         if not claims:
             counters.count("messages_dropped")
             logger.debug("dropped a message: its chunk is not to be had")
@@ -147,6 +149,7 @@ class Embedding:
             try:
                 self._work(claims)
             except ServerError as error:
+                tracks.event(claims, "failed", kind=error.code)
                 if error.code == "engine_failed":
                     # The end of this process charges what it holds; a release would let the culprit go unseen.
                     logger.error("%s", error)
@@ -154,7 +157,8 @@ class Embedding:
                 stopped = error.code == "engine_stopped"
                 logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
                 self._release(claims, 0 if stopped else _within(_SERVER_DELAY))
-            except Exception:
+            except Exception as error:
+                tracks.event(claims, "failed", kind=type(error).__name__)
                 logger.exception("an unexpected error in %d chunks", len(claims))
                 if len(claims) == 1:
                     self._note_failure(claims[0])
@@ -186,6 +190,7 @@ class Embedding:
                 self._held -= keys
 
     def _release(self, claims: Sequence[Claim], delay: int, failed: bool = False) -> None:
+        tracks.event(claims, "lease given back")
         try:
             self._stores.leases.release(claims, delay, failed)
         except ServerError as error:
@@ -220,6 +225,7 @@ class Embedding:
         if not results:
             return
         written, finished = self._commit(results)
+        tracks.committed([claim for claim, _ in results], written)
         late = len(results) - len(written)
         if late:
             logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
@@ -228,6 +234,10 @@ class Embedding:
 
     def _embed(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkResult]]:
         """Embed chunks that have the same options, as one call."""
+        with tracks.of(claims):
+            return self._embedded(claims)
+
+    def _embedded(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkResult]]:
         try:
             options = JobOptions.from_dict(claims[0].options)
             options.check_against(self._engine.card)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,9 @@ COUNTS = {
     "reconciler_sweeps": "Sweeps of this machine's reconciler while it led",
     "reconciler_sweep_seconds": "Time that those took",
 }
+
+
+_watching = threading.local()
 
 
 class Measures:
@@ -75,7 +78,8 @@ class Measures:
             stage: One of `STAGES`.
         """
         begin = time.perf_counter()
-        yield
+        with piece(stage):
+            yield
         self.took(stage, time.perf_counter() - begin)
 
     def take(self) -> dict[str, Any]:
@@ -95,3 +99,24 @@ class Measures:
 
 #: Those of this process.
 here = Measures()
+
+
+def watch(note: Callable[[str, int, int], None] | None) -> None:
+    """Have somebody told of every piece of work that this thread does.
+
+    Args:
+        note: Called with its name, beginning and end, in nanoseconds since 1970; None: nobody.
+    """
+    _watching.note = note
+
+
+@contextmanager
+def piece(name: str) -> Iterator[None]:
+    """Tell who watches this thread what the block does, when it comes to its end."""
+    note = getattr(_watching, "note", None)
+    if note is None:
+        yield
+        return
+    begin = time.time_ns()
+    yield
+    note(name, begin, time.time_ns())

@@ -11,7 +11,7 @@ import warnings
 from functools import partial
 from typing import Any
 
-from storage import counters, logs
+from storage import counters, logs, tracing
 from storage.contract.errors import EmbedmillError, ModelError, QueueUnavailable, ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import Priority, queue_name
@@ -157,6 +157,7 @@ class Process:
             self._worked = True
             self._supervisor.tell(worked=True)
         self._hints.publish(finished)
+        tracing.ended(finished, self._stores.statuses.many)
 
     def _count_engine(self) -> None:
         for name, times in self._engine.take_counts().items():
@@ -210,6 +211,7 @@ def main(process: type[Process] = Process) -> None:
     slot, torch_device, worker_id = (*sys.argv[1:], "cpu", "cpu", new_id())[:3]
     settings = WorkerSettings.load()
     logs.configure(settings.log_level, "worker", settings.log_format, worker_id=worker_id, slot=slot)
+    tracing.start(settings, "worker")
     sys.exit(process(settings, slot, torch_device, worker_id).run())
 
 

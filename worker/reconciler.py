@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import redis
 
-from storage import counters, logs
+from storage import counters, logs, tracing
 from storage.contract import failpoints
 from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import ServerError
@@ -130,7 +130,7 @@ class Reconciler:
         expired = self._stores.leases.release_expired()
         if expired:
             logger.warning("took back %d chunks whose worker has been silent for too long", expired)
-        self._hints.publish(self._stores.jobs.expire())
+        self._tell(self._stores.jobs.expire())
         failpoints.reach("reconcile.expired")
 
     def _recover(self) -> None:
@@ -170,8 +170,12 @@ class Reconciler:
         dispatch_next(self._stores.chunks, self._send, card.name, card.id)
 
     def _finish(self) -> None:
-        self._hints.publish(self._stores.jobs.finish_all())
+        self._tell(self._stores.jobs.finish_all())
         failpoints.reach("reconcile.finished")
+
+    def _tell(self, ended: list[str]) -> None:
+        self._hints.publish(ended)
+        tracing.ended(ended, self._stores.statuses.many)
 
     def _purge(self) -> None:
         self._keeper.purge()
@@ -206,6 +210,7 @@ def run_until_stopped(settings: Settings, leader_id: str | None = None) -> None:
     """
     from worker.app import send
 
+    tracing.start(settings, "reconciler")
     stopped = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api.errors import form_path, unforeseen
 from producer.api.metrics import Metrics, route_of
-from storage import logs
+from storage import logs, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        with logs.about(request_id=exchange.id):
+        headers = Headers(scope=scope)
+        caller = tracing.called(headers.get("traceparent"), headers.get("tracestate"))
+        with logs.about(request_id=exchange.id), caller:
             await self._pass(scope, exchange)
 
     async def _pass(self, scope: Scope, exchange: _Exchange) -> None:

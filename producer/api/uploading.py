@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -55,7 +56,7 @@ async def taken_in(blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]
         finally:
             pipe.close()
 
-    working = asyncio.get_running_loop().run_in_executor(_threads, work)
+    working = asyncio.get_running_loop().run_in_executor(_threads, copy_context().run, work)
 
     def ended(done: asyncio.Future[T]) -> None:
         _busy.discard(pipe)

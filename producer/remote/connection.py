@@ -11,6 +11,7 @@ import httpx
 
 from producer.remote.failures import failure_of, retry_after
 from producer.remote.patience import Patience
+from storage import tracing
 from storage.contract.errors import InvalidOption, ServiceUnavailable, Unauthorized
 
 #: The longest that a connection may take, and that nothing may come on one, in seconds.
@@ -49,6 +50,7 @@ class Connection:
         self._http = httpx.Client(
             base_url=url.strip().rstrip("/"),
             headers=headers,
+            event_hooks={"request": [lambda request: request.headers.update(tracing.outgoing())]},
             timeout=httpx.Timeout(_SILENCE, connect=_CONNECT),
         )
 

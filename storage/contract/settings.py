@@ -43,6 +43,9 @@ class Settings(BaseSettings):
         url: Address of an HTTP service that producers ask in place of storage; None: they ask storage itself.
         api_key: The key that it is shown.
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+        traces: Whether a collector gets traces of jobs: `otlp`, `off`, or `auto`: where OTEL_EXPORTER_OTLP_ENDPOINT is
+            set and the extra `otel` installed.
+        trace_chunks: Which chunks of a traced job have spans: `some` (of large jobs), or `all`.
         log_format: How log lines are written: `text`, `json`, or `auto`: text at a terminal, JSON elsewhere.
     """
 
@@ -67,6 +70,8 @@ class Settings(BaseSettings):
     url: str | None = None
     api_key: SecretStr | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    traces: Literal["auto", "off", "otlp"] = "auto"
+    trace_chunks: Literal["some", "all"] = "some"
     log_format: Literal["auto", "text", "json"] = "auto"
 
     @field_validator("redis_url")

@@ -187,12 +187,13 @@ class Engine:
             place_of = {text: place for place, text in enumerate(dict.fromkeys(texts))}
             with measures.here.taking("tokenize"):
                 call = self._call(list(place_of), options, urgent)
-        if call.size:
-            self._room.put(call)
-        try:
-            found = call.result()
-        finally:
-            self._room.leave(call)
+        with measures.piece("forward"):
+            if call.size:
+                self._room.put(call)
+            try:
+                found = call.result()
+            finally:
+                self._room.leave(call)
         if len(place_of) == len(texts):
             return found
         return found.at(np.array([place_of[text] for text in texts], np.int64))
