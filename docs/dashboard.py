@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from tests.acceptance.shell import Shell, address, serving, until
 from tests.servers import short_folder
@@ -61,11 +62,12 @@ def main(seconds: float) -> None:
         with serving(shell, "up", "--port", 0, log=log) as up, _prometheus(folder, address(log)) as asked:
             began = time.time()
             _work(address(log), up.pid, seconds)
+            lasted = time.time() - began
             drawn = [_ask(asked, panel, began) for panel in _panels()]
     empty = [one.panel["title"] for one in drawn if not one.series and _ELSEWHERE not in json.dumps(one.panel)]
     for one in drawn:
         print(f"{one.panel['title']}: {len(one.series)} series")
-    _draw(drawn, began)
+    _draw(drawn, began, lasted)
     if empty:
         sys.exit(f"These show nothing: {', '.join(empty)}")
 
@@ -102,14 +104,14 @@ def _work(url: str, up: int, seconds: float) -> None:
     with httpx.Client(base_url=url, timeout=120) as http:
         while (passed := time.monotonic() - begin) < seconds:
             texts = [
-                " ".join(dice.choices(_WORDS.split(), k=dice.randint(3, 60))) for _ in range(dice.randint(50, 900))
+                " ".join(dice.choices(_WORDS.split(), k=dice.randint(3, 40))) for _ in range(dice.randint(20, 120))
             ]
-            if passed < 0.7 * seconds:
+            if passed < 0.65 * seconds:
                 http.post("/v1/jobs", json={"texts": texts}).raise_for_status()
             http.post("/v1/jobs", json={"texts": texts[:3], "priority": "urgent"}).raise_for_status()
             http.get("/v1/jobs").raise_for_status()
             http.get("/v1/jobs/01234567-89ab-7def-8123-456789abcdef")
-            if passed > 0.45 * seconds and not killed:
+            if passed > 0.3 * seconds and not killed:
                 killed = True
                 subprocess.run(["kill", "-9", *map(str, worker_pids(up))], check=True)
             time.sleep(_EVERY)
@@ -138,23 +140,23 @@ def _ask(http: httpx.Client, panel: dict[str, Any], began: float) -> Drawn:
     return Drawn(panel, series)
 
 
-def _draw(drawn: list[Drawn], began: float) -> None:
+def _draw(drawn: list[Drawn], began: float, lasted: float) -> None:
     board = json.loads(BOARD.read_text())["panels"]
     rows = [panel["title"] for panel in board if panel["type"] == "row"]
     bottom = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board)
-    figure = pyplot.figure(figsize=(22, bottom * 0.42), dpi=70, facecolor="#f4f5f5")
+    figure = pyplot.figure(figsize=(21, bottom * 0.34), dpi=80, facecolor="#f4f5f5")
     for title in rows:
         y = next(panel["gridPos"]["y"] for panel in board if panel["title"] == title)
         figure.text(0.012, 1 - (y + 0.75) / bottom, title, fontsize=17, weight="bold")
     for one in drawn:
         at = one.panel["gridPos"]
-        left, width = at["x"] / 24 + 0.022, at["w"] / 24 - 0.032
+        left, width = at["x"] / 24 + 0.027, at["w"] / 24 - 0.037
         low, height = 1 - (at["y"] + at["h"] - 1.1) / bottom, (at["h"] - 2.2) / bottom
-        _draw_panel(figure.add_axes((left, low, width, height)), one, began)
+        _draw_panel(figure.add_axes((left, low, width, height)), one, began, lasted)
     figure.savefig(ROOT / "docs" / "dashboard.png")
 
 
-def _draw_panel(axes: Axes, one: Drawn, began: float) -> None:
+def _draw_panel(axes: Axes, one: Drawn, began: float, lasted: float) -> None:
     axes.set_title(one.panel["title"], loc="left", fontsize=11)
     if one.panel["type"] == "stat":
         axes.axis("off")
@@ -176,11 +178,13 @@ def _draw_panel(axes: Axes, one: Drawn, began: float) -> None:
         for line in lines:
             axes.plot(at, line, linewidth=1.3)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(unit, fontsize=8)
+    axes.set_xlim(0, lasted)
+    axes.yaxis.set_major_formatter(EngFormatter())
+    axes.set_ylabel(unit, fontsize=8, labelpad=1)
     axes.tick_params(labelsize=8)
     axes.grid(color="#dddddd", linewidth=0.5)
     if one.series:
-        axes.legend([legend for legend, _ in one.series][:9], fontsize=6.5, loc="upper left", framealpha=0.6)
+        axes.legend([legend for legend, _ in one.series][:9], fontsize=7, loc="upper left", framealpha=0.6)
 
 
 if __name__ == "__main__":

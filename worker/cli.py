@@ -87,15 +87,32 @@ def worker(
 
 
 @app.command()
-def reconcile(data_dir: DataDir = None, database_url: DatabaseUrl = None, redis_url: RedisUrl = None) -> None:
+def reconcile(
+    health_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz and /metrics.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+) -> None:
     """Keep queue and storage in agreement; every worker does so too, and only one of all leads."""
     from storage import logs
+    from storage.stores import Stores
+    from worker.health import HealthServer
+    from worker.metrics import WatchedReconciler
     from worker.reconciler import run_until_stopped
     from worker.settings import WorkerSettings
 
-    settings = WorkerSettings.load(data_dir=data_dir, database_url=database_url, redis_url=redis_url)
+    place = {"data_dir": data_dir, "database_url": database_url, "redis_url": redis_url}
+    settings = WorkerSettings.load(**place, health_port=health_port)
     logs.configure(settings.log_level, "reconciler", settings.log_format)
+    health = None
+    if settings.health_port is not None:
+        watched = WatchedReconciler(Stores.open(settings))
+        health = HealthServer(settings.health_host, settings.health_port, watched)
+        health.start()
+        logs.say(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.")
     run_until_stopped(settings)
+    if health is not None:
+        health.close()
 
 
 @app.command()

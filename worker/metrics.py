@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import psutil
 
 from storage import exposition
+from storage.contract.errors import EmbedmillError
 from storage.figures import Figure, Figures
 from storage.spreads import Spread
 from storage.stores import Stores
+from worker import measures
 from worker.child import Child
 from worker.gpus import Gpus
-from worker.measures import COUNTS, STAGES
+from worker.measures import COUNTS, STAGES, Measures
 
 #: Values by the labels' values.
 _Values = dict[tuple[str, ...], float]
@@ -29,14 +31,25 @@ class Metrics:
         model: What this machine serves.
         workers: Its worker processes, by slot.
         others: Its other children.
+        reconciler: What its reconciler has measured.
     """
 
-    def __init__(self, stores: Stores, model: str, workers: dict[str, Child], others: Sequence[Child] = ()) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        model: str,
+        workers: dict[str, Child],
+        others: Sequence[Child] = (),
+        reconciler: Measures | None = None,
+    ) -> None:
         self._installation = Figures(stores)
         self._model = model
         self._workers = workers
         self._others = others
+        self._reconciler = reconciler or Measures()
         self._gpus = Gpus()
+        #: Of this process, which has children or is a reconciler itself.
+        self._role = "supervisor" if others else "reconciler"
 
     def text(self) -> bytes:
         """Return the machine's figures in Prometheus' text format; no database is asked."""
@@ -60,8 +73,7 @@ class Metrics:
         yield Figure("embedmill_worker_starts", "Starts of the process", "counter", _OF_SLOT, starts)
         for name, meaning in COUNTS.items():
             if name.startswith("reconciler"):
-                total = sum(child.measures.counts[name] for child in self._others)
-                yield Figure(f"embedmill_{name}", meaning, "counter", (), {(): total})
+                yield Figure(f"embedmill_{name}", meaning, "counter", (), {(): self._reconciler.counts[name]})
             else:
                 of: _Values = {
                     (slot, self._model): child.measures.counts[name] for slot, child in self._workers.items()
@@ -79,7 +91,7 @@ class Metrics:
         yield Figure("embedmill_stage_seconds", meaning, "histogram", (*_OF_SLOT, "stage"), spreads=spreads)
 
     def _processes(self) -> Iterator[Figure]:
-        pids = {"supervisor": os.getpid()}
+        pids = {self._role: os.getpid()}
         pids |= {child.name: child.pid for child in (*self._workers.values(), *self._others) if child.pid}
         memory: _Values = {}
         seconds: _Values = {}
@@ -97,3 +109,31 @@ class Metrics:
         yield Figure("embedmill_process_memory_bytes", "Resident memory of a process", "gauge", label, memory)
         meaning = "Processor time of the process that runs now"
         yield Figure("embedmill_process_cpu_seconds", meaning, "counter", label, seconds)
+
+
+class WatchedReconciler:
+    """What is told of a reconciler that runs by itself.
+
+    Args:
+        stores: The truth.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._metrics = Metrics(stores, "", {}, reconciler=measures.here)
+
+    def readiness(self) -> tuple[bool, dict[str, str]]:
+        """Return whether it can do its duty now, and why not."""
+        try:
+            self._stores.database.check_schema()
+        except EmbedmillError as error:
+            return False, {"storage": error.message}
+        return True, {"storage": "ready"}
+
+    def metrics(self, everything: bool = False) -> bytes:
+        """Return its figures, or everything: the installation's too.
+
+        Raises:
+            StorageUnavailable: When the database cannot be reached, which is asked for everything alone.
+        """
+        return self._metrics.all() if everything else self._metrics.text()

@@ -66,7 +66,9 @@ class Supervisor:
         self.workers = list(by_slot.values())
         self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
         self._reconciler = Child("reconciler", lambda id_: ["-m", "worker.reconciler", id_], shared, self._resign)
-        self._metrics = Metrics(self._stores, model_name(settings.model), by_slot, [self._reconciler])
+        self._metrics = Metrics(
+            self._stores, model_name(settings.model), by_slot, [self._reconciler], self._reconciler.measures
+        )
         #: Dead processes whose chunks could not be given back yet: their ids, and whether they died of them.
         self._unreleased: dict[str, bool] = {}
 

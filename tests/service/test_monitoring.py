@@ -88,6 +88,17 @@ def test_panels_lie_side_by_side_and_have_names_of_their_own() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_what_the_dashboard_asks_can_be_asked(tmp_path: Path) -> None:
+    asked = [target["expr"] for panel in panels() for target in panel["targets"]]
+    asked = [expression.replace("$__rate_interval", "1m").replace("$model", ".*") for expression in asked]
+    rules = [{"record": f"asked:{number}", "expr": expression} for number, expression in enumerate(asked)]
+    file = tmp_path / "asked.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 0 and f"{len(asked)} rules found" in checked.stdout, checked.stdout + checked.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_alerts_fire_where_they_should_and_nowhere_else() -> None:
     command = ["promtool", "test", "rules", "alerts_test.yml"]
     tried = subprocess.run(command, cwd=RULES.parent, capture_output=True, text=True, timeout=60)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import sys
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from storage import counters
 from storage.contract.messages import Pointer
 from storage.stores import Stores
+from tests.acceptance.shell import Shell, address, until
 from tests.stack import children
 from tests.storage.builders import CARD, serve, submit
 from tests.worker.fakenvml import FakeNvml
@@ -141,3 +146,29 @@ def test_gpus_tell_what_they_do_and_their_absence_is_no_error(stores: Stores, ch
 def test_without_the_package_there_are_no_gpus(stores: Stores, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert not [name for name in told(Metrics(stores, CARD.name, {"cpu": child})) if "gpu_" in name]
+
+
+def test_a_reconciler_by_itself_tells_what_it_does(tmp_path: Path) -> None:
+    # Given a reconciler that runs alone, with a port to be watched at
+    shell = Shell(tmp_path / "data", tmp_path)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = shell.start("reconcile", "--health-port", 0, stdout=output, stderr=output)
+    try:
+        until(lambda: b"/readyz" in log.read_bytes(), "its address", 100)
+        where = address(log)
+        # When it has led for a moment, then it tells of its sweeps, and everything where that is asked for
+        swept = re.compile(rb"embedmill_reconciler_sweeps_total [1-9]")
+        until(lambda: swept.search(fetched(f"{where}/metrics")), "a sweep", 60)
+        assert b'embedmill_process_memory_bytes{process="reconciler"}' in fetched(f"{where}/metrics")
+        assert b"embedmill_reconciler_leads 1.0" in fetched(f"{where}/metrics/all")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+    assert {json.loads(line)["role"] for line in log.read_text().splitlines()} == {"reconciler"}
+
+
+def fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        body: bytes = answer.read()
+        return body
