@@ -55,6 +55,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "ensure_resource_availability": "404 also tells of parts that nobody has, so that another's cannot be found",
     },
     "get_results": {"rejected_positive_data": _FITS},
+    "get_item_at": {"rejected_positive_data": _FITS},
 }
 
 #: Answers to a good request: no right, no such thing, not now.
