@@ -57,6 +57,10 @@ def embedded(http: httpx.Client, canary: Canary, hooks: list[str]) -> list[str]:
     assert canary.heard(told) == ["vector"]
     for path in ("/embed", "/", "/invocations"):
         assert http.post(path, json={"inputs": song}).is_success
+    states = http.post("/embed_all", json={"inputs": song})
+    assert states.is_success
+    canary.vectors.append(np.array(states.json()[0][1], dtype=np.float32))
+    assert "vector" in canary.heard(states.content)
     assert http.post("/tokenize", json={"inputs": song}).is_success
     assert http.post("/v1/tokens", json={"text": song}).is_success
     _by_page(http, canary)
@@ -169,6 +173,7 @@ def _refused_looks(http: httpx.Client, canary: Canary, job: str) -> Iterator[Ans
         # Whoever asks for an item by its id is told which id there is none of.
         yield http.get(f"/v1/jobs/{one}/items/{canary.custom_id}/none"), ("custom_id",)
         yield http.get(f"/v1/jobs/{one}/items", params={"position": canary.text}), ()
+        yield http.get(f"/v1/jobs/{one}/items", params={"custom_id": f"{canary.custom_id}/none"}), ()
         yield http.get(f"/v1/jobs/{one}/results", params={"format": canary.text, "after": canary.text}), ()
         yield http.put(f"/v1/jobs/{one}/parts/0", content=json.dumps(canary.song()), headers=NDJSON), ()
         yield http.post(f"/v1/jobs/{one}/seal", json={"parts": canary.song()}), ()
