@@ -98,6 +98,7 @@ class Database:
                 "client_encoding": "utf8",
             },
         )
+        event.listen(engine, "connect", _notice_pooler)
         event.listen(engine, "begin", _begin_postgresql)
         return engine
 
@@ -239,6 +240,17 @@ def limit(connection: Connection, **limits: str) -> None:
     # One statement: a result in binary is always one statement's.
     settings = ", ".join(f"set_config('{name}', '{most}', true)" for name, most in limits.items())
     connection.exec_driver_sql(f"SELECT {settings}")
+
+
+def _notice_pooler(connection: Any, record: Any) -> None:
+    """Prepare no statements where a pooler hands each transaction to another server process, which knows none of them.
+
+    PgBouncer makes up the process that it says a connection belongs to; the server says another one.
+    """
+    (asked,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+    connection.rollback()
+    if asked != connection.info.backend_pid:
+        connection.prepare_threshold = None
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -70,7 +70,7 @@ def translated() -> Iterator[None]:
 
 def _our_error(error: Exception) -> ServerError:
     cause = getattr(error, "orig", None) or error
-    sentence = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    sentence = _sentence(cause)
     sqlite = sqlite_name(cause)
     if sqlite == "SQLITE_FULL" or getattr(cause, "sqlstate", None) in _PG_FULL:
         return StorageFull("The database's disk is full.", "Make room; what was accepted before is safe.")
@@ -85,10 +85,21 @@ def _our_error(error: Exception) -> ServerError:
         return StorageUnavailable(f"The database's file is damaged: {sentence}.", "Name another, or restore a copy.")
     if getattr(cause, "sqlstate", None) in _PG_CONFLICT:
         return StorageConflict(f"The database is busy: {sentence}.", "Try again.")
+    if "certificate" in sentence or "SSL" in sentence:
+        return StorageUnavailable(
+            f"The database is not trusted, or speaks no TLS: {sentence}.",
+            "Check the server's certificate, and sslmode and sslrootcert in EMBEDMILL_DATABASE_URL.",
+        )
     return StorageUnavailable(
         f"The database does not answer: {sentence}.",
         "Check EMBEDMILL_DATABASE_URL and EMBEDMILL_DATA_DIR, and that the server runs.",
     )
+
+
+def _sentence(cause: BaseException) -> str:
+    """Return what a driver says, in a line; of several addresses that were tried in vain, the last one's."""
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return lines[-1].lstrip("- ") if lines[0].startswith("Multiple connection attempts failed") else lines[0]
 
 
 def sqlite_name(cause: BaseException | None) -> str:

@@ -66,6 +66,9 @@ def queue_unavailable(error: BaseException) -> QueueUnavailable:
         case redis.AuthenticationError():
             remedy = "Check the user and the password in EMBEDMILL_REDIS_URL."
             return QueueUnavailable("Redis does not know this user, or the password is another.", remedy)
+        case redis.RedisError() as denied if str(denied).startswith("DENIED"):
+            remedy = "Give it users with passwords (docs/many-machines.md)."
+            return QueueUnavailable("Redis lets nobody in from other machines (its protected mode).", remedy)
         case redis.ResponseError():
             return QueueUnavailable("Redis refuses messages.", "Its log says why; a full disk is the commonest reason.")
     return QueueUnavailable(UNREACHABLE, "Check EMBEDMILL_REDIS_URL.")

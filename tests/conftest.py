@@ -29,11 +29,23 @@ def redis_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def way_to_postgres(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
+    """Returns the URL of a database; where `POOLED` is set, one through PgBouncer in its transaction mode."""
+    if not os.environ.get("POOLED"):
+        yield postgres_server.url
+        return
+    from tests.machines.pgbouncer import running_pgbouncer
+
+    with running_pgbouncer(postgres_server) as pooler:
+        yield pooler.url
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+def postgres_url(postgres_server: PostgresServer, way_to_postgres: Callable[[str], str]) -> Iterator[str]:
     """URL of an empty PostgreSQL database, a new one for each test."""
     name = postgres_server.create()
-    yield postgres_server.url(name)
+    yield way_to_postgres(name)
     postgres_server.drop(name)
 
 
@@ -73,7 +85,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     server: PostgresServer = request.getfixturevalue("postgres_server")
     # Before, not after: whoever had it may have left rows behind.
     server.empty(name)
-    yield server.url(name)
+    yield request.getfixturevalue("way_to_postgres")(name)
 
 
 @pytest.fixture

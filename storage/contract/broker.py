@@ -78,6 +78,8 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
 def _transport_options(redis_url: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "global_keyprefix": KEY_PREFIX,
+        # Read by nobody; but kombu takes connections that differ in this alone for the same, and shares them.
+        "secured_by": redis_tls(redis_url),
         # No copy of a message under way is kept in Redis: the lease says who has a chunk, and the reconciler sends
         # again what nobody has. A copy costs two more writes for each message, is refused when Redis is full, and a
         # write that fails took a place for messages away for good (a worker alive that consumes nothing).

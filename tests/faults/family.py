@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults import processes
@@ -36,11 +37,13 @@ class Family:
         self.supervisors.append(process)
         return process
 
-    def start(self, module: str, arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, module: str, arguments: list[str], *, prefix: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a Python module as a process group of its own; what it prints goes to a log."""
         self._logs += 1
         log = self.folder / f"{self._logs:03d}-{module.rpartition('.')[2]}.log"
-        return processes.start(module, arguments, self.environment | environment, log, self.folder)
+        return processes.start(module, arguments, self.environment | environment, log, self.folder, prefix)
 
     def stop_supervisor(self, process: subprocess.Popen[bytes] | None = None) -> None:
         """Stop a supervisor in order; default: the first."""

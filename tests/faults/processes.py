@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from worker.parent import PARENT_VARIABLE
@@ -17,7 +18,12 @@ _MARK = "FAULTS_FOLDER"
 
 
 def start(
-    module: str, arguments: list[str], environment: dict[str, str], log: Path, folder: Path
+    module: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    log: Path,
+    folder: Path,
+    prefix: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a Python module as a process group of its own.
 
@@ -29,11 +35,12 @@ def start(
         environment: Variables on top of this process's.
         log: File for all that it and its children print.
         folder: Where it runs, and what it is marked with.
+        prefix: What the command begins with, such as `nsenter` and a namespace.
     """
     variables = {**os.environ, **environment, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
+            [*prefix, sys.executable, "-P", "-m", module, *arguments],
             env=variables | {_MARK: str(folder), PARENT_VARIABLE: str(os.getpid())},
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from tests.faults.encoder import CARD
 from tests.faults.mill import Mill
 from tests.faults.proxy import Proxy
 from tests.faults.servers import RedisMachine
+from tests.machines.pgbouncer import running_pgbouncer
 from tests.servers import running_postgres, short_folder
 from tests.stack import free_port
 
@@ -32,6 +33,7 @@ def running_mill(
     good_life: float | None = None,
     proxy_redis: bool = False,
     proxy_database: bool = False,
+    pooled: bool = False,
     redis_options: dict[str, str] | None = None,
     redis_keeps_data: bool = True,
     postgres_settings: tuple[str, ...] = (),
@@ -48,6 +50,7 @@ def running_mill(
         good_life: After how many seconds a death counts as the first one again; None: as in production.
         proxy_redis: Whether a proxy stands between the processes and Redis.
         proxy_database: Whether one stands between them and PostgreSQL.
+        pooled: Whether PgBouncer does, which hands each transaction to another of few connections.
         redis_options: More of Redis' settings.
         redis_keeps_data: Whether Redis knows after a restart what it knew before.
         postgres_settings: More of PostgreSQL's settings.
@@ -78,6 +81,9 @@ def running_mill(
             mill.database_proxy = Proxy(postgres.port)
             stack.callback(mill.database_proxy.close)
             reached = postgres.url("mill", mill.database_proxy.port)
+        if pooled:
+            assert postgres is not None, "SQLite needs no pooler"
+            reached = stack.enter_context(running_pgbouncer(postgres, pool=4)).url("mill")
         mill.environment = {
             "EMBEDMILL_DATABASE_URL": reached,
             "EMBEDMILL_REDIS_URL": redis_url,

