@@ -101,7 +101,7 @@ class Submission:
         model_id, known = (card.id, card.revision) if card is not None else (None, revision)
         check_word("name", name)
         self._job = NewJob(
-            tracing.new_job_id(),
+            tracing.new_job_id(stores.database.clock.now()),
             model,
             known,
             model_id,

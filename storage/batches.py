@@ -55,7 +55,7 @@ class BatchStore:
             labels: The caller's `metadata`.
             output_life: Seconds that its output is kept; None: until it is deleted.
         """
-        values: dict[str, Any] = {"id": made_id("batch_"), "key_id": key_id, "state": "validating"}
+        values: dict[str, Any] = {"id": made_id("batch_", self._db.clock), "key_id": key_id, "state": "validating"}
         values |= {"input_file_id": input_file_id, "endpoint": endpoint, "completion_window": window}
         values |= {"labels": labels, "output_life": output_life, "total": 0, "completed": 0, "failed": 0, "tokens": 0}
         with self._db.write() as connection:

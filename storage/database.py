@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
+from storage.clock import Clock
 from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageFull, StorageUnavailable
 from storage.contract.settings import Settings
 from storage.faults import translated
@@ -27,6 +28,15 @@ SCHEMA_VERSION = "0009"
 
 #: How long a SQLite writer waits for another before it gives up, in milliseconds.
 _BUSY_TIMEOUT = 30_000
+
+
+#: How the server looks whether a silent client lives: given up after half a minute, as the client gives it up.
+_SERVER_SIDE = {
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "user_timeout": "30000",
+}
 
 
 class now_ms(GenericFunction[int]):
@@ -64,6 +74,7 @@ class Database:
         self._busy_timeout = busy_timeout
         #: Whether the last write that needed room found none.
         self.is_full = False
+        self.clock = Clock(self._ask_time)
         self._writing: Callable[[], AbstractContextManager[None]] = nullcontext
         try:
             self.engine = self._make_engine()
@@ -98,7 +109,7 @@ class Database:
                 "client_encoding": "utf8",
             },
         )
-        event.listen(engine, "connect", _notice_pooler)
+        event.listen(engine, "connect", _greet_postgresql)
         event.listen(engine, "begin", _begin_postgresql)
         return engine
 
@@ -144,6 +155,10 @@ class Database:
         except StorageFull:
             self.is_full = True
             raise
+
+    def _ask_time(self) -> int:
+        with self.read() as connection:
+            return int(connection.execute(select(now_ms())).scalar_one())
 
     def check_schema(self) -> None:
         """Check that the schema is the one this program knows.
@@ -242,15 +257,20 @@ def limit(connection: Connection, **limits: str) -> None:
     connection.exec_driver_sql(f"SELECT {settings}")
 
 
-def _notice_pooler(connection: Any, record: Any) -> None:
-    """Prepare no statements where a pooler hands each transaction to another server process, which knows none of them.
+def _greet_postgresql(connection: Any, record: Any) -> None:
+    """Find out whether a new connection leads to a server process of its own, and have that look whether we live.
 
-    PgBouncer makes up the process that it says a connection belongs to; the server says another one.
+    PgBouncer makes up the process that it says a connection belongs to, and hands each transaction to another one,
+    which knows no statement that an earlier one prepared. A process of one's own would hold the locks of a host that
+    has vanished for two hours; the time-out of an idle transaction does not run while a driver speaks in a pipeline.
     """
     (asked,) = connection.execute("SELECT pg_backend_pid()").fetchone()
-    connection.rollback()
     if asked != connection.info.backend_pid:
         connection.prepare_threshold = None
+    else:
+        settings = ", ".join(f"set_config('tcp_{name}', '{value}', false)" for name, value in _SERVER_SIDE.items())
+        connection.execute(f"SELECT {settings}")
+    connection.commit()
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import zstandard
 from sqlalchemy import ColumnElement, insert, or_, select, update
 
+from storage.clock import Clock
 from storage.contract.errors import Conflict, NotFound, ServerError
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
@@ -53,9 +54,9 @@ class StoredFile:
     parts: tuple[str, ...]
 
 
-def made_id(prefix: str) -> str:
+def made_id(prefix: str, clock: Clock) -> str:
     """Return a new id that sorts by the time it was made, such as `file-` and 32 hexadecimal digits."""
-    return prefix + new_id().replace("-", "")
+    return prefix + new_id(clock.now()).replace("-", "")
 
 
 class FileStore:
@@ -84,7 +85,7 @@ class FileStore:
             upload_id: The upload that it is a part of.
             state: What it is when its writer is done: `ready`, or `written`, which is seen only later.
         """
-        made = made_id("part_" if upload_id else "file-")
+        made = made_id("part_" if upload_id else "file-", self._db.clock)
         values: dict[str, Any] = {
             "id": made,
             "key_id": key_id,
@@ -211,7 +212,7 @@ class FileStore:
     @retried
     def _joined(self, upload: object, parts: Sequence[StoredFile], sha256: str) -> StoredFile | None:
         given = {name: getattr(upload, name) for name in ("key_id", "purpose", "filename", "size")}
-        file_id, upload_id = made_id("file-"), str(getattr(upload, "id", ""))
+        file_id, upload_id = made_id("file-", self._db.clock), str(getattr(upload, "id", ""))
         life = getattr(upload, "file_life", None)
         values = given | {"id": file_id, "state": "ready", "sha256": sha256, "created_at": now_ms()}
         values |= {"parts": {"ids": [part.id for part in parts]}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, func, or_, select, tuple_, update
 
 from storage import counters, naming, texts
 from storage.attempts import AttemptKey, ChunkInput, Claim
@@ -203,13 +203,19 @@ class LeaseStore:
 
     @retried
     def release_expired(self) -> int:
-        """Give back every lease whose time is over, in one guarded statement; return how many."""
+        """Give back every lease whose time is over, in one guarded statement; return how many.
+
+        What somebody has locked is left for the next round: a host that vanished in the midst of a commit would else
+        keep all others from getting theirs back until its connection is given up.
+        """
         expired = (CHUNK_IS_LEASED, ChunkRow.lease_expires < now_ms())
         with self._db.read() as connection:
             if not connection.execute(select(ChunkRow.number).where(*expired).limit(1)).first():
                 return 0
         with self._db.write() as connection:
-            count = connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+            free = select(ChunkRow.job_id, ChunkRow.number).where(*expired).with_for_update(**SKIP_LOCKED)
+            these = tuple_(ChunkRow.job_id, ChunkRow.number).in_(free)
+            count = connection.execute(update(ChunkRow).where(*expired, these).values(_pending_values())).rowcount
         counters.count("leases_expired", count)
         return count
 

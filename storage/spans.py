@@ -55,10 +55,10 @@ class Spans:
         self._tracer = provider.get_tracer("embedmill", version("embedmill"))
         atexit.register(provider.shutdown)
 
-    def new_job_id(self) -> str:
+    def new_job_id(self, at: float) -> str:
         """Make the id of a job, which says what the trace of the caller's own has decided."""
         caller = _caller()
-        return self.sampling.new_job_id(None if caller is None else caller.trace_flags.sampled)
+        return self.sampling.new_job_id(None if caller is None else caller.trace_flags.sampled, at)
 
     def submitted(self, job_id: str, begin: int, **told: Any) -> None:
         """Make the first span of a job's trace, and one in the caller's own that leads there.

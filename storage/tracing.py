@@ -77,17 +77,18 @@ class Sampling:
         step = max(0, number.bit_length() - _FEW)
         return self.takes(job_id) and (self.all_chunks or number >> step << step == number)
 
-    def new_job_id(self, parent_sampled: bool | None) -> str:
+    def new_job_id(self, parent_sampled: bool | None, at: float | None = None) -> str:
         """Make the id of a job.
 
         Args:
             parent_sampled: What the caller's trace has decided; None: there is none.
+            at: As for `new_id`.
         """
-        job_id = new_id()
+        job_id = new_id(at)
         if parent_sampled is None or not self.by_parent:
             # Ids that would say what nobody has said are left to those who do.
             while not _SAID <= trace_id(job_id) % _ALL < _ALL - _SAID:
-                job_id = new_id()
+                job_id = new_id(at)
             return job_id
         said = secrets.randbits(40) + (_ALL - _SAID if parent_sampled else 0)
         return f"{job_id[:-15]}{said >> 48:02x}-{said & 0xFFFF_FFFF_FFFF:012x}"
@@ -116,9 +117,13 @@ def start(settings: Settings, role: str) -> None:
     spans = Spans(role, Sampling.of_environment(settings.trace_chunks == "all"))
 
 
-def new_job_id() -> str:
-    """Make the id of a job, which says whether it has a trace."""
-    return new_id() if spans is None else spans.new_job_id()
+def new_job_id(at: float) -> str:
+    """Make the id of a job, which says whether it has a trace.
+
+    Args:
+        at: Seconds since 1970.
+    """
+    return new_id(at) if spans is None else spans.new_job_id(at)
 
 
 def ended(job_ids: Collection[str], look: Callable[[list[str]], list[JobStatus]]) -> None:

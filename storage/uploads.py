@@ -59,7 +59,12 @@ class UploadStore:
             key_id: Whose it is.
             life: Seconds after which the file goes; None: never.
         """
-        values: dict[str, Any] = {"id": made_id("upload_"), "key_id": key_id, "state": "pending", "purpose": purpose}
+        values: dict[str, Any] = {
+            "id": made_id("upload_", self._db.clock),
+            "key_id": key_id,
+            "state": "pending",
+            "purpose": purpose,
+        }
         values |= {"filename": filename, "size": size, "file_life": life}
         with self._db.write() as connection:
             times = {"created_at": now_ms(), "expires_at": now_ms() + _LIFE}

@@ -115,7 +115,9 @@ class Deliverer:
         try:
             try:
                 body = (webhook.payload or "").encode()
-                headers = signed(webhook.message_id or "", body, self._stores.webhooks.secrets(webhook.key_id))
+                headers = signed(
+                    webhook.message_id or "", body, self._stores.webhooks.secrets(webhook.key_id), self._now()
+                )
                 self._stores.webhooks.delivered(webhook, send(webhook.url, body, headers, self._allowed))
             except NotDelivered as error:
                 self._stores.webhooks.missed(webhook, error.status, error.message, self._pause(webhook, error.status))
@@ -125,6 +127,10 @@ class Deliverer:
             with self._lock:
                 self._sending.discard(webhook.id)
 
+    def _now(self) -> int:
+        # Receivers refuse what is minutes old: of the clocks of several hosts, the one they all share.
+        return int(self._stores.database.clock.now())
+
     def _pause(self, webhook: Webhook, status: int | None) -> float | None:
         if status == _GONE or webhook.attempts >= len(self._schedule):
             logger.warning("the end of job %s could not be told to its webhook, giving up", webhook.job_id)
@@ -133,16 +139,15 @@ class Deliverer:
         return self._schedule[webhook.attempts] * random.uniform(1, 1.1)
 
 
-def signed(message_id: str, body: bytes, secrets: list[str], at: int | None = None) -> dict[str, str]:
+def signed(message_id: str, body: bytes, secrets: list[str], at: int) -> dict[str, str]:
     """Return the headers of a message as Standard Webhooks has them, with one signature for each secret.
 
     Args:
         message_id: The same for each try of a message.
         body: What is sent.
         secrets: `whsec_` and base64.
-        at: Seconds since 1970; default now.
+        at: Seconds since 1970.
     """
-    at = int(time.time()) if at is None else at
     content = b"%s.%d.%s" % (message_id.encode(), at, body)
     keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
     signatures = [base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import time
 from hashlib import sha256
 
 from fastapi import Request
@@ -25,7 +24,7 @@ def new_session(stores: Stores, key_id: str) -> str:
         stores: Keep the secret that signs it.
         key_id: The key's id.
     """
-    claim = f"{key_id}.{int(time.time()) + LIFE}"
+    claim = f"{key_id}.{int(stores.database.clock.now()) + LIFE}"
     return f"{claim}.{_sign(stores, 'session', claim)}"
 
 
@@ -45,7 +44,7 @@ def key_of_session(stores: Stores, value: str) -> str | None:
     key_id, _, ends = claim.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _sign(stores, "session", claim).encode()):
         return None
-    return key_id if time.time() < int(ends) else None
+    return key_id if stores.database.clock.now() < int(ends) else None
 
 
 def form_token(stores: Stores, session: str) -> str:

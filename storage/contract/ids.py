@@ -11,9 +11,13 @@ from storage.contract.errors import UnknownJob
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-def new_id() -> str:
-    """Make a UUIDv7: 48 bits of milliseconds since 1970, 74 random bits, in canonical lower-case form."""
-    milliseconds = time.time_ns() // 1_000_000
+def new_id(at: float | None = None) -> str:
+    """Make a UUIDv7: 48 bits of milliseconds since 1970, 74 random bits, in canonical lower-case form.
+
+    Args:
+        at: Seconds since 1970; default: now, on this host's clock.
+    """
+    milliseconds = int((time.time() if at is None else at) * 1000)
     value = int.from_bytes(milliseconds.to_bytes(6, "big") + os.urandom(10), "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -15,7 +16,8 @@ from storage.migrations import migrate
 from tests.faults.running import running_mill
 from tests.machines.authority import Authority
 from tests.machines.pgbouncer import PgBouncer, running_pgbouncer
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, running_postgres
+from tests.stack import free_port
 
 
 @pytest.fixture
@@ -66,12 +68,26 @@ def test_the_limits_of_a_transaction_end_with_it(pooler: PgBouncer, name: str) -
     with database.read() as connection:
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "1min"
     # Nobody else who gets one of these connections has them
-    import psycopg
-
     with psycopg.connect(pooler.url(name), autocommit=True) as stranger:
         for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
             assert stranger.execute(f"SHOW {setting}").fetchone() == ("0",)
     database.close()
+
+
+def test_a_server_looks_whether_we_live_but_not_for_others_behind_a_pooler() -> None:
+    with running_postgres(free_port()) as server:
+        database = Database(server.url("postgres", server.port))
+        with database.read() as connection:
+            for setting, value in (("tcp_keepalives_idle", "15"), ("tcp_user_timeout", "30000")):
+                assert connection.exec_driver_sql(f"SHOW {setting}").scalar() == value
+        database.close()
+        with running_pgbouncer(server, pool=1) as pooler:
+            database = Database(pooler.url("postgres"))
+            with database.read():
+                pass
+            database.close()
+            with psycopg.connect(pooler.url("postgres")) as stranger:
+                assert stranger.execute("SHOW tcp_user_timeout").fetchone() == ("0",)
 
 
 def test_a_schema_is_made_through_a_pooler(pooler: PgBouncer, name: str) -> None:

@@ -10,6 +10,7 @@ from storage.contract.options import JobOptions
 from storage.database import Database, now_ms
 from storage.outcomes import ItemError
 from storage.stores import Stores
+from storage.tables import ChunkRow
 from tests.storage.builders import (
     OTHER,
     PLENTY,
@@ -238,3 +239,22 @@ def test_a_job_whose_options_cannot_be_read_keeps_nobody_else_waiting(stores: St
     assert claims[good].options == stores.jobs.get(good).options
     with pytest.raises(InvalidOption):
         JobOptions.from_dict(claims[bad].options)
+
+
+def test_a_lease_that_somebody_has_locked_keeps_no_other_from_coming_back(stores: Stores, database: Database) -> None:
+    if database.is_sqlite:
+        return  # which has one lock for everything, and nobody vanishes with it
+    # Given two leases whose time is over, one of them in the midst of a commit whose host has vanished
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    for number in range(2):
+        claim(stores, job_id, number, worker)
+        set_chunk(database, job_id, number, lease_expires=now_ms() - 1)
+    with database.write() as connection:
+        mine = (ChunkRow.job_id == job_id, ChunkRow.number == 0)
+        connection.execute(select(ChunkRow.number).where(*mine).with_for_update())
+        # Then the other one comes back at once
+        assert stores.leases.release_expired() == 1
+        assert chunk_states(database, job_id) == ["leased", "pending"]
+    # And that one when it is free
+    assert stores.leases.release_expired() == 1

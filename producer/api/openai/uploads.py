@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -83,7 +82,9 @@ async def add_part(upload_id: str, request: Request, service: ServiceDep, caller
     except BaseException:
         await asyncio.to_thread(writer.discard)
         raise
-    return UploadPart(id=writer.id, created_at=int(time.time()), upload_id=upload.id)
+    return UploadPart(
+        id=writer.id, created_at=int(await asyncio.to_thread(stores.database.clock.now)), upload_id=upload.id
+    )
 
 
 @router.post(
