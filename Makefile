@@ -32,7 +32,7 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check alerts-test chart-test chaos fuzz compose-test bench bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check alerts-test chart-test chaos machines fuzz compose-test bench bench-gpu bench-sts lock clean wheel
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -63,6 +63,9 @@ chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=
 
 alerts-test: ## Try every alert rule with Prometheus' own tool (Debian: apt-get install prometheus)
 	@cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
+
+machines: .venv/.dev ## Cut off, slow and reboot hosts in network namespaces, as root; TLS, PgBouncer and clocks in their long form
+	@$(PY) -m tests.machines.measure
 
 fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
 	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))

@@ -74,6 +74,8 @@ class Fleet(Mill):
 
     def start_service(self) -> None:
         """Start the HTTP service on its host."""
+        if self.service is not None:
+            self.service.wait(60)
         words = ["api", "--host", "0.0.0.0", "--port", str(_API_PORT)]
         self.service = self.start("embedmill", words, prefix=self.hosts["api"].enter)
 
@@ -98,6 +100,11 @@ class Fleet(Mill):
         process = self.start("tests.machines.waiter", [job], prefix=where, EMBEDMILL_URL=self.url)
         self.producers.append(process)
         return process
+
+    @property
+    def last_log(self) -> Path:
+        """The log of what was started last."""
+        return max(self.folder.glob("[0-9]*.log"))
 
     def accepted(self, process: subprocess.Popen[bytes], timeout: float = PATIENCE) -> None:
         """Wait until a producer has its job."""
@@ -124,11 +131,12 @@ class Fleet(Mill):
     def close(self) -> None:
         """Stop every process."""
         self.network.mend()
-        if self.service is not None:
+        if self.service is not None and self.service.poll() is None:
             self.service.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.service.wait(30)
             self.service.kill()
+        if self.service is not None:
             self.service.wait()
         super().close()
 

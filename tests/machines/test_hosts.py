@@ -54,6 +54,17 @@ def held_on(fleet: Fleet, name: str) -> list[Held]:
     return held_by(fleet.plain, fleet.pids_on(name))
 
 
+def wait_until_it_works(fleet: Fleet, name: str) -> None:
+    """Wait until a host holds chunks, and see to it that there are some."""
+
+    def works() -> bool:
+        if not fleet.open_jobs() and all(process.poll() is not None for process in fleet.producers):
+            fleet.start_producer(600, length=2_000)
+        return fleet.holds(name) > 0
+
+    fleet.wait_for(works, 120, f"{name} to work again")
+
+
 def seconds_until_taken_over(fleet: Fleet, held: list[Held]) -> float:
     """Wait until others have claimed or done whatever was held; return how long that took."""
     began = time.monotonic()
@@ -95,9 +106,7 @@ def test_a_worker_host_that_is_cut_off_is_taken_over_from_and_changes_nothing_wh
     back = time.monotonic()
     fleet.wait_counted("commits_late", before.get("commits_late", 0), timeout=90)
     fleet.record("M2", "seconds from its return until its late work was refused", time.monotonic() - back)
-    if not fleet.open_jobs():
-        fleet.start_producer(600, length=2_000)
-    fleet.wait_for(lambda: fleet.holds("worker2"), 120, "the host to work again")
+    wait_until_it_works(fleet, "worker2")
     fleet.record("M2", "seconds from its return until it worked again", time.monotonic() - back)
 
 
@@ -151,9 +160,7 @@ def test_a_worker_host_that_is_rebooted_costs_a_lease(fleet: Fleet) -> None:
     fleet.hosts["worker1"].boot()
     fleet.revive_supervisors()
     back = time.monotonic()
-    if not fleet.open_jobs():
-        fleet.start_producer(600, length=2_000)
-    fleet.wait_for(lambda: fleet.holds("worker1"), 120, "the host to work again")
+    wait_until_it_works(fleet, "worker1")
     fleet.record("M4", "seconds from its start until it worked again", time.monotonic() - back)
 
 
@@ -238,8 +245,8 @@ def test_a_client_that_waits_hears_the_end_of_its_job_from_a_service_that_was_re
     fleet.accepted(producer)
     job = fleet.ledger.accepted()[-1].job
     assert job is not None
-    waiter = fleet.start_waiter(job)
-    time.sleep(5)
+    waiter, log = fleet.start_waiter(job), fleet.last_log
+    fleet.wait_for(lambda: log.read_text().strip(), what="the client to wait")
     # When the service's host loses its power, and is started again
     fleet.hosts["api"].lose_power()
     time.sleep(5)
