@@ -17,7 +17,7 @@ def new_id(at: float | None = None) -> str:
     Args:
         at: Seconds since 1970; default: now, on this host's clock.
     """
-    milliseconds = int((time.time() if at is None else at) * 1000)
+    milliseconds = time.time_ns() // 1_000_000 if at is None else int(at * 1000)
     value = int.from_bytes(milliseconds.to_bytes(6, "big") + os.urandom(10), "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)

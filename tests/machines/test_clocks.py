@@ -24,6 +24,7 @@ from tests.faults import processes
 from tests.faults.encoder import CARD
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
+from tests.machines.forms import full
 from tests.service.receiver import receiving
 from tests.stack import free_port
 
@@ -83,6 +84,7 @@ def test_a_job_of_a_producer_that_is_behind_and_a_worker_that_is_ahead(mill: Mil
         assert abs(created / 1000 - time.time()) < 300 and abs(finished / 1000 - time.time()) < 300
 
 
+@full
 def test_a_service_that_is_ahead_and_one_that_is_behind_are_one_service(mill: Mill) -> None:
     with receiving() as receiver, serving(mill, +5, receiver.port) as ahead, serving(mill, -7, receiver.port) as behind:
         database = Database(mill.database)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.forms import full, scenario
+from tests.faults.forms import scenario
 from tests.faults.recoveries import Held, held_by
 from tests.machines.fleet import Fleet, running_fleet
+from tests.machines.forms import full
 
 LEASE = 6.0
 
