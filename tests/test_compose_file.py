@@ -156,6 +156,8 @@ def test_grafana_finds_its_source_and_its_dashboards() -> None:
     assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
     (provider,) = yaml.safe_load((provisioning / "dashboards/embedmill.yml").read_text())["providers"]
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (ROOT / "deploy/grafana/dashboards" / home.name).is_file()
 
 
 def test_prometheus_asks_every_service_that_has_metrics() -> None:
@@ -167,6 +169,8 @@ def test_prometheus_asks_every_service_that_has_metrics() -> None:
         for name in place["names"]
     }
     assert asked == {("api", 8000), ("workers", 8080)}
+    rules = [Path(place).name for place in settings["rule_files"]]
+    assert all((ROOT / "deploy/prometheus" / name).is_file() for name in rules)
     for name in ("worker", "worker-gpu"):
         assert SERVICES[name]["networks"]["data"] == {"aliases": ["workers"]}
         assert SERVICES[name]["environment"]["EMBEDMILL_HEALTH_HOST"] == "0.0.0.0"
