@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -43,7 +44,7 @@ def test_the_service_alone_answers_and_stops_in_order(alone: Shell) -> None:
     # Given a service where nothing else runs
     process = alone.start("api", "--port", 0)
     assert process.stderr is not None
-    line = process.stderr.readline().decode()
+    line = json.loads(process.stderr.readline())["message"]
     assert line.startswith("Embedmill answers at http://127.0.0.1:"), line
     where = line.split()[3]
     # When asked, then it lives, and says that no worker is there
