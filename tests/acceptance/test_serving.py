@@ -118,7 +118,7 @@ def test_the_end_of_a_job_is_told_although_the_service_was_killed_while_it_told_
 def _started(shell: Shell) -> tuple[subprocess.Popen[bytes], str]:
     process = shell.start("api", "--port", 0)
     assert process.stderr is not None
-    return process, process.stderr.readline().decode().split()[3]
+    return process, json.loads(process.stderr.readline())["message"].split()[3]
 
 
 def _webhook(where: str, job_id: str) -> dict[str, Any]:
