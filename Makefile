@@ -32,7 +32,8 @@ for name, version in sorted(found, key=lambda pair: pair[0].lower()):
 endef
 export PRINT_LOCKED
 
-.PHONY: help demo up test check alerts-test chart-test chaos machines fuzz compose-test bench bench-gpu bench-sts lock clean wheel
+.PHONY: help demo up test check alerts-test chart-test chaos machines fuzz compose-test bench bench-gpu bench-sts dist dist-test \
+	sbom licences audit lock clean
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -82,11 +83,29 @@ bench-gpu: ## Measure the engine on this machine's GPU, with any python3 that ha
 bench-sts: .venv/.bench ## Correlate cosines with people's scores: make bench-sts CSV=pairs-and-scores.csv
 	@$(PY) -m benchmarks.sts '$(or $(CSV),$(error Say which file: make bench-sts CSV=FILE))'
 
-wheel: .venv/.dev ## Build the wheel into dist/
-	@rm -rf build
-	@$(PY) -m build --wheel
+dist: .venv/.dev ## Build the source archive and the wheel into dist/, to the same bytes for the same commit
+	@$(PY) deploy/dist.py dist
 
-lock: .venv/.made ## Resolve every dependency anew, within pyproject's ranges, into constraints.txt
+dist-test: .venv/.dev ## Build twice and compare, and install from the source archive without an index
+	@DIST=all $(PY) -m pytest tests/test_packaging.py $(PYTEST_ARGS)
+
+sbom: .venv/.dev ## Write what is in the images into dist/*.cdx.json, as CycloneDX has it
+	@mkdir -p dist
+	@for image in base worker; do \
+		cat deploy/locks/$$image.txt > dist/locked.txt; \
+		[ $$image = base ] || cat deploy/locks/torch-cuda.txt deploy/locks/models.txt >> dist/locked.txt; \
+		$(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+			-o dist/embedmill-$$image.cdx.json dist/locked.txt || exit 1; \
+	done; rm dist/locked.txt; ls dist/*.cdx.json
+
+licences: .venv/.dev ## Write docs/licences.md from the metadata of what the images hold
+	@$(PY) -m deploy.licences
+
+audit: .venv/.dev ## Look for known holes in what the images hold; asks an advisory service
+	@for lock in base worker torch-cuda; do \
+		$(PY) -m pip_audit --strict --disable-pip --require-hashes -r deploy/locks/$$lock.txt || exit 1; done
+
+lock: .venv/.made ## Resolve everything anew into constraints.txt and deploy/locks; CPU_INDEX=FOLDER_OR_URL for CPU torch
 	@mkdir -p build
 	@$(PY) -m pip install --disable-pip-version-check --quiet --dry-run --ignore-installed --report build/lock.json \
 		$(PIP_ARGS) '.[api,dev]' async-timeout '$(HOLD)'
@@ -97,7 +116,9 @@ lock: .venv/.made ## Resolve every dependency anew, within pyproject's ranges, i
 		$(PY) -c "$$PRINT_LOCKED" build/lock.json; \
 	} > build/constraints.txt
 	@mv build/constraints.txt constraints.txt && rm build/lock.json
-	@echo "constraints.txt is written; git diff shows what changed."
+	@$(PIP_INSTALL) -c constraints.txt uv
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) deploy/lock.py $(if $(CPU_INDEX),--cpu-index $(CPU_INDEX))
+	@echo "constraints.txt and deploy/locks are written; git diff shows what changed."
 
 clean: ## Remove caches, builds and the demo's output; .venv stays, but is checked again
 	@rm -rf build dist demo-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

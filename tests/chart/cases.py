@@ -103,6 +103,7 @@ CASES: dict[str, dict[str, Any]] = {
             "worker": {"repository": "embedmill-worker", "tag": "0.1.0-cu128"},
         },
         "settings": {"keepDays": 7.5, "maxTextBytes": 20_000_000},
+        "servers": {"existingSecret": "ours", "workerRedisKey": "worker-redis-url"},
         "fullnameOverride": "a-name-that-is-longer-than-what-kubernetes-would-take",
     },
 }

@@ -127,6 +127,15 @@ def test_a_group_of_workers_has_the_devices_and_the_place_that_it_names() -> Non
     assert _env(named_container(objects, "-api"))["EMBEDMILL_MODEL"] == GPU["model"]
 
 
+def test_workers_may_have_a_user_of_redis_of_their_own() -> None:
+    objects = render({"servers": {"workerRedisKey": "worker-redis-url"}})
+    asked = {
+        ending: named_container(objects, ending)["env"][0]["valueFrom"]["secretKeyRef"]["key"]
+        for ending in ("-api", "-worker-cpu", "-reconciler")
+    }
+    assert asked == {"-api": "redis-url", "-worker-cpu": "worker-redis-url", "-reconciler": "worker-redis-url"}
+
+
 def test_large_numbers_are_written_out() -> None:
     # Helm reads numbers as floats: 20000000 would come out as 2e+07
     objects = render({"settings": {"maxTextBytes": 20_000_000}, "workers": [SCALED]})

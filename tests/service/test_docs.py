@@ -43,10 +43,10 @@ class Block:
     run: bool
 
 
-def blocks() -> list[Block]:
-    """Return the blocks of the page in order."""
+def blocks(page: Path = PAGE) -> list[Block]:
+    """Return the blocks of a page in order."""
     found = []
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     for match in re.finditer(r"(<!-- not run: .*? -->\n)?^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         line = text.count("\n", 0, match.start(3)) + 1
         found.append(Block(line, match[2], match[3], match[1] is None))

@@ -66,10 +66,12 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 {{- end -}}
 {{- end -}}
 
-{{/* What every process is told: where the servers are, and what all must agree on. */}}
+{{/* What every process is told: where the servers are, and what all must agree on. Takes (list $ $keyOfRedis). */}}
 {{- define "embedmill.env" -}}
+{{- $redis := index . 1 -}}
+{{- with index . 0 -}}
 - name: EMBEDMILL_REDIS_URL
-  valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ .Values.servers.redisKey }} } }
+  valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $redis }} } }
 - name: EMBEDMILL_DATABASE_URL
   valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ .Values.servers.databaseKey }} } }
 - name: EMBEDMILL_DATA_DIR
@@ -82,6 +84,12 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 - name: EMBEDMILL_KEEP_DAYS
   value: {{ .Values.settings.keepDays | toString | quote }}
 {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* The entry that workers and the reconciler have Redis' URL from. */}}
+{{- define "embedmill.workerRedis" -}}
+{{ default .Values.servers.redisKey .Values.servers.workerRedisKey }}
 {{- end -}}
 
 {{/* What a pod is like whoever is in it. Takes (list $ $component), whose values say where it may run. */}}

@@ -1,0 +1,80 @@
+"""The locks agree with `constraints.txt` and `pyproject.toml`, and every package of theirs may be shipped."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.licences import PAGE, is_allowed
+from deploy.lock import IMAGES, LOCKS, ROOT, entries, name_of, version_of
+
+_LOCKS = ("base", "worker", "torch-cuda", "torch-cpu", "models")
+
+#: What `constraints.txt` leaves out, since each build of torch names its own.
+_LEFT_OUT = re.compile(r"setuptools|triton|nvidia-.*|cuda-.*")
+
+
+def pinned(*locks: str) -> dict[str, str]:
+    """Return the version of each package of some locks."""
+    found = [entry for lock in locks for entry in entries((LOCKS / f"{lock}.txt").read_text())]
+    return {name_of(entry): version_of(entry) for entry in found}
+
+
+def constraints() -> dict[str, str]:
+    """Return the versions that the whole project is held to."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in lines}
+
+
+@pytest.mark.parametrize("lock", _LOCKS)
+def test_a_lock_pins_what_the_constraints_pin_and_names_the_files(lock: str) -> None:
+    found = entries((LOCKS / f"{lock}.txt").read_text())
+    assert found
+    held = constraints()
+    for entry in found:
+        assert re.search(r" --hash=sha256:[0-9a-f]{64}\b", entry), entry
+        if not _LEFT_OUT.fullmatch(name_of(entry)):
+            assert version_of(entry).split("+")[0] == held[name_of(entry)], name_of(entry)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_s_locks_hold_all_that_the_project_asks_for(image: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = list(project["dependencies"])
+    for extra in IMAGES[image].split(","):
+        asked += project["optional-dependencies"][extra]
+    builds = [("base",)] if image == "base" else [("worker", "torch-cuda"), ("worker", "torch-cpu")]
+    for locks in builds:
+        found = pinned(*locks)
+        for words in asked:
+            wanted = Requirement(words)
+            assert wanted.specifier.contains(found[canonicalize_name(wanted.name)]), (locks, words)
+            for extra in wanted.extras:
+                assert extra in ("redis", "binary", "standard"), "look whether the lock has what this extra asks for"
+
+
+def test_the_builds_of_torch_are_of_one_version() -> None:
+    (cuda, cpu) = (pinned(f"torch-{kind}")["torch"] for kind in ("cuda", "cpu"))
+    assert cpu == f"{cuda}+cpu"
+    assert "torch" not in pinned("worker") and not [name for name in pinned("worker") if name.startswith("nvidia")]
+    assert "torch" not in pinned("base")
+
+
+def test_every_locked_package_is_listed_with_a_licence_that_may_be_shipped() -> None:
+    rows = [line.split("|")[1:4] for line in PAGE.read_text().splitlines() if line.startswith("| ")][2:]
+    listed = {name.strip(): (version.strip(), licence.strip()) for name, version, licence in rows}
+    shipped = pinned("base", "worker", "models") | {"torch": pinned("torch-cuda")["torch"]}
+    assert {name: version for name, (version, _) in listed.items()} == shipped
+    assert [name for name, (_, licence) in listed.items() if not is_allowed(licence)] == []
+    for name, version in pinned("torch-cuda").items():
+        assert name == "torch" or f"- {name} {version}\n" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("licence", ["GPL-3.0-only", "AGPL-3.0", "MIT AND GPL-3.0-only", "unknown", "", "Proprietary"])
+def test_a_licence_that_may_not_be_shipped_is_refused(licence: str) -> None:
+    assert not is_allowed(licence)
+    assert is_allowed("MPL-2.0 AND (Apache-2.0 OR MIT)") and is_allowed("GPL-3.0-only OR MIT")
