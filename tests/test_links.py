@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+#: What a make target writes, and whoever has not run it lacks.
+MADE = {ROOT / "docs" / "compose-test.log"}
+
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md")])
 
 
@@ -21,7 +24,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not target.exists() or (anchor and anchor not in anchors(target)):
+        if (not target.exists() and target not in MADE) or (anchor and anchor not in anchors(target)):
             lost.append(link)
     assert lost == []
 
