@@ -21,6 +21,7 @@ PARTS: dict[str, list[list[str]]] = {
     "keys": [["keys"]],
     "stores": [["stores"]],
     "submit": [["submit"]],
+    "data": [["data"]],
     "service": [["service"]],
     "plots": [["plots"]],
     "page": [["page"]],

@@ -58,6 +58,7 @@ def main() -> None:
 def _app() -> typer.Typer:
     import embedmill.doctorcli
     import producer.cli
+    import producer.datacli
     import producer.keycli
     import producer.servecli
     import producer.webhookcli
@@ -69,7 +70,8 @@ def _app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for group in (producer.cli.app, worker.cli.app, producer.servecli.app, _operating, embedmill.doctorcli.app):
+    groups = (producer.cli.app, producer.datacli.app, worker.cli.app, producer.servecli.app, _operating)
+    for group in (*groups, embedmill.doctorcli.app):
         app.registered_commands += group.registered_commands
     app.add_typer(producer.keycli.app, name="keys")
     app.add_typer(producer.webhookcli.group, name="webhooks")
@@ -143,9 +145,15 @@ def up(
         logs.say(f"Embedmill is starting; {address}/readyz tells when.")
         if with_page:
             logs.say(f"Page and API: {address}")
-        logs.say(f"Data: {settings.data_dir}. Ctrl-C stops everything.")
+        logs.say(f"Data: {settings.data_dir}. {_kept(service.keeping.days)} Ctrl-C stops everything.")
 
     run_stack(settings, slots, service if with_page else None, started)
+
+
+def _kept(days: float | None) -> str:
+    """Say for how long jobs are kept, before any goes."""
+    told = "until they are deleted" if days is None else f"for {days:g} days"
+    return f"Ended jobs are kept {told} (EMBEDMILL_KEEP_DAYS)."
 
 
 @_operating.command()

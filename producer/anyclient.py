@@ -102,6 +102,8 @@ class AnyClient:
         idempotency_key: str | None = None,
         priority: str = "bulk",
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
         **options: Any,
     ) -> AnyJob:
         """Submit texts; when this returns, every one of them is safe.
@@ -115,6 +117,9 @@ class AnyClient:
             idempotency_key: Submitting the same payload with the same key again returns the same job.
             priority: `bulk`, or `urgent` for a few texts that somebody waits for.
             expires_in: Seconds after which the job ends as `expired`. Default: never.
+            keep_days: Days after its end that the job is kept. Default: as the key, else the service says.
+            keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key,
+                else the service says.
             **options: See `JobOptions`.
 
         Raises:
@@ -137,6 +142,8 @@ class AnyClient:
         idempotency_key: str | None = None,
         priority: str = "bulk",
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
         options: JobOptions | None = None,
@@ -152,6 +159,8 @@ class AnyClient:
             idempotency_key: See there.
             priority: See there.
             expires_in: See there.
+            keep_days: See there.
+            keep_texts_days: See there.
             name: What a person calls it.
             labels: Words of the caller's own.
             options: See there.

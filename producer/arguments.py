@@ -58,6 +58,12 @@ def _input_arguments(
     ] = "refuse",
     idempotency_key: Annotated[str | None, typer.Option(help="The same key and payload give the same job.")] = None,
     expires_in: Annotated[float | None, typer.Option(help="Seconds after which the job ends. Default: never.")] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(help="Days that the ended job is kept. Default: EMBEDMILL_KEEP_DAYS, else 30.")
+    ] = None,
+    keep_texts_days: Annotated[
+        float | None, typer.Option(help="The same for its texts; 0: they go at the end. Default: as long as the job.")
+    ] = None,
     priority: Annotated[str, typer.Option(help="bulk, or urgent for a few texts somebody waits for.")] = "bulk",
 ) -> None: ...
 

@@ -93,6 +93,8 @@ class Client(AnyClient):
         idempotency_key: str | None = None,
         priority: str = "bulk",
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
         **options: Any,
     ) -> Job:
         """Submit texts; when this returns, every one of them is safe in the database.
@@ -107,6 +109,10 @@ class Client(AnyClient):
             priority: `bulk`, or `urgent` for a few texts that somebody waits for.
             expires_in: Seconds after which the job ends as `expired`: what is done by then stays, the rest is
                 cancelled. Default: never.
+            keep_days: Days after its end that the job is kept. Default: as the key says, else
+                EMBEDMILL_KEEP_DAYS, else 30.
+            keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key
+                says, else EMBEDMILL_KEEP_TEXTS_DAYS, else as long as the job.
             **options: See `JobOptions`: pooling, normalize, layer, max_length, padding, on_long, prompt, prompt_name,
                 dimensions, store_dtype.
 
@@ -129,6 +135,8 @@ class Client(AnyClient):
             idempotency_key=idempotency_key,
             priority=priority,
             expires_in=expires_in,
+            keep_days=keep_days,
+            keep_texts_days=keep_texts_days,
             options=JobOptions.from_dict(options),
         )
 
@@ -144,6 +152,8 @@ class Client(AnyClient):
         priority: str = "bulk",
         key_id: str = "",
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
         kind: str = "job",
         name: str | None = None,
         labels: dict[str, str] | None = None,
@@ -162,6 +172,8 @@ class Client(AnyClient):
             priority: See there.
             key_id: Whose job it is: what is under way is shared fairly between owners.
             expires_in: See there.
+            keep_days: See there.
+            keep_texts_days: See there.
             kind: `job`, `call` or `batch`; see `NewJob`.
             name: What a person calls it.
             labels: Words of the caller's own.
@@ -169,6 +181,7 @@ class Client(AnyClient):
             options: See there.
         """
         asked = {"with_ids": with_ids, "on_invalid": on_invalid, "idempotency_key": idempotency_key, "key_id": key_id}
+        asked |= {"keep_days": keep_days, "keep_texts_days": keep_texts_days}
         asked |= {"expires_in": expires_in, "kind": kind, "name": name, "labels": labels, "webhook": webhook}
         submission, wanted, served = self._submission(model, revision, priority, options or JobOptions(), **asked)
         job = self._handle(submission.run(records))
@@ -201,8 +214,8 @@ class Client(AnyClient):
             revision: See there.
             priority: See there.
             options: See there.
-            **asked: `on_invalid`, `idempotency_key`, `key_id`, `expires_in`, `name`, `labels` and `webhook`; see
-                there.
+            **asked: `on_invalid`, `idempotency_key`, `key_id`, `expires_in`, `keep_days`, `keep_texts_days`, `name`,
+                `labels` and `webhook`; see there.
         """
         submission, _, _ = self._submission(model, revision, priority, options or JobOptions(), **asked)
         return self._handle(submission.open())
@@ -257,6 +270,7 @@ class Client(AnyClient):
             card=served.card if served is not None else None,
             options=options,
             priority=_priority(priority),
+            usual=self.settings.keeping,
             max_text_bytes=self.settings.max_text_bytes,
             marking=served is not None and served.workers > 0,
             **asked,

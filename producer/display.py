@@ -121,6 +121,7 @@ def status_table(status: JobStatus) -> Table:
         "created": status.created_at,
         "started": status.started_at or "-",
         "finished": status.finished_at or "-",
+        "kept": kept(status),
     }
     if status.error:
         rows["error"] = f"{status.error['code']}: {status.error['message']}"
@@ -129,6 +130,21 @@ def status_table(status: JobStatus) -> Table:
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Text) else Text(value))
     return table
+
+
+def kept(status: JobStatus) -> str:
+    """Return in words for how long a job is kept, and its texts."""
+    if status.kept_until is not None:
+        told = f"until {status.kept_until}"
+    elif status.keep_days is not None:
+        told = f"for {status.keep_days:g} days after its end"
+    else:
+        told = "until it is deleted"
+    if status.texts_kept_until not in (None, status.kept_until):
+        told += f"; its texts until {status.texts_kept_until}"
+    elif status.keep_texts_days is not None and status.kept_until is None:
+        told += f"; its texts for {status.keep_texts_days:g}"
+    return told
 
 
 def jobs_table(statuses: Sequence[JobStatus]) -> Table:

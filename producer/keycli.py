@@ -33,13 +33,19 @@ def create(
     max_texts: Annotated[int | None, typer.Option(help="Most texts that are kept for it.")] = None,
     max_jobs: Annotated[int | None, typer.Option(help="Most jobs of it that have not ended.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens a minute, on the average.")] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(help="Days that its ended jobs are kept, at most and by default.")
+    ] = None,
+    keep_texts_days: Annotated[float | None, typer.Option(help="The same for their texts.")] = None,
 ) -> None:
     """Make a key and print it alone, this once: nobody can tell it again."""
+    from storage.contract.keeping import Keeping
     from storage.quotas import Quota
 
     quota = Quota(max_texts, max_jobs, tokens_per_minute)
+    keeping = Keeping(keep_days, keep_texts_days)
     with _keys(settings) as keys:
-        record, key = keys.create(name, scopes.replace(",", " ").split(), expires_in, quota)
+        record, key = keys.create(name, scopes.replace(",", " ").split(), expires_in, quota, keeping)
         print(key, flush=True)
         say(f"Keep it: it cannot be shown again. Revoke it with: embedmill keys revoke {record.id}")
 
@@ -78,6 +84,14 @@ def _keys(settings: Settings) -> Iterator[KeyStore]:
         stores.database.close()
 
 
+def _kept(record: KeyRecord) -> Iterator[str]:
+    """Yield how long a key's jobs are kept, where it says so, in words."""
+    if record.keeping.days is not None:
+        yield f"{record.keeping.days:g} days"
+    if record.keeping.texts_days is not None:
+        yield f"{record.keeping.texts_days:g} days as texts"
+
+
 def _table(records: list[KeyRecord]) -> Table:
     from rich.table import Table
     from rich.text import Text
@@ -89,6 +103,7 @@ def _table(records: list[KeyRecord]) -> Table:
         told = record.to_dict()
         state = "good" if record.is_good else "revoked" if record.revoked_at is not None else "expired"
         limits = [f"{limit:,} {what}" for what, limit in record.quota.to_dict().items() if limit is not None]
+        limits += [f"kept {kept}" for kept in _kept(record)]
         used = (told["last_used_at"] or "never")[:16].replace("T", " ")
         words = (record.id, record.name, " ".join(told["scopes"]), state, used, ", ".join(limits).replace("_", " "))
         table.add_row(*(Text(word) for word in words))

@@ -23,6 +23,7 @@ from storage.contract.errors import (
     StorageUnavailable,
     UnknownJob,
 )
+from storage.contract.keeping import Keeping
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
@@ -56,6 +57,9 @@ class Submission:
         on_invalid: `refuse` accepts nothing if an item is invalid; `keep` makes it that item's error.
         idempotency_key: Makes a second submission of the same payload return the first one's job.
         expires_in: Seconds after which the job ends, whatever is left to do; None: never.
+        keep_days: Days after its end that the job is kept; None: as its key says, else as is usual.
+        keep_texts_days: The same for its texts.
+        usual: What is usual; default: for ever. Calls and batches are deleted by whoever made them.
         max_text_bytes: Longest text.
         kind: `job`, `call` or `batch`; see `NewJob`.
         name: What a person calls it, or None.
@@ -64,7 +68,8 @@ class Submission:
         marking: Whether a small job marks what its queue's window has room for as sent; see `marked`.
 
     Raises:
-        InvalidOption: When `on_invalid`, the key or the name is not usable, or no call asks for states of tokens.
+        InvalidOption: When `on_invalid`, the key, the name or a time is not usable, or no call asks for states of
+            tokens.
     """
 
     def __init__(
@@ -81,6 +86,9 @@ class Submission:
         on_invalid: str = "refuse",
         idempotency_key: str | None = None,
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
+        usual: Keeping | None = None,
         max_text_bytes: int = 1_000_000,
         kind: str = "job",
         name: str | None = None,
@@ -114,6 +122,7 @@ class Submission:
             name,
             labels,
             webhook,
+            _keeping(stores, kind, key_id, usual or Keeping(), keep_days, keep_texts_days),
         )
         #: What is marked as sent once the job is accepted, and must then be sent; None: nothing was marked.
         self.marked: list[Pointer] | None = None
@@ -121,6 +130,7 @@ class Submission:
         self._on_invalid = on_invalid
         self._key = idempotency_key
         words = {"revision": revision, "expires_in": expires_in, "name": name, "labels": labels}
+        words |= {"keep_days": keep_days, "keep_texts_days": keep_texts_days}
         self._hash = _payload_hash(model, options, priority, on_invalid, with_ids, words)
         self._intake = Intake(
             self._write,
@@ -261,6 +271,12 @@ class Submission:
         if self._created:
             self._created = False
             self._stores.purges.discard(self._job.id)
+
+
+def _keeping(
+    stores: Stores, kind: str, key_id: str, usual: Keeping, days: float | None, texts_days: float | None
+) -> Keeping:
+    return usual.asked(days, texts_days, stores.keys.keeping(key_id)) if kind == "job" else Keeping()
 
 
 def _payload_hash(

@@ -35,6 +35,7 @@ MEANINGS = {
     "slots_quarantined": "slots taken out after repeated deaths while another served the model",
     "jobs_expired": "jobs that ended because their time was over",
     "jobs_purged": "jobs removed with their texts and vectors",
+    "texts_purged": "jobs whose texts were removed, their vectors kept",
     "sweeps_failed": "duties of the reconciler that an error cut short",
     "invariants_broken": "rows found in a state that must not be",
 }

@@ -21,10 +21,10 @@ from storage.clock import Clock
 from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageFull, StorageUnavailable
 from storage.contract.settings import Settings
 from storage.faults import translated
-from storage.sqlitefile import SqliteFile, prepare_folder, refuse_network_file_system
+from storage.sqlitefile import SqliteFile, give_back, prepare_folder, refuse_network_file_system
 
 #: The newest migration this program knows; a test keeps it equal to Alembic's head.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0012"
 
 #: How long a SQLite writer waits for another before it gives up, in milliseconds.
 _BUSY_TIMEOUT = 30_000
@@ -159,6 +159,16 @@ class Database:
     def _ask_time(self) -> int:
         with self.read() as connection:
             return int(connection.execute(select(now_ms())).scalar_one())
+
+    def give_back(self) -> bool:
+        """Give some room that deleted rows have left back to the disk; return whether there is more to give.
+
+        PostgreSQL looks after that by itself: its autovacuum makes the room free for new rows.
+        """
+        if not self.is_sqlite:
+            return False
+        with self.write(durable=False) as connection:
+            return give_back(connection)
 
     def check_schema(self) -> None:
         """Check that the schema is the one this program knows.

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from storage import naming
 from storage.contract.states import JobState
-from storage.database import now_ms
+from storage.ends import ended
 from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, JOB_IS_OPEN, JOBS, ChunkRow, JobRow
 
 
@@ -34,8 +34,5 @@ _OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
 _PENDING = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id, CHUNK_IS_PENDING).exists()
 _ENDING = select(JobRow.id).where(_OF_JOBS, ~_PENDING).order_by(JobRow.id).with_for_update()
 _FINISH = (
-    update(JOBS)
-    .where(_OF_JOBS, JOB_IS_OPEN, ~has_open_chunks())
-    .values(state=JobState.COMPLETED, finished_at=now_ms())
-    .returning(JobRow.id)
+    update(JOBS).where(_OF_JOBS, JOB_IS_OPEN, ~has_open_chunks()).values(ended(JobState.COMPLETED)).returning(JobRow.id)
 )

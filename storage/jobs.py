@@ -16,10 +16,12 @@ from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, Wro
 from storage.contract.messages import Pointer
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
+from storage.ends import begun_again, ended
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
 from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
+from storage.moments import iso
 from storage.newjobs import NewJob, open_job
 from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
@@ -189,7 +191,7 @@ class JobStore:
             WrongState: When it has ended otherwise, or is still being submitted.
         """
         with self._db.write() as connection:
-            values = {"state": JobState.CANCELLED, "finished_at": now_ms()}
+            values = ended(JobState.CANCELLED)
             if connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN).values(values)).rowcount:
                 _cancel_chunks(connection, job_id)
                 return True
@@ -203,7 +205,7 @@ class JobStore:
         """End a job that cannot be done as a whole; its `error` says why."""
         told = {"code": error.code, "message": str(error)}
         with self._db.write() as connection:
-            values = {"state": JobState.FAILED, "finished_at": now_ms(), "error": told}
+            values = ended(JobState.FAILED, error=told)
             if connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN).values(values)).rowcount:
                 _cancel_chunks(connection, job_id)
 
@@ -216,26 +218,29 @@ class JobStore:
 
         Raises:
             UnknownJob: When there is none of that id.
-            WrongState: When the job is not completed.
+            WrongState: When the job is not completed, or its texts are gone.
             QuotaExceeded: When its key may have no other open job, or submit no more tokens now.
         """
         again = (ChunkRow.job_id == job_id, ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid)
         with self._db.write() as connection:
             known = (JobRow.id == job_id, JobRow.deleted_at.is_(None))
-            wanted = select(JobRow.state, JobRow.kind, JobRow.key_id).where(*known)
+            wanted = select(JobRow.state, JobRow.kind, JobRow.key_id, JobRow.texts_gone_at).where(*known)
             job = connection.execute(wanted.with_for_update()).first()
             if job is not None and job.kind == "call":
                 raise WrongState(f"Job {job_id} is a call, which nobody waits for any more.", "Send it again.")
             if job is not None and job.state == JobState.COMPLETED:
                 count = select(func.sum(ChunkRow.failed - ChunkRow.invalid)).where(*again)
                 items = int(connection.execute(count).scalar() or 0)
+                if items and job.texts_gone_at is not None:
+                    raise WrongState(
+                        f"The texts of job {job_id} are gone since {iso(job.texts_gone_at)}, as was asked for.",
+                        "Submit the failed ones again: embedmill results JOB --failed lists them.",
+                    )
                 if items:
                     values: dict[str, Any] = {"state": ChunkState.PENDING, "failed": ChunkRow.invalid}
                     values |= {"crashes": 0, "failures": 0, "not_before": None}
                     connection.execute(update(ChunkRow).where(*again).values(values))
-                    round_again: dict[str, Any] = {"state": JobState.QUEUED, "finished_at": None, "expires_at": None}
-                    round_again["generation"] = JobRow.generation + 1
-                    connection.execute(update(JobRow).where(JobRow.id == job_id).values(round_again))
+                    connection.execute(update(JobRow).where(JobRow.id == job_id).values(begun_again()))
                     admit_again(connection, job_id, job.key_id)
                 return items
         raise WrongState(
@@ -257,7 +262,7 @@ class JobStore:
         for job_id in overdue:
             try:
                 with self._db.write() as connection:
-                    values = {"state": JobState.EXPIRED, "finished_at": now_ms()}
+                    values = ended(JobState.EXPIRED)
                     if connection.execute(update(JobRow).where(JobRow.id == job_id, *over).values(values)).rowcount:
                         _cancel_chunks(connection, job_id)
                         expired.append(job_id)

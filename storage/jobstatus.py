@@ -20,6 +20,10 @@ class JobStatus:
         created_at: ISO 8601 in UTC, as `started_at` and `finished_at`.
         error: Code and message when the job as a whole failed, else None.
         waiting_for: What the job waits for and what to do about it, or None.
+        keep_days: Days that it is kept after its end; None: until it is deleted.
+        keep_texts_days: The same for its texts; None: as long as the job.
+        kept_until: When it goes, once it has ended; None: when it is deleted.
+        texts_kept_until: When its texts go, or went.
     """
 
     id: str
@@ -39,6 +43,10 @@ class JobStatus:
     finished_at: str | None
     error: dict[str, Any] | None
     waiting_for: str | None
+    keep_days: float | None = None
+    keep_texts_days: float | None = None
+    kept_until: str | None = None
+    texts_kept_until: str | None = None
 
     @property
     def is_final(self) -> bool:

@@ -19,11 +19,12 @@ from typing import Any
 from sqlalchemy import bindparam, insert, or_, select, update
 
 from storage.contract.errors import InvalidOption, NotFound, Unauthorized
+from storage.contract.keeping import Keeping
 from storage.contract.options import check_word
 from storage.database import Database, now_ms
 from storage.faults import retried
+from storage.moments import iso
 from storage.quotas import Quota
-from storage.statuses import iso
 from storage.tables import KeyRow, QuotaRow
 
 #: What a key may be allowed to do. `admin` may do all of it, and sees the jobs of all keys.
@@ -64,6 +65,7 @@ class KeyRecord:
         expires_at: When it ends by itself, or None.
         revoked_at: When it was revoked, or None.
         last_used_at: When it was last used, to the minute, or None.
+        keeping: For how long its ended jobs are kept at most, and if nothing else is asked.
         now: When all this was read.
     """
 
@@ -75,6 +77,7 @@ class KeyRecord:
     expires_at: int | None
     revoked_at: int | None
     last_used_at: int | None
+    keeping: Keeping
     now: int
 
     @property
@@ -95,6 +98,8 @@ class KeyRecord:
             "max_texts": self.quota.texts,
             "max_jobs": self.quota.jobs,
             "tokens_per_minute": self.quota.tokens_per_minute,
+            "keep_days": self.keeping.days,
+            "keep_texts_days": self.keeping.texts_days,
         }
 
 
@@ -110,6 +115,7 @@ class KeyStore:
         scopes: Iterable[str] = DEFAULT_SCOPES,
         expires_in: float | None = None,
         quota: Quota | None = None,
+        keeping: Keeping | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key; return what is known of it, and the key itself, which nobody can tell again.
 
@@ -118,6 +124,7 @@ class KeyStore:
             scopes: What it may do.
             expires_in: Seconds after which it ends by itself; None: never.
             quota: What it may have and use; default: anything.
+            keeping: For how long its ended jobs are kept at most; default: for as long as the service, or a job, says.
 
         Raises:
             InvalidOption: When a name, a scope or a time is not usable.
@@ -131,6 +138,7 @@ class KeyStore:
         end = None if expires_in is None else now_ms() + int(expires_in * 1000)
         values: dict[str, Any] = {"id": key_id, "name": name, "secret_hash": _hash(secret)}
         values |= {"scopes": " ".join(_checked_scopes(scopes)), "created_at": now_ms(), "expires_at": end}
+        values |= (keeping or Keeping()).to_row()
         with self._db.write() as connection:
             connection.execute(insert(KeyRow).values(values))
             if quota is not None and quota.is_limited:
@@ -172,6 +180,14 @@ class KeyStore:
             if row is not None:
                 return _record(row)
         raise NotFound(f"There is no key {key_id[:80]!r}.", "`embedmill keys list` lists all keys.")
+
+    def keeping(self, key_id: str) -> Keeping:
+        """Return for how long the ended jobs of an owner are kept at most; of one that has no key, anything goes."""
+        if not key_id:
+            return Keeping()
+        with self._db.read() as connection:
+            row = connection.execute(_KEEPING, {"key": key_id}).first()
+        return Keeping() if row is None else Keeping.of_row(row.keep_for, row.keep_texts_for)
 
     def all(self) -> list[KeyRecord]:
         """Return every key, the revoked and expired ones too, oldest first."""
@@ -226,6 +242,7 @@ def _hash(secret: str) -> bytes:
 
 _LIMITS = (QuotaRow.texts, QuotaRow.jobs, QuotaRow.tokens_per_minute)
 _ALL = select(KeyRow.__table__, *_LIMITS, now_ms().label("now")).outerjoin(QuotaRow, QuotaRow.key_id == KeyRow.id)
+_KEEPING = select(KeyRow.keep_for, KeyRow.keep_texts_for).where(KeyRow.id == bindparam("key"))
 _ONE = _ALL.where(KeyRow.id == bindparam("key"))
 
 
@@ -239,5 +256,6 @@ def _record(row: Any) -> KeyRecord:
         row.expires_at,
         row.revoked_at,
         row.last_used_at,
+        Keeping.of_row(row.keep_for, row.keep_texts_for),
         row.now,
     )

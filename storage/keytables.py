@@ -24,6 +24,8 @@ class KeyRow(Row):
     expires_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
     last_used_at: Mapped[int | None]
+    keep_for: Mapped[int | None]
+    keep_texts_for: Mapped[int | None]
 
 
 class QuotaRow(Row):

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, insert
 
+from storage.contract.keeping import FOR_EVER, Keeping
 from storage.contract.models import Priority
 from storage.contract.states import JobState
 from storage.database import now_ms
@@ -33,6 +34,7 @@ class NewJob:
         name: What a person calls it, or None.
         labels: Words of the caller's own, or None.
         webhook: Address that its end is told to, as `checked_url` let it pass, or None.
+        keeping: How long it is kept once it has ended; default: for ever.
     """
 
     id: str
@@ -48,16 +50,18 @@ class NewJob:
     name: str | None = None
     labels: dict[str, str] | None = None
     webhook: str | None = None
+    keeping: Keeping = FOR_EVER
 
     def to_row(self) -> dict[str, Any]:
         """Return what `NEW_JOB` is run with, while the job takes texts."""
         life = None if self.expires_in is None else int(self.expires_in * 1000)
         asked = {name: getattr(self, name) for name in _ASKED}
-        return asked | _UNSEALED | {"life": life}
+        return asked | self.keeping.to_row() | _UNSEALED | {"life": life}
 
 
 #: Columns of a job that are there from the start, and what the others are until it is sealed.
 _ASKED = ("id", "model", "revision", "model_id", "options", "priority", "has_ids", "key_id", "kind", "name", "labels")
+_KEEPING = tuple(FOR_EVER.to_row())
 _UNSEALED: dict[str, Any] = {"state": JobState.ACCEPTING, "total": 0, "chunk_count": 0}
 _UNSEALED |= {"payload_hash": None, "idempotency_key": None}
 
@@ -77,6 +81,6 @@ def open_job(connection: Connection, job: NewJob, **more: Any) -> None:
 
 #: Opens a job; put together once.
 NEW_JOB = insert(JOBS).values(
-    {name: bindparam(name) for name in (*_ASKED, *_UNSEALED)}
+    {name: bindparam(name) for name in (*_ASKED, *_KEEPING, *_UNSEALED)}
     | {"created_at": now_ms(), "touched_at": now_ms(), "expires_at": now_ms() + bindparam("life", type_=BigInteger())}
 )

@@ -1,10 +1,11 @@
-"""The store of what goes: jobs deleted by their owner, submissions nobody finished, jobs kept long enough."""
+"""The store of what goes: jobs deleted by their owner, submissions nobody finished, jobs and texts kept long enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
 from storage import counters
 from storage.contract.errors import UnknownJob, WrongState
@@ -14,11 +15,15 @@ from storage.faults import retried
 from storage.parttables import PartedJobRow, PartRow
 from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
 
-#: Chunks deleted in one transaction, so that others need not wait long.
-_STEP = 64
+#: Chunks, and items in them, of which rows are removed in one transaction, so that others need not wait long: with
+#: vectors of 1,024 numbers some 8 MB.
+_CHUNKS, _ITEMS = 64, 2_048
 
 #: Jobs marked in one transaction.
 MARKED_AT_ONCE = 256
+
+#: Where the first step of a removal begins.
+START = -1
 
 #: Milliseconds after which the job of an ended call goes that whoever answered it did not delete.
 _FORGOTTEN_CALL = 300_000
@@ -75,59 +80,120 @@ class PurgeStore:
         return len(found)
 
     @retried
-    def mark(self, abandoned_after: int, keep: int | None) -> int:
-        """Mark jobs that should go; return how many.
+    def mark(self, abandoned_after: int) -> int:
+        """Mark jobs that should go, and jobs whose texts should; return how many.
 
         Args:
             abandoned_after: Milliseconds without a sign of its producer after which an unsealed job goes.
-            keep: Milliseconds that an ended job is kept, or None to keep it until it is deleted.
         """
-        doomed: list[tuple[ColumnElement[bool], ...]] = [
-            (JobRow.state == JobState.ACCEPTING, JobRow.touched_at < now_ms() - abandoned_after),
-            (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - _FORGOTTEN_CALL, JobRow.kind == "call"),
-        ]
-        if keep is not None:
-            # The jobs of a batch go when its output is written, and not before.
-            kept_long = (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - keep, JobRow.kind != "batch")
-            doomed.append(kept_long)
-        marked = 0
-        for conditions in doomed:
-            with self._db.read() as connection:
-                some = select(JobRow.id).where(*conditions, JobRow.deleted_at.is_(None)).limit(MARKED_AT_ONCE)
-                ids = list(connection.execute(some).scalars())
-            if ids:
-                with self._db.write() as connection:
-                    # Asked again: a job may have been sealed or sent round again meanwhile.
-                    going = update(JobRow).where(JobRow.id.in_(ids), *conditions, JobRow.deleted_at.is_(None))
-                    marked += connection.execute(going.values(deleted_at=now_ms(), idempotency_key=None)).rowcount
-        return marked
+        going = {"deleted_at": now_ms(), "idempotency_key": None}
+        is_call = (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - _FORGOTTEN_CALL)
+        marked = self._mark(going, JobRow.state == JobState.ACCEPTING, JobRow.touched_at < now_ms() - abandoned_after)
+        marked += self._mark(going, *is_call, JobRow.kind == "call")
+        over = (JobRow.kept_until.is_not(None), JobRow.kept_until <= _NOW)
+        marked += self._mark(going, *over, first=JobRow.kept_until)
+        over = (JobRow.texts_until.is_not(None), JobRow.texts_until <= _NOW)
+        texts_over = (*over, JobRow.texts_gone_at.is_(None))
+        return marked + self._mark({"texts_gone_at": now_ms()}, *texts_over, first=JobRow.texts_until)
+
+    def _mark(self, values: dict[str, Any], *conditions: ColumnElement[bool], first: Any = None) -> int:
+        conditions = (*conditions, JobRow.deleted_at.is_(None))
+        with self._db.read() as connection:
+            some = select(JobRow.id).where(*conditions).order_by(first).limit(MARKED_AT_ONCE)
+            ids = list(connection.execute(some).scalars())
+        if not ids:
+            return 0
+        with self._db.write() as connection:
+            # Asked again: a job may have been sealed or sent round again meanwhile.
+            return connection.execute(update(JobRow).where(JobRow.id.in_(ids), *conditions).values(values)).rowcount
 
     def marked(self) -> list[str]:
         """Return jobs that are marked and not removed yet."""
+        gone = select(JobRow.id).where(JobRow.deleted_at.is_not(None)).order_by(JobRow.deleted_at)
+        return self._some(gone)
+
+    def marked_texts(self) -> list[str]:
+        """Return jobs whose texts are marked and not removed yet."""
+        return self._some(select(JobRow.id).where(*_TEXTS_GO).order_by(JobRow.texts_until))
+
+    def _some(self, jobs: Select[Any]) -> list[str]:
         with self._db.read() as connection:
-            gone = select(JobRow.id).where(JobRow.deleted_at.is_not(None))
-            some = gone.order_by(JobRow.deleted_at).limit(MARKED_AT_ONCE)
-            return list(connection.execute(some).scalars())
+            return list(connection.execute(jobs.limit(MARKED_AT_ONCE)).scalars())
 
     def purge(self, job_id: str) -> None:
         """Remove the rows of a marked job; can be taken up again where it was cut off."""
-        while not self.step(job_id):
-            pass
+        after: int | None = START
+        while after is not None:
+            after = self.step(job_id, after)
 
     @retried
-    def step(self, job_id: str) -> bool:
-        """Remove a few rows of a marked job; return whether it is gone."""
+    def step(self, job_id: str, after: int = START) -> int | None:
+        """Remove a few rows of a marked job.
+
+        Args:
+            job_id: The job.
+            after: What the step before has returned: the rows before are gone, and not looked at again.
+
+        Returns:
+            Where the next step goes on; None when the job is gone.
+        """
         with self._db.write() as connection:
             marked = select(JobRow.id).where(JobRow.id == job_id, JobRow.deleted_at.is_not(None))
             if connection.execute(marked).first() is None:
-                return True
-            some = select(ChunkRow.number).where(ChunkRow.job_id == job_id).limit(_STEP)
-            numbers = list(connection.execute(some).scalars())
+                return None
+            numbers = _next_chunks(connection, job_id, after)
             for row in (ResultRow, InputRow, ChunkRow):
                 connection.execute(delete(row).where(row.job_id == job_id, row.number.in_(numbers)))
             if not numbers:
                 connection.execute(delete(PartRow).where(PartRow.job_id == job_id))
                 connection.execute(delete(PartedJobRow).where(PartedJobRow.job_id == job_id))
+                # What came before the place at which somebody else had begun.
+                rest = select(ChunkRow.number).where(ChunkRow.job_id == job_id).limit(1)
+                if after != START and connection.execute(rest).first() is not None:
+                    return START
                 connection.execute(delete(JobRow).where(JobRow.id == job_id))
         counters.count("jobs_purged", int(not numbers))
-        return not numbers
+        return numbers[-1] if numbers else None
+
+    @retried
+    def step_texts(self, job_id: str, after: int = START) -> int | None:
+        """Remove some texts of a job whose texts are marked; ids, errors and vectors stay.
+
+        Args:
+            job_id: The job.
+            after: As for `step`.
+
+        Returns:
+            Where the next step goes on; None when all are gone.
+        """
+        with self._db.write() as connection:
+            marked = select(JobRow.id).where(JobRow.id == job_id, *_TEXTS_GO).with_for_update()
+            if connection.execute(marked).first() is None:
+                return None
+            numbers = _next_chunks(connection, job_id, after)
+            emptied = update(InputRow).where(InputRow.job_id == job_id, InputRow.number.in_(numbers))
+            connection.execute(emptied.where(InputRow.texts != b"").values(texts=b""))
+            if not numbers:
+                connection.execute(update(JobRow).where(JobRow.id == job_id).values(texts_until=None))
+        counters.count("texts_purged", int(not numbers))
+        return numbers[-1] if numbers else None
+
+
+def _next_chunks(connection: Connection, job_id: str, after: int) -> list[int]:
+    """Return the numbers of a few chunks that follow one: at least one where there is any."""
+    following = select(ChunkRow.number, ChunkRow.size).where(ChunkRow.job_id == job_id, ChunkRow.number > after)
+    numbers: list[int] = []
+    items = 0
+    for row in connection.execute(following.order_by(ChunkRow.number).limit(_CHUNKS)):
+        items += row.size
+        if numbers and items > _ITEMS:
+            break
+        numbers.append(int(row.number))
+    return numbers
+
+
+#: This moment, asked for once: PostgreSQL compares an index with nothing that may change from row to row.
+_NOW = select(now_ms()).scalar_subquery()
+
+#: Whether a job's texts are marked and not all removed.
+_TEXTS_GO = (JobRow.texts_until.is_not(None), JobRow.texts_gone_at.is_not(None), JobRow.deleted_at.is_(None))

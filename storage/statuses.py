@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
 from storage.contract.errors import UnknownJob
+from storage.contract.keeping import Keeping
 from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.jobstatus import JobStatus as JobStatus
+from storage.moments import iso
 from storage.tables import ChunkRow, JobRow, ModelRow
 from storage.workers import live_workers
 
@@ -52,6 +53,7 @@ def _status(connection: Connection, job_id: str) -> JobStatus:
         raise UnknownJob(job_id)
     counts = _counts(connection, job_id, job.now)
     rate = _rate(job, counts)
+    keeping = Keeping.of_row(job.keep_for, job.keep_texts_for)
     return JobStatus(
         id=job_id,
         state=job.state,
@@ -70,7 +72,17 @@ def _status(connection: Connection, job_id: str) -> JobStatus:
         finished_at=iso(job.finished_at),
         error=job.error,
         waiting_for=_waiting_for(connection, job),
+        keep_days=keeping.days,
+        keep_texts_days=keeping.texts_days,
+        kept_until=iso(job.kept_until),
+        texts_kept_until=iso(_texts_until(job)),
     )
+
+
+def _texts_until(job: Any) -> int | None:
+    """Return when a job's texts go, or went: with the job, where nothing else was said."""
+    earlier = [one for one in (job.texts_until, job.kept_until) if one is not None]
+    return job.texts_gone_at if job.texts_gone_at is not None else min(earlier, default=None)
 
 
 class _Counts(NamedTuple):
@@ -137,17 +149,6 @@ def _served_otherwise(connection: Connection, job: Any) -> str | None:
     )
 
 
-def iso(milliseconds: int | None) -> str | None:
-    """Return a time as ISO 8601 in UTC.
-
-    Args:
-        milliseconds: Since 1970, or None.
-    """
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _sums() -> Any:
     is_open, is_done = ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)), ChunkRow.state == ChunkState.DONE
     unsettled = ChunkRow.size - ChunkRow.succeeded - ChunkRow.failed
@@ -178,6 +179,11 @@ _JOB = select(
     JobRow.created_at,
     JobRow.started_at,
     JobRow.finished_at,
+    JobRow.keep_for,
+    JobRow.keep_texts_for,
+    JobRow.kept_until,
+    JobRow.texts_until,
+    JobRow.texts_gone_at,
     now_ms().label("now"),
 ).where(JobRow.id == bindparam("job"), JobRow.deleted_at.is_(None))
 _SUMS = _sums()

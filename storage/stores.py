@@ -13,6 +13,7 @@ from storage.database import Database, open_database
 from storage.entries import EntryStore
 from storage.failures import FailureStore
 from storage.files import FileStore
+from storage.inputs import InputStore
 from storage.invariants import InvariantStore
 from storage.jobs import JobStore
 from storage.keys import KeyStore
@@ -57,6 +58,7 @@ class Stores:
     files: FileStore
     uploads: UploadStore
     batches: BatchStore
+    inputs: InputStore
     backlogs: BacklogStore
     vitals: VitalStore
 
@@ -91,6 +93,7 @@ class Stores:
             FileStore(database),
             UploadStore(database),
             BatchStore(database),
+            InputStore(database),
             BacklogStore(database),
             VitalStore(database),
         )

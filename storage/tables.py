@@ -89,6 +89,11 @@ class JobRow(Row):
     finished_at: Mapped[int | None]
     deleted_at: Mapped[int | None]
     expires_at: Mapped[int | None]
+    keep_for: Mapped[int | None]
+    keep_texts_for: Mapped[int | None]
+    kept_until: Mapped[int | None]
+    texts_until: Mapped[int | None]
+    texts_gone_at: Mapped[int | None]
     kind: Mapped[str] = mapped_column(String(16), default="job", server_default="job")
     name: Mapped[str | None]
     labels: Mapped[dict[str, Any] | None]
@@ -112,6 +117,8 @@ class JobRow(Row):
         partial_index("ix_jobs_unfinished", "model", "state IN ('accepting', 'queued', 'running')"),
         partial_index("ix_jobs_deleted_at", "deleted_at", "deleted_at IS NOT NULL"),
         partial_index("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
+        partial_index("ix_jobs_kept_until", "kept_until", "kept_until IS NOT NULL AND deleted_at IS NULL"),
+        partial_index("ix_jobs_texts_until", "texts_until", "texts_until IS NOT NULL"),
         partial_index("ix_jobs_owned", "key_id", "state", "total", "deleted_at", "key_id <> '' AND deleted_at IS NULL"),
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from storage import counters
 from storage.contract.errors import ServerError
 from storage.invariants import START
 from storage.purges import MARKED_AT_ONCE
+from storage.purges import START as START_OF_REMOVAL
 from storage.stores import Stores
 
 logger = logging.getLogger(__name__)
@@ -23,45 +25,56 @@ _LOOK_EVERY = 60.0
 #: Most seconds that one turn removes rows: what is waiting to be sent is sent between two turns.
 _TURN = 0.2
 
-_DAY = 24 * 3600 * 1000
-
 
 class Keeper:
     """Does a little each time it is asked.
 
     Args:
         stores: The truth.
-        keep_days: Days that an ended job is kept; None: until it is deleted.
     """
 
-    def __init__(self, stores: Stores, keep_days: float | None) -> None:
+    def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._keep = None if keep_days is None else int(keep_days * _DAY)
         self._looked = -_LOOK_EVERY
         self._place = START
         self._round: Counter[str] = Counter()
+        #: How far each removal under way has come; after a restart each begins anew, and finds what is left.
+        self._come: dict[str, int] = {}
+        #: Whether there may be room to give back: asked once something was removed, and at the start.
+        self._may_give = True
 
     def purge(self) -> None:
-        """Mark what should go, once a minute; remove some of what is marked."""
+        """Mark what should go, once a minute; remove some of what is marked, and give its room back."""
         if time.monotonic() - self._looked >= _LOOK_EVERY:
             self._stores.workers.forget_gone()
             # Where there is more than one look takes, the next one follows at once.
-            if self._stores.purges.mark(ABANDONED_AFTER, self._keep) < MARKED_AT_ONCE:
+            if self._stores.purges.mark(ABANDONED_AFTER) < MARKED_AT_ONCE:
                 self._looked = time.monotonic()
-        deadline = time.monotonic() + _TURN
-        for job_id in self._stores.purges.marked():
+        purges, deadline = self._stores.purges, time.monotonic() + _TURN
+        done = self._remove(purges.marked(), purges.step, deadline)
+        if done and self._remove(purges.marked_texts(), purges.step_texts, deadline):
+            self._come.clear()
+            while self._may_give and time.monotonic() < deadline:
+                self._may_give = self._stores.database.give_back()
+
+    def _remove(self, job_ids: Sequence[str], step: Callable[[str, int], int | None], deadline: float) -> bool:
+        """Remove rows of some jobs until their time is over; return whether that was all."""
+        for job_id in job_ids:
             try:
-                while not self._stores.purges.step(job_id):
+                after: int | None = self._come.get(job_id, START_OF_REMOVAL)
+                while after is not None:
                     if time.monotonic() > deadline:
-                        return
+                        return False
+                    after = step(job_id, after)
+                    self._may_give = True
+                    self._come[job_id] = START_OF_REMOVAL if after is None else after
             except ServerError:
                 raise
             except Exception:
                 # One that cannot be removed must not keep the others.
                 counters.count("sweeps_failed")
                 logger.exception("job %s cannot be removed", job_id)
-            if time.monotonic() > deadline:
-                return
+        return True
 
     def check(self) -> None:
         """Look at the next page of chunks; what is found is counted, and told once a round."""

@@ -71,13 +71,10 @@ class Reconciler:
         stores: The truth.
         redis_url: The hint.
         send: Sends pointers to Redis.
-        keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
         leader_id: The id of this start, by which the supervisor gives up the lead when it has died.
     """
 
-    def __init__(
-        self, stores: Stores, redis_url: str, send: Send, keep_days: float | None = None, leader_id: str | None = None
-    ) -> None:
+    def __init__(self, stores: Stores, redis_url: str, send: Send, leader_id: str | None = None) -> None:
         self._stores = stores
         self._send = send
         self._hints = Hints(redis_url)
@@ -87,7 +84,7 @@ class Reconciler:
         self._run_id: str | None = None
         self._findings: list[str] = []
         self._advised = -_ADVISE_EVERY
-        self._keeper = Keeper(stores, keep_days)
+        self._keeper = Keeper(stores)
 
     def run(self, stopped: threading.Event) -> None:
         """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever."""
@@ -218,7 +215,7 @@ def run_until_stopped(settings: Settings, leader_id: str | None = None) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    Reconciler(Stores.open(settings), settings.redis, send, settings.keep_days, leader_id).run(stopped)
+    Reconciler(Stores.open(settings), settings.redis, send, leader_id).run(stopped)
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producer.api.auth import Admin
 from producer.api.documented import failures, linked
-from producer.api.schemas import NO_NUL
+from producer.api.schemas import NO_NUL, Days
 from producer.api.service import ServiceDep
+from storage.contract.keeping import Keeping
 from storage.quotas import Quota
 
 router = APIRouter(tags=["keys"])
@@ -34,6 +35,8 @@ _EXAMPLE: dict[str, Any] = {
     "max_texts": 1_000_000,
     "max_jobs": 10,
     "tokens_per_minute": None,
+    "keep_days": 90.0,
+    "keep_texts_days": 7.0,
 }
 
 
@@ -54,6 +57,11 @@ class NewKey(BaseModel):
     max_texts: Limit = Field(None, description="Most texts that are kept for it; null: any number.")
     max_jobs: Limit = Field(None, description="Most jobs of it that have not ended; null: any number.")
     tokens_per_minute: Limit = Field(None, description="Most tokens a minute, on the average; null: any number.")
+    keep_days: Days | None = Field(
+        None,
+        description="Days that its ended jobs are kept, at most and by default; null: as the service, or a job, says.",
+    )
+    keep_texts_days: Days | None = Field(None, description="The same for their texts.")
 
 
 class Key(BaseModel):
@@ -70,6 +78,8 @@ class Key(BaseModel):
     max_texts: int | None
     max_jobs: int | None
     tokens_per_minute: int | None
+    keep_days: float | None
+    keep_texts_days: float | None
 
 
 class CreatedKey(Key):
@@ -93,8 +103,9 @@ class KeyList(BaseModel):
 )
 def create_key(new: NewKey, caller: Admin, service: ServiceDep, response: Response) -> CreatedKey:
     """Make an API key; what it is shown as here is kept nowhere."""
+    keeping = Keeping(new.keep_days, new.keep_texts_days)
     quota = Quota(new.max_texts, new.max_jobs, new.tokens_per_minute)
-    record, key = service.stores.keys.create(new.name, new.scopes, new.expires_in, quota)
+    record, key = service.stores.keys.create(new.name, new.scopes, new.expires_in, quota, keeping)
     response.headers["Cache-Control"] = "no-store"
     return CreatedKey(key=key, **record.to_dict())
 

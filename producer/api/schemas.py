@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from storage.contract.errors import InvalidOption
+from storage.contract.keeping import MOST_DAYS
 from storage.contract.options import JobOptions, check_word
 
 #: Ten years, in seconds.
@@ -54,6 +55,10 @@ LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept, NO_NUL]
 Labels = Annotated[dict[LabelName, LabelValue], AfterValidator(_few), WORDS_BY_NAME]
 
 
+#: Days that something is kept.
+Days = Annotated[float, Field(ge=0, le=MOST_DAYS, allow_inf_nan=False)]
+
+
 class Webhook(BaseModel):
     """Where the job's end is told to."""
 
@@ -73,6 +78,12 @@ class Asked(BaseModel):
     priority: Literal["bulk", "urgent"] = Field("bulk", description="`urgent` for a few texts somebody waits for.")
     expires_in: float | None = Field(
         None, gt=0, le=_LONGEST_LIFE, allow_inf_nan=False, description="Seconds after which the job ends."
+    )
+    keep_days: Days | None = Field(
+        None, description="Days after its end that the job is kept. Default: as the key, else the service says."
+    )
+    keep_texts_days: Days | None = Field(
+        None, description="The same for its texts, which `retry` needs; 0: they go at the end."
     )
     name: Name | None = Field(None, description="What a person calls the job.")
     pooling: Literal["mean", "cls", "max", "last"] | None = Field(None, description="Default: the model's own.")
@@ -187,6 +198,10 @@ class StatusView(BaseModel):
     finished_at: str | None
     error: dict[str, Any] | None = Field(description="`code` and `message` when the job as a whole failed.")
     waiting_for: str | None = Field(description="What the job waits for and what to do about it.")
+    keep_days: float | None = Field(description="Days that it is kept after its end; null: until it is deleted.")
+    keep_texts_days: float | None = Field(description="The same for its texts; null: as long as the job.")
+    kept_until: str | None = Field(description="When it goes, once it has ended; null: when it is deleted.")
+    texts_kept_until: str | None = Field(description="When its texts go, or went.")
     name: str | None
     labels: dict[str, str]
     generation: int = Field(description="How often `retry` sent it round again.")

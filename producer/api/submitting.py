@@ -153,6 +153,8 @@ def _given(caller: Caller, asked: JobIn, key: str | None) -> dict[str, Any]:
         "priority": asked.priority,
         "key_id": caller.key_id,
         "expires_in": asked.expires_in,
+        "keep_days": asked.keep_days,
+        "keep_texts_days": asked.keep_texts_days,
         "name": asked.name,
         "labels": asked.labels or None,
         "options": asked.options(),

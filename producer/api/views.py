@@ -9,7 +9,8 @@ from producer.api.auth import Caller, owned
 from producer.api.service import Service
 from producer.job import Job
 from storage.entries import Entry
-from storage.statuses import JobStatus, iso
+from storage.moments import iso
+from storage.statuses import JobStatus
 
 
 def found(service: Service, caller: Caller, job_id: str) -> Job:

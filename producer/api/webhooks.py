@@ -13,7 +13,7 @@ from producer.api.service import Service, ServiceDep
 from producer.api.settings import listed
 from producer.api.views import found
 from storage.contract.webhookurls import checked_url
-from storage.statuses import iso
+from storage.moments import iso
 from storage.webhooks import Webhook
 
 router = APIRouter(tags=["webhooks"])

@@ -73,6 +73,8 @@ class HttpClient(AnyClient):
         idempotency_key: str | None = None,
         priority: str = "bulk",
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
         **options: Any,
     ) -> HttpJob:
         """Submit texts; when this returns, every one of them is safe in the service's database.
@@ -89,6 +91,9 @@ class HttpClient(AnyClient):
             idempotency_key: Submitting the same payload with the same key again returns the same job.
             priority: `bulk`, or `urgent` for a few texts that somebody waits for.
             expires_in: Seconds after which the job ends as `expired`. Default: never.
+            keep_days: Days after its end that the job is kept. Default: as the key, else the service says.
+            keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key,
+                else the service says.
             **options: See `JobOptions`.
 
         Returns:
@@ -113,6 +118,8 @@ class HttpClient(AnyClient):
             idempotency_key=idempotency_key,
             priority=priority,
             expires_in=expires_in,
+            keep_days=keep_days,
+            keep_texts_days=keep_texts_days,
             options=JobOptions.from_dict(options),
         )
 
@@ -127,6 +134,8 @@ class HttpClient(AnyClient):
         idempotency_key: str | None = None,
         priority: str = "bulk",
         expires_in: float | None = None,
+        keep_days: float | None = None,
+        keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
         options: JobOptions | None = None,
@@ -142,6 +151,8 @@ class HttpClient(AnyClient):
             idempotency_key: See there.
             priority: See there.
             expires_in: See there.
+            keep_days: See there.
+            keep_texts_days: See there.
             name: What a person calls it.
             labels: Words of the caller's own.
             options: See there.
@@ -153,6 +164,7 @@ class HttpClient(AnyClient):
         given = (options or JobOptions()).to_dict()
         asked = {option: value for option, value in given.items() if value != _DEFAULTS[option]}
         asked |= {"model": model or self._model, "revision": revision, "on_invalid": on_invalid}
+        asked |= {"keep_days": keep_days, "keep_texts_days": keep_texts_days}
         asked |= {"priority": priority, "expires_in": expires_in, "name": name, "labels": labels}
         told = Upload(self._connection, asked, idempotency_key, with_ids).run(records)
         return HttpJob(told["id"], self._connection, told.get("notice"))

@@ -22,6 +22,7 @@ _NAME = 200
 
 _CHOICES = ("pooling", "on_long", "store_dtype", "prompt_name", "prompt")
 _NUMBERS = ("max_length", "dimensions")
+_DAYS = ("keep_days", "keep_texts_days")
 _NORMALIZE = {"yes": True, "no": False}
 
 #: Fields that are shown again when a form is refused.
@@ -36,6 +37,7 @@ FIELDS = (
     "normalize",
     *_CHOICES,
     *_NUMBERS,
+    *_DAYS,
 )
 
 
@@ -100,6 +102,7 @@ class Submitted:
             "name": self._name(),
             "priority": self.given.get("priority", "bulk"),
             "on_invalid": self.given.get("on_invalid", "refuse"),
+            **{name: _days(name, self.given[name]) for name in _DAYS if name in self.given},
             "options": self._options(),
         }
 
@@ -131,6 +134,13 @@ class Submitted:
         if self.given.get("normalize") in _NORMALIZE:
             options["normalize"] = _NORMALIZE[self.given["normalize"]]
         return JobOptions.from_dict(options)
+
+
+def _days(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidOption(f"{name} must be a number of days.") from None
 
 
 def _whole(name: str, text: str) -> int:

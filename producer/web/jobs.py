@@ -110,6 +110,7 @@ def _page(
         "before": before,
         "overview": overview(service.stores),
         "default_model": service.settings.model,
+        "usual_days": "for ever" if service.settings.keep_days is None else f"{service.settings.keep_days:g}",
         "given": dict.fromkeys(FIELDS, "") | (given or {}),
         "is_open": bool(given and given.keys() - _SHOWN),
         "error": error,

@@ -11,20 +11,25 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from storage.contract.errors import InvalidOption
+from storage.contract.keeping import MOST_DAYS, Keeping
 from storage.contract.models import DEFAULT_MODEL
 from storage.contract.redisurl import checked_redis_url
 from storage.contract.settingfiles import SettingFiles
 
 #: Longest path of a unix socket that every system takes, in bytes.
 _SOCKET_PATH_LIMIT = 100
+
+
+def _days(given: Any) -> Any:
+    return None if given == "forever" else given
 
 
 class Settings(BaseSettings):
@@ -38,7 +43,9 @@ class Settings(BaseSettings):
         database_password: Password of the user in `database_url`, instead of one that the URL holds.
         data_dir: Folder of everything embedded; default: the user's data folder.
         model: Model that a job or worker takes when it names none.
-        keep_days: Days that an ended job is kept with its texts and vectors; None: until it is deleted.
+        keep_days: Days after its end that a job is kept where nothing else was said; `forever`, or None:
+            until it is deleted.
+        keep_texts_days: The same for its texts; None: as long as the job.
         max_text_bytes: Longest text accepted, in bytes of UTF-8.
         url: Address of an HTTP service that producers ask in place of storage; None: they ask storage itself.
         api_key: The key that it is shown.
@@ -65,7 +72,8 @@ class Settings(BaseSettings):
     database_password: SecretStr | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("embedmill"))
     model: str = DEFAULT_MODEL
-    keep_days: float | None = Field(default=None, ge=0)
+    keep_days: Annotated[float | None, BeforeValidator(_days)] = Field(default=30.0, ge=0, le=MOST_DAYS)
+    keep_texts_days: float | None = Field(default=None, ge=0, le=MOST_DAYS)
     max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
     url: str | None = None
     api_key: SecretStr | None = None
@@ -116,6 +124,11 @@ class Settings(BaseSettings):
     @staticmethod
     def _variable(name: str) -> str:
         return f"EMBEDMILL_{name.upper()}"
+
+    @property
+    def keeping(self) -> Keeping:
+        """How long a job is kept for which nothing else was said."""
+        return Keeping(self.keep_days, self.keep_texts_days)
 
     @property
     def database_is_embedded(self) -> bool:

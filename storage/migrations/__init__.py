@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ from storage.faults import retried, translated
 
 #: PostgreSQL advisory lock that lets one migration run at a time.
 _ADVISORY_LOCK = 0x656D6265646D696C
+
+
+#: Seconds between two looks of one that waits for another.
+_PAUSE = 0.05
 
 
 def migrate(database: Database, revision: str = "head") -> None:
@@ -40,6 +45,7 @@ def migrate(database: Database, revision: str = "head") -> None:
 
 @retried
 def _upgrade(config: Config, revision: str) -> None:
+    config.attributes["in_use"] = config.attributes["database"].schema_version() is not None
     with translated():
         command.upgrade(config, revision)
 
@@ -50,7 +56,12 @@ def _only_one(database: Database) -> Iterator[None]:
         with database.engine.connect() as connection, connection.begin():
             # However long the other one takes, or this one: the limits of a transaction are not meant for that.
             limit(connection, statement_timeout="0", lock_timeout="0", idle_in_transaction_session_timeout="0")
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            # Asked again and again: one that waits in the database would be waited for by an index that is made there
+            # beside the others' work, and both for ever.
+            while not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK}):
+                time.sleep(_PAUSE)
+            # The look holds its snapshot until the next statement, which has none: that index waits for all snapshots.
+            connection.exec_driver_sql("SET LOCAL application_name = 'embedmill migrate'")
             yield
         return
     path = Path(database.url.database or "embedmill")

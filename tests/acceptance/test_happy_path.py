@@ -25,7 +25,7 @@ TEXTS = ["The mill grinds slowly.", "The mill is slow at grinding.", "今天的�
 #: Other programs rely on these names.
 FIELDS = """
 id state model total succeeded failed cancelled pending truncated tokens tokens_per_second eta_seconds
-created_at started_at finished_at error waiting_for
+created_at started_at finished_at error waiting_for keep_days keep_texts_days kept_until texts_kept_until
 """
 STATUS_FIELDS = FIELDS.split()
 

@@ -74,7 +74,7 @@ def test_a_producer_killed_between_the_parts_of_its_job_leaves_nothing_that_anyb
     database = Database(mill.database)
     time.sleep(0.01)
     start = time.monotonic()
-    assert Stores.on(database).purges.mark(abandoned_after=0, keep=None) == len(torn)
+    assert Stores.on(database).purges.mark(abandoned_after=0) == len(torn)
     database.close()
     # Then all that they had written goes
     mill.wait_for(lambda: not unsealed(mill), what="what was torn to be purged")
@@ -133,7 +133,7 @@ def test_a_hundred_threads_with_one_key_make_one_job(stores: Stores, database_ur
         assert client.jobs(limit=1)[0].id == job
     # And nothing else is left of them
     assert len(client.jobs(limit=ROUNDS + 1)) == ROUNDS
-    assert stores.purges.mark(abandoned_after=-1_000, keep=None) == 0
+    assert stores.purges.mark(abandoned_after=-1_000) == 0
     rivals.close()
     client.close()
 

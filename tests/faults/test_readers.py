@@ -13,6 +13,7 @@ import pytest
 from producer.exports import ExportHeader, write
 from producer.job import Job
 from storage.contract.errors import UnknownJob
+from storage.contract.keeping import Keeping
 from storage.stores import Stores
 from tests.faults.forms import FULL, scenario
 from tests.faults.rivals import client_of
@@ -25,7 +26,7 @@ ROUNDS = 40 if FULL else 2
 
 def done_job(stores: Stores, worker: str) -> str:
     """Return a job of many chunks that is done; item 2n+i has a vector full of n+i."""
-    job_id = submit(stores, CHUNKS)
+    job_id = submit(stores, CHUNKS, keeping=Keeping(0))
     held = claim(stores, job_id, 0, worker, PLENTY)
     assert len(held) == CHUNKS
     stores.leases.commit([(one, result(value=float(one.number + 1))) for one in held])
@@ -67,7 +68,7 @@ def test_whoever_reads_a_job_that_is_being_deleted_gets_all_of_it_or_an_error(
         if number % 2:
             job.delete()
         else:
-            assert stores.purges.mark(abandoned_after=1_000_000, keep=-1_000) == 1
+            assert stores.purges.mark(abandoned_after=1_000_000) == 1
             stores.purges.purge(job.id)
         # Then each has all of it, or was told
         for reader in readers:

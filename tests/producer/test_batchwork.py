@@ -233,7 +233,7 @@ def test_the_jobs_of_a_batch_are_not_purged_before_its_output_is_written(client:
     batch = started(stores)
     work.look()
     embed(stores)
-    assert stores.purges.mark(86_400_000, keep=-1) == 0
+    assert stores.purges.mark(86_400_000) == 0
     work.look()
     check(stores, batch)
 

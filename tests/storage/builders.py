@@ -13,6 +13,7 @@ from storage import texts as packing
 from storage.attempts import Claim
 from storage.chunks import NewChunk
 from storage.contract.ids import new_id
+from storage.contract.keeping import FOR_EVER, Keeping
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions
@@ -66,9 +67,12 @@ def submit(
     key: str | None = None,
     payload: str | None = None,
     owner: str = "",
+    keeping: Keeping = FOR_EVER,
 ) -> str:
     """Submit a job of two-item chunks, or of these; return its id."""
-    job_id = accept(stores, chunks, card, model=model, revision=revision, priority=priority, owner=owner)
+    job_id = accept(
+        stores, chunks, card, model=model, revision=revision, priority=priority, owner=owner, keeping=keeping
+    )
     written = made(chunks)
     assert stores.jobs.seal(job_id, sum(len(c.texts) for c in written), len(written), payload, key)
     return job_id
@@ -89,12 +93,14 @@ def accept(
     revision: str | None = None,
     priority: Priority = Priority.BULK,
     owner: str = "",
+    keeping: Keeping = FOR_EVER,
 ) -> str:
     """Begin a submission and leave it unsealed; return the job's id."""
     job_id, written = new_id(), made(chunks)
     name, model_id = (card.name, card.id) if card else (model, None)
     has_ids = any(c.ids is not None for c in written)
-    stores.jobs.create(NewJob(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner))
+    job = NewJob(job_id, name, revision, model_id, JobOptions().to_dict(), priority, has_ids, owner, keeping=keeping)
+    stores.jobs.create(job)
     if written:
         stores.chunks.append(job_id, written)
     return job_id

@@ -10,6 +10,7 @@ from hypothesis.stateful import initialize
 
 from storage.attempts import Claim
 from storage.contract.errors import InvalidOption
+from storage.contract.keeping import Keeping
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
@@ -55,7 +56,7 @@ class Protocol(ProtocolMill):
             given = dict.fromkeys(bad, INVALID)
             written.append(chunk(number, ["" if i in bad else "wheat" for i in range(size)], first, invalid=given))
             first += size
-        self.sides[0].jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
+        self.sides[0].jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict(), keeping=Keeping(0)))
         self.sides[0].chunks.append(job_id, written)
         self.model.jobs[job_id] = job
         self.ids.append(job_id)
@@ -268,12 +269,12 @@ class Protocol(ProtocolMill):
     @step(seldom=st.integers(0, 5))
     def retain(self, seldom: int) -> None:
         if not seldom:
-            assert self.sides[0].purges.mark(abandoned_after=-1_000, keep=-1_000) == self.model.mark_all()
+            assert self.sides[0].purges.mark(abandoned_after=-1_000) == self.model.mark_all()
             assert set(self.sides[1].purges.marked()) == {j for j, job in self.model.jobs.items() if job.deleted}
 
     @step(place=PLACE, side=SIDE)
     def purge(self, place: int, side: int) -> None:
-        assert self.sides[side].purges.step(self.job(place)) == self.model.step(self.job(place))
+        assert (self.sides[side].purges.step(self.job(place)) is None) == self.model.step(self.job(place))
 
     # Looking
 

@@ -185,7 +185,7 @@ def test_a_job_whose_producer_is_gone_goes_with_all_its_parts(stores: Stores, da
     parting(stores).put(job_id, 0, [b'"wheat"'])
     with database.write() as connection:
         connection.execute(update(JobRow).values(touched_at=now_ms() - 100_000))
-    stores.purges.mark(abandoned_after=60_000, keep=None)
+    stores.purges.mark(abandoned_after=60_000)
     with pytest.raises(WrongState):
         stores.parts.begin(job_id)
     stores.purges.purge(job_id)

@@ -28,6 +28,7 @@ MEETS = {
     "leases_expired",
     "jobs_expired",
     "jobs_purged",
+    "texts_purged",
     "retried",
 }
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from storage.contract.errors import UnknownJob, WrongState
+from storage.contract.keeping import DAY, Keeping
 from storage.database import Database, now_ms
 from storage.stores import Stores
 from storage.tables import JobRow
@@ -72,7 +73,7 @@ def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database
         long_ago = update(JobRow).where(JobRow.id.in_([silent, busy, sealed])).values(touched_at=now_ms() - 100_000)
         connection.execute(long_ago)
     stores.chunks.append(busy, [chunk(1)])
-    stores.purges.mark(abandoned_after=60_000, keep=None)
+    stores.purges.mark(abandoned_after=60_000)
     assert stores.purges.marked() == [silent]
     # And a producer that wakes up then is told, instead of being promised what is about to be purged
     with pytest.raises(WrongState, match="takes no more texts"):
@@ -82,16 +83,16 @@ def test_only_submissions_silent_for_long_are_abandoned(stores: Stores, database
 
 
 def test_ended_jobs_go_when_their_time_is_over_and_open_ones_never(stores: Stores, database: Database) -> None:
-    # Given an old job that has ended, a new one, and an old one that is still open
+    # Given jobs that are kept for a day: an old one that has ended, a new one, and an old one that is still open
     worker = serve(stores)
-    old, new, unfinished = submit(stores), submit(stores), submit(stores)
+    old, new, unfinished = (submit(stores, keeping=Keeping(1)) for _ in range(3))
     for job_id in (old, new):
         finish(stores, job_id, 1, worker)
     with database.write() as connection:
-        connection.execute(update(JobRow).where(JobRow.id == old).values(finished_at=now_ms() - 100_000))
-        connection.execute(update(JobRow).where(JobRow.id == unfinished).values(created_at=now_ms() - 100_000))
-    # When jobs are kept for a minute
-    assert stores.purges.mark(abandoned_after=60_000, keep=60_000) == 1
+        kept_long = update(JobRow).values(created_at=now_ms() - 2 * DAY, kept_until=JobRow.kept_until - 2 * DAY)
+        connection.execute(kept_long.where(JobRow.id.in_([old, unfinished])))
+    # When it is looked what should go
+    assert stores.purges.mark(abandoned_after=60_000) == 1
     # Then the old one alone is unknown at once, and gone soon
     with pytest.raises(UnknownJob):
         stores.jobs.get(old)
@@ -101,13 +102,14 @@ def test_ended_jobs_go_when_their_time_is_over_and_open_ones_never(stores: Store
     assert count_rows(database)[0] == 2
 
 
-def test_without_a_time_to_keep_no_ended_job_goes(stores: Stores, database: Database) -> None:
+def test_a_job_of_which_nothing_was_said_never_goes(stores: Stores, database: Database) -> None:
     worker = serve(stores)
     job_id = submit(stores)
     finish(stores, job_id, 1, worker)
     with database.write() as connection:
         connection.execute(update(JobRow).where(JobRow.id == job_id).values(finished_at=1))
-    assert stores.purges.mark(abandoned_after=60_000, keep=None) == 0
+    assert stores.purges.mark(abandoned_after=60_000) == 0
+    assert stores.statuses.get(job_id).kept_until is None
 
 
 def test_a_late_commit_into_a_purged_job_leaves_no_row_behind(stores: Stores, database: Database) -> None:
@@ -145,8 +147,8 @@ def test_calls_that_were_answered_long_ago_go_and_jobs_stay(stores: Stores, data
     assert stores.jobs.accept(call, [chunk(0)]) is not None
     finish(stores, call.id, 1, worker)
     finish(stores, job_id, 1, worker)
-    assert stores.purges.mark(86_400_000, None) == 0
+    assert stores.purges.mark(86_400_000) == 0
     with database.write() as connection:
         connection.execute(update(JobRow).values(finished_at=JobRow.finished_at - 300_001))
-    assert stores.purges.mark(86_400_000, None) == 1
+    assert stores.purges.mark(86_400_000) == 1
     assert stores.purges.marked() == [call.id]

@@ -233,21 +233,18 @@ def test_what_is_wrong_with_redis_is_told_once_and_again_when_it_changes(
     assert caplog.text.count("throws messages away") == 2
 
 
-def test_old_jobs_go_when_jobs_are_kept_for_some_days(
-    stores: Stores, redis_server: str, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given an ended job of yesterday, kept for half a day
+def test_old_jobs_go_when_their_time_is_over(stores: Stores, redis_server: str, outbox: Outbox) -> None:
+    # Given an ended job that nothing was said of
     worker = new_id()
     stores.workers.register(CARD, worker, "here", 1, "cpu")
     job_id = submitted(stores, "a")
     stores.jobs.cancel(job_id)
-    with stores.database.write() as connection:
-        yesterday = update(JobRow).where(JobRow.id == job_id).values(finished_at=now_ms() - 24 * 3600 * 1000)
-        connection.execute(yesterday)
-    # When a reconciler that keeps jobs for ever sweeps, it stays; when this one does, it goes
+    # When a reconciler sweeps, it stays; when its time is over, it goes
     Reconciler(stores, redis_server, outbox.send).sweep()
     assert stores.jobs.get(job_id).state == "cancelled"
-    Reconciler(stores, redis_server, outbox.send, keep_days=0.5).sweep()
+    with stores.database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(kept_until=now_ms()))
+    Reconciler(stores, redis_server, outbox.send).sweep()
     with pytest.raises(UnknownJob):
         stores.jobs.get(job_id)
     assert stores.purges.marked() == []

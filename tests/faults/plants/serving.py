@@ -245,8 +245,7 @@ SERVING = (
         (
             Edit(
                 "storage/purges.py",
-                "            (JobRow.finished_at.is_not(None), "
-                'JobRow.finished_at < now_ms() - _FORGOTTEN_CALL, JobRow.kind == "call"),\n',
+                '        marked += self._mark(going, *is_call, JobRow.kind == "call")\n',
                 "",
             ),
         ),

@@ -1,0 +1,215 @@
+"""The commands for what is kept: publish, export, import, move, back up, fence, compact."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from producer.arguments import Force, JobId, placed
+from producer.display import counted, say
+from storage.contract.errors import InvalidFile, InvalidOption
+from storage.contract.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.importing import Imported
+    from storage.stores import Stores
+
+app = typer.Typer()
+
+_TYPES, _DISTANCES = "vector or halfvec, which takes half the room.", "What nearness means: cosine, l2 or ip."
+
+
+@app.command()
+@placed
+def publish(
+    job_id: JobId,
+    settings: Settings,
+    to_pgvector: Annotated[str, typer.Option(help="Table; made when it is missing.", metavar="TABLE")],
+    into: Annotated[str | None, typer.Option(help="PostgreSQL it is in. Default: the one the job is in.")] = None,
+    kind: Annotated[str, typer.Option("--type", help=_TYPES)] = "vector",
+    with_texts: Annotated[bool, typer.Option("--with-texts", help="The texts too, in a column of their own.")] = False,
+    index: Annotated[bool, typer.Option("--index", help="Build the index that is else only printed.")] = False,
+    distance: Annotated[str, typer.Option(help=_DISTANCES)] = "cosine",
+    m: Annotated[int, typer.Option(help="HNSW: neighbours of each vector.")] = 16,
+    ef_construction: Annotated[int, typer.Option(help="HNSW: candidates looked at for each vector.")] = 64,
+) -> None:
+    """Copy an ended job's vectors into a pgvector table; doing it again adds what is missing and nothing twice.
+
+    Prints the SQL of the index that is advised.
+    """
+    if settings.url is not None:
+        raise InvalidOption("publish works on the database, not on a service.", "Name it with --database-url.")
+    from producer.client import Client
+    from storage.database import Database
+
+    with Client(settings=settings) as client:
+        job = client.job(job_id)
+        target = client.stores.database if into is None else Database(into)
+        if target.is_sqlite:
+            raise InvalidOption("pgvector needs PostgreSQL.", "Name one with --into postgresql://user@host/name.")
+        try:
+            from producer.pgvector import PgvectorTable
+            from producer.publishing import publish as run
+
+            table = PgvectorTable(target, to_pgvector, job.width(), kind, with_texts)
+            advised = table.index(distance, m, ef_construction)
+            done = run(client.stores, job, table, with_texts)
+            say(
+                f"{counted(done.added, 'vector')} added to {to_pgvector}, {done.there:,} were there before,"
+                f" {counted(done.without, 'item')} without."
+            )
+            rows = table.count()
+            print(f"SET maintenance_work_mem = '{advised.memory(rows)}MB';")
+            print(f"{advised.sql(concurrently=True)};")
+            if index:
+                table.build(advised, rows)
+                say("The index is built.")
+        finally:
+            if into is not None:
+                target.close()
+
+
+@app.command()
+@placed
+def export(
+    settings: Settings,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Archive to write; - for stdout.")],
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="JOB...", help="Some jobs.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All jobs, with keys, files, batches and webhooks.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Write jobs, with all that became of them, into an archive that `embedmill import` reads."""
+    if everything == bool(job_ids):
+        raise InvalidOption("What is to be exported?", "Name some jobs, or give --all.")
+    with _stores(settings) as stores:
+        from producer.output import opened_output
+        from storage.archives import write
+        from storage.contract.ids import checked_job_id
+        from storage.exporting import Exporter
+
+        os.umask(0o077)  # texts are in it, and with --all the secrets of webhooks
+        exporter = Exporter(stores.database)
+        sheets = exporter.everything() if everything else exporter.jobs([checked_job_id(one) for one in job_ids or ()])
+        with opened_output(sys.stdout.buffer if str(output) == "-" else output, force) as sink:
+            written = write(sheets, sink)
+        say(f"{counted(written, 'sheet')} in {output}.")
+        _tell_unsealed(exporter.unsealed)
+
+
+@app.command("import")
+@placed
+def import_archive(
+    settings: Settings, source: Annotated[Path, typer.Argument(metavar="FILE|-", help="What `export` wrote.")]
+) -> None:
+    """Take the jobs of an archive into the database; done again it changes nothing, cut off it goes on."""
+    with _stores(settings) as stores:
+        from storage.archives import read
+        from storage.importing import Importer
+
+        with sys.stdin.buffer if str(source) == "-" else opened(source) as stream:
+            _tell(Importer(stores.database).take(read(stream)))
+
+
+@app.command()
+def move(
+    source: Annotated[str, typer.Option("--from", help="Database that the jobs are in.")],
+    target: Annotated[str, typer.Option("--to", help="Migrated database that they go to.")],
+) -> None:
+    """Copy everything from one database to another, such as from SQLite to PostgreSQL; the first stays as it is.
+
+    Stop what works on the first: what is open is worked on in the second from then on. Cut off it goes on.
+    """
+    from storage.database import Database
+    from storage.exporting import Exporter
+    from storage.importing import Importer
+
+    here, there = Database(source), Database(target)
+    try:
+        here.check_schema()
+        there.check_schema()
+        exporter = Exporter(here)
+        _tell(Importer(there).take(exporter.everything()))
+        _tell_unsealed(exporter.unsealed)
+    finally:
+        here.close()
+        there.close()
+
+
+@app.command()
+@placed
+def backup(
+    settings: Settings,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    force: Force = False,
+) -> None:
+    """Copy the SQLite database as it is now into one file, while others work; restored by putting it in its place."""
+    with _stores(settings) as stores:
+        from storage.backups import back_up
+
+        say(f"{back_up(stores.database, output, force):,} bytes in {output}, checked.")
+
+
+@app.command()
+@placed
+def fence(settings: Settings) -> None:
+    """After a backup was restored: keep those who worked before from changing what they no longer know."""
+    with _stores(settings) as stores:
+        from storage import backups
+
+        say(f"{counted(backups.fence(stores.database), 'chunk')} fenced.")
+
+
+@app.command()
+@placed
+def compact(settings: Settings) -> None:
+    """Write the SQLite database anew without free room; whoever writes to it waits, and the disk needs room for two."""
+    with _stores(settings) as stores:
+        from storage import backups
+
+        before, after = backups.compact(stores.database)
+        say(f"{after:,} bytes, before {before:,}.")
+
+
+@contextmanager
+def _stores(settings: Settings) -> Iterator[Stores]:
+    if settings.url is not None:
+        raise InvalidOption("This works on the database, not on a service.", "Name it with --database-url.")
+    from storage.stores import Stores  # SQLAlchemy costs a third of a second, and `--help` needs none of it
+
+    stores = Stores.open(settings)
+    try:
+        yield stores
+    finally:
+        stores.database.close()
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file to read.
+
+    Raises:
+        InvalidFile: When it cannot be.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InvalidFile(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _tell(done: Imported) -> None:
+    say(
+        f"{counted(done.jobs, 'job')} with {counted(done.items, 'item')} imported,"
+        f" {counted(done.there, 'job')} were there before."
+    )
+
+
+def _tell_unsealed(jobs: int) -> None:
+    if jobs:
+        say(f"{counted(jobs, 'job')} left out that are still being submitted: seal them, and do it again.")

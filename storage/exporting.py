@@ -1,0 +1,180 @@
+"""Reads jobs, and all that belongs to them, sheet by sheet, beside whoever works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select, tuple_
+
+from storage.contract.errors import Conflict, UnknownJob
+from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
+from storage.database import Database
+from storage.sheets import Sheet
+from storage.tables import CHUNKS, INPUTS, JOBS, RESULTS, Row
+
+#: Most chunks, and rows of another table, of one sheet; and items of its chunks: some MB.
+_ROWS, _ITEMS = 256, 2_048
+
+#: Tables that come along with all jobs, parents first. The others say who works now, or what has been counted.
+_BESIDE = (
+    "keys",
+    "quotas",
+    "secrets",
+    "webhook_secrets",
+    "tokenizers",
+    "files",
+    "file_blocks",
+    "uploads",
+    "batches",
+    "batch_groups",
+    "batch_lines",
+    "webhooks",
+)
+
+#: Rows that say what somebody is doing at this moment, which nobody goes on with elsewhere.
+_LEFT_OUT = {"files": "writing"}
+
+#: A chunk that is out is pending where nobody has heard of it; a batch is taken up by whoever comes.
+_OUT = {ChunkState.DISPATCHED, ChunkState.LEASED}
+_NOBODYS = {"lease_owner": None, "lease_expires": None}
+
+#: How often a job is read that changes meanwhile.
+_TRIES = 5
+
+
+class Exporter:
+    """Reads from one database.
+
+    Args:
+        database: Where the jobs are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        #: Jobs that were not read because they are still being submitted.
+        self.unsealed = 0
+
+    def jobs(self, job_ids: Sequence[str]) -> Iterator[Sheet]:
+        """Yield the sheets of some jobs, with their models.
+
+        Raises:
+            UnknownJob: When there is none of one of the ids; nothing was yielded then.
+        """
+        for job_id in job_ids:
+            row = self._job(job_id)
+            if row is None or row["state"] == JobState.ACCEPTING:
+                raise UnknownJob(job_id)
+        yield from self._of_table("models")
+        for job_id in job_ids:
+            yield from self._of_job(job_id)
+
+    def everything(self) -> Iterator[Sheet]:
+        """Yield the sheets of all jobs, keys, files, batches and webhooks."""
+        yield from self._of_table("models")
+        # Before the jobs: a batch that plans its jobs meanwhile finds them again by the ids in its own rows.
+        for name in _BESIDE:
+            yield from self._of_table(name)
+        after = "00000000-0000-0000-0000-000000000000"
+        while ids := self._following(after):
+            for job_id in ids:
+                yield from self._of_job(job_id)
+            after = ids[-1]
+
+    def _following(self, after: str) -> list[str]:
+        wanted = select(JOBS.c.id).where(JOBS.c.id > after, JOBS.c.deleted_at.is_(None), JOBS.c.kind != "call")
+        with self._db.read() as connection:
+            return list(connection.execute(wanted.order_by(JOBS.c.id).limit(_ROWS)).scalars())
+
+    def _job(self, job_id: str) -> dict[str, Any] | None:
+        with self._db.read() as connection:
+            found = _rows(connection, select(JOBS).where(JOBS.c.id == job_id, JOBS.c.deleted_at.is_(None)))
+        return found[0] if found else None
+
+    def _of_job(self, job_id: str) -> Iterator[Sheet]:
+        """Yield a job's sheets; where it ended or was cut anew while it was read, take that back and read it again."""
+        for _ in range(_TRIES):
+            before = self._job(job_id)
+            if before is None:
+                return
+            if before["state"] == JobState.ACCEPTING:
+                self.unsealed += 1
+                return
+            yield Sheet("jobs", [before], "begin")
+            items = 0
+            for chunks, inputs, results in self._chunks(job_id):
+                items += sum(row["size"] for row in chunks if row["state"] != ChunkState.SPLIT)
+                yield Sheet("chunks", [_pending(row) for row in chunks])
+                # The halves of a chunk that was split have both, the whole one has neither.
+                for name, rows in (("inputs", inputs), ("results", results)):
+                    if rows:
+                        yield Sheet(name, rows)
+            after = self._job(job_id)
+            if after is not None and items == after["total"] and _is_same(before, after):
+                yield Sheet("jobs", [before], "end")
+                return
+            yield Sheet("jobs", [before], "gone")
+        raise Conflict(f"Job {job_id} changes faster than it is read.", "Stop its workers, and try again.")
+
+    def _chunks(self, job_id: str) -> Iterator[tuple[list[dict[str, Any]], ...]]:
+        """Yield a job's chunks with their texts and results, each as they were at one moment."""
+        after, many = -1, 16
+        while True:
+            with self._db.read(one_moment=True) as connection:
+                following = select(CHUNKS).where(CHUNKS.c.job_id == job_id, CHUNKS.c.number > after)
+                chunks = _rows(connection, following.order_by(CHUNKS.c.number).limit(many))
+                numbers = [row["number"] for row in chunks]
+                texts, results = (
+                    _rows(connection, select(table).where(table.c.job_id == job_id, table.c.number.in_(numbers)))
+                    for table in (INPUTS, RESULTS)
+                )
+            if not chunks:
+                return
+            yield chunks, texts, results
+            after = numbers[-1]
+            largest = max(row["size"] for row in chunks)
+            many = max(1, min(_ROWS, _ITEMS // largest))
+
+    def _of_table(self, name: str) -> Iterator[Sheet]:
+        table = Row.metadata.tables[name]
+        key = tuple_(*table.primary_key.columns)
+        where: list[ColumnElement[bool]] = []
+        if name in _LEFT_OUT:
+            where.append(table.c.state != _LEFT_OUT[name])
+        # Blocks of files have a megabyte each.
+        many = 4 if {"data", "definition"}.intersection(table.c.keys()) else _ROWS
+        last: tuple[Any, ...] | None = None
+        while True:
+            following = select(table).where(*where, *((key > last,) if last else ()))
+            with self._db.read() as connection:
+                rows = _rows(connection, following.order_by(*table.primary_key.columns).limit(many))
+            if not rows:
+                return
+            last = tuple(rows[-1][column.name] for column in table.primary_key.columns)
+            yield Sheet(name, [row | (_NOBODYS if "lease_owner" in row else {}) for row in rows])
+
+
+def _rows(connection: Connection, query: Any) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def _pending(chunk: dict[str, Any]) -> dict[str, Any]:
+    state = ChunkState.PENDING if chunk["state"] in _OUT else chunk["state"]
+    return chunk | _NOBODYS | {"state": state, "dispatched_at": None}
+
+
+def _is_same(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether a job has neither ended nor begun again between two looks, so that its chunks fit its row."""
+    both_open = not {before["state"], after["state"]} & set(FINAL_JOB_STATES)
+    return before["generation"] == after["generation"] and (both_open or before["state"] == after["state"])
+
+
+def sheets_of(database: Database, job_ids: Iterable[str] | None) -> Iterator[Sheet]:
+    """Yield the sheets of some jobs; None: of everything.
+
+    Args:
+        database: Where they are.
+        job_ids: Which ones.
+    """
+    exporter = Exporter(database)
+    return exporter.everything() if job_ids is None else exporter.jobs(list(job_ids))

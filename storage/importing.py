@@ -1,0 +1,159 @@
+"""Writes sheets into a database: what is there already stays as it is, and a job is seen only when it is whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from storage.contract.errors import InvalidFile
+from storage.contract.states import ChunkState, JobState
+from storage.database import Database, now_ms
+from storage.faults import retried
+from storage.purges import PurgeStore
+from storage.sheets import Sheet, known, table_of
+from storage.tables import CHUNKS, INPUTS, JOBS, RESULTS
+
+#: What a job is while its chunks come: hidden, and thrown away after a day if nobody goes on.
+_COMING: dict[str, Any] = {"state": JobState.ACCEPTING, "kind": "import", "idempotency_key": None}
+
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+#: Pause between two write transactions, in seconds, in which other writers of a SQLite file get their turn.
+_BREATH = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What has become of an import.
+
+    Args:
+        jobs: Jobs that are there now and were not before.
+        there: Jobs that were there before, and are left as they are.
+        items: Items of the new jobs.
+    """
+
+    jobs: int = 0
+    there: int = 0
+    items: int = 0
+
+
+class Importer:
+    """Writes into one database; done again, it changes nothing, and goes on where it was cut off.
+
+    Args:
+        database: Where the sheets go.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._purges = PurgeStore(database)
+        self._job: str | None = None
+
+    def take(self, sheets: Iterable[Sheet]) -> Imported:
+        """Write all sheets.
+
+        Raises:
+            InvalidFile: When they do not fit together; every job before that is whole, and can be worked on.
+            StorageUnavailable: When the database cannot be reached.
+        """
+        done, coming = Imported(), False
+        for sheet in sheets:
+            if sheet.role == "begin":
+                coming = self._begin(sheet.rows[0])
+                done = done if coming else replace(done, there=done.there + 1)
+            elif sheet.role == "gone":
+                if coming:
+                    self._discard(sheet.rows[0]["id"])
+                coming = False
+            elif sheet.role == "end":
+                if coming:
+                    self._end(sheet.rows[0])
+                    done = replace(done, jobs=done.jobs + 1, items=done.items + int(sheet.rows[0]["total"]))
+                coming = False
+            elif sheet.table not in ("chunks", "inputs", "results"):
+                self._add(sheet)
+            elif coming:
+                self._fill(sheet)
+        return done
+
+    @retried
+    def _add(self, sheet: Sheet) -> None:
+        """Add rows that belong to no job; those that are there stay."""
+        table = table_of(sheet.table)
+        with self._db.write() as connection:
+            insert = _INSERT[connection.dialect.name](table).on_conflict_do_nothing()
+            connection.execute(insert, [known(table, row) for row in sheet.rows])
+
+    @retried
+    def _begin(self, job: dict[str, Any]) -> bool:
+        """Make room for a job; return whether it is to come: whether it is not there already."""
+        self._job = job["id"]
+        found = select(JOBS.c.kind).where(JOBS.c.id == job["id"])
+        with self._db.write() as connection:
+            row = known(JOBS, job) | _COMING | {"touched_at": now_ms(), "deleted_at": None, "finished_at": None}
+            insert = _INSERT[connection.dialect.name](JOBS).values(row | {"kept_until": None, "texts_until": None})
+            connection.execute(insert.on_conflict_do_nothing())
+            return bool(connection.execute(found).scalar() == _COMING["kind"])
+
+    @retried
+    def _fill(self, sheet: Sheet) -> None:
+        """Write rows of the job that is coming; those of an attempt before are replaced, for they may be older."""
+        table = table_of(sheet.table)
+        if any(row["job_id"] != self._job for row in sheet.rows):
+            raise InvalidFile("The archive's sheets are in disorder.", "Export it again.")
+        with self._db.write() as connection:
+            self._touch(connection)
+            insert = _INSERT[connection.dialect.name](table)
+            new = {column.name: insert.excluded[column.name] for column in table.columns}
+            upsert = insert.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
+            # All of one form, so that they are written by one statement.
+            empty = dict.fromkeys(table.c.keys())
+            connection.execute(upsert, [empty | known(table, row) for row in sheet.rows])
+            split = [row["number"] for row in sheet.rows if row.get("state") == ChunkState.SPLIT]
+            for of_chunk in (INPUTS, RESULTS) if split else ():
+                gone = (of_chunk.c.job_id == self._job, of_chunk.c.number.in_(split))
+                connection.execute(delete(of_chunk).where(*gone))
+        if self._db.is_sqlite:
+            time.sleep(_BREATH)
+
+    def _touch(self, connection: Connection) -> None:
+        """Hold the job that is coming, as the rows of its chunks are written.
+
+        Raises:
+            InvalidFile: When it is not there, or whole already.
+        """
+        coming = (JOBS.c.id == self._job, JOBS.c.kind == _COMING["kind"], JOBS.c.deleted_at.is_(None))
+        if not connection.execute(update(JOBS).where(*coming).values(touched_at=now_ms())).rowcount:
+            raise InvalidFile(f"Job {self._job} was taken away while it came.", "Import the archive again.")
+
+    def _end(self, job: dict[str, Any]) -> None:
+        """Accept the job: from here on it is seen, and worked on if it has not ended."""
+        try:
+            self._seal(known(JOBS, job))
+        except IntegrityError:
+            # Another one was submitted here with the same key; this one stays without.
+            self._seal(known(JOBS, job) | {"idempotency_key": None})
+
+    @retried
+    def _seal(self, job: dict[str, Any]) -> None:
+        held = select(func.sum(CHUNKS.c.size)).where(CHUNKS.c.job_id == self._job, CHUNKS.c.state != ChunkState.SPLIT)
+        with self._db.write() as connection:
+            if (found := connection.execute(select(JOBS.c.kind).where(JOBS.c.id == self._job)).scalar()) == job["kind"]:
+                return  # the answer to the first attempt was lost
+            if found is not None:
+                self._touch(connection)
+            if found is None or int(connection.execute(held).scalar() or 0) != job["total"]:
+                raise InvalidFile(f"Job {self._job} is not whole in the archive.", "Export it again.")
+            connection.execute(update(JOBS).where(JOBS.c.id == self._job).values(job))
+
+    def _discard(self, job_id: str) -> None:
+        with self._db.write() as connection:
+            coming = (JOBS.c.id == job_id, JOBS.c.kind == _COMING["kind"])
+            connection.execute(update(JOBS).where(*coming).values(deleted_at=now_ms()))
+        self._purges.purge(job_id)

@@ -1,0 +1,174 @@
+"""Backups made beside whoever works, restored elsewhere; and who worked before a restore, after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from storage.backups import back_up, compact, fence
+from storage.contract.errors import InvalidOption, OutputExists
+from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
+from storage.database import Database
+from storage.stores import Stores
+from tests.servers import PostgresServer
+from tests.storage.builders import CARD, claim, finish, result, serve, submit
+
+
+@contextmanager
+def working(stores: Stores) -> Iterator[Callable[[], list[str]]]:
+    """Submit and finish small jobs in a thread; yields what tells those that are accepted by now."""
+    accepted: list[str] = []
+    stopped = threading.Event()
+    worker = serve(stores)
+
+    def work() -> None:
+        while not stopped.is_set():
+            job_id = submit(stores, 2)
+            accepted.append(job_id)
+            if len(accepted) % 3:
+                finish(stores, job_id, 2, worker, failed=[1])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield lambda: list(accepted)
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@contextmanager
+def restored(database: Database, folder: Path, server: PostgresServer | None) -> Iterator[Database]:
+    """Back a database up, and open what comes of it elsewhere."""
+    if server is None:
+        target = folder / "backup.sqlite3"
+        back_up(database, target)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+        assert not list(folder.glob("backup.sqlite3-*")) and not list(folder.glob("*.part"))
+        elsewhere = folder / "elsewhere" / "embedmill.sqlite3"
+        elsewhere.parent.mkdir()
+        shutil.move(target, elsewhere)
+        with closing(Database(f"sqlite:///{elsewhere}")) as copy:
+            yield copy
+        return
+    binaries, dump = Path(server._command[0]).parent, server.folder / f"{new_id()}.dump"
+    name = server.create()
+    url = server.url(str(database.url.database))
+    given = {"check": True, "timeout": 60, "env": os.environ | {"PGUSER": "postgres"}}
+    subprocess.run([binaries / "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={url}"], **given)  # type: ignore[call-overload]
+    subprocess.run([binaries / "pg_restore", f"--dbname={server.url(name)}", dump], **given)  # type: ignore[call-overload]
+    with closing(Database(server.url(name))) as copy:
+        yield copy
+    server.drop(name)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, database: Database) -> PostgresServer | None:
+    """The PostgreSQL that the database is in, None on SQLite."""
+    return None if database.is_sqlite else request.getfixturevalue("postgres_server")
+
+
+def test_a_backup_made_under_load_holds_all_that_was_accepted_before_it(
+    stores: Stores, database: Database, tmp_path: Path, server: PostgresServer | None
+) -> None:
+    # Given a database in which somebody works
+    with working(stores) as accepted:
+        while len(accepted()) < 8:
+            threading.Event().wait(0.01)
+        before = accepted()
+        # When it is backed up and restored to another place
+        with restored(database, tmp_path, server) as copy:
+            copy.check_schema()
+            there = Stores.on(copy)
+            # Then everything that was accepted before is there, and what is there is consistent
+            found = there.jobs.list_ids(10_000)
+            assert set(before) <= set(found)
+            assert not there.invariants.check().broken
+            # And what is open is worked on to its end, with no message from before
+            fence(copy)
+            worker = serve(there)
+            for job_id in found:
+                for number in range(2):
+                    for held in claim(there, job_id, number, worker):
+                        there.leases.commit([(held, result())])
+                assert there.statuses.get(job_id).state == "completed"
+                assert all(o.vector is not None or o.error for p in there.results.pages(job_id) for o in p.outcomes())
+
+
+def test_who_worked_before_a_restore_changes_nothing_after_it(
+    stores: Stores, database: Database, tmp_path: Path, server: PostgresServer | None
+) -> None:
+    # Given a worker that has claimed after the backup's moment what nobody had claimed then
+    serve(stores)
+    job_id = submit(stores, 2)
+    with restored(database, tmp_path, server) as copy:
+        old = new_id()
+        held = [stores.leases.claim(Pointer(job_id, number), old, CARD.id, 0)[0] for number in range(2)]
+        there = Stores.on(copy)
+        # When the database goes back in time, is fenced, and another one claims the same there
+        assert fence(copy) == 2
+        worker = serve(there)
+        (first,) = claim(there, job_id, 0, worker)
+        # Then what the old one holds is nothing there: neither what the other has, nor what nobody has
+        assert first.token != held[0].token
+        assert there.leases.heartbeat(old, [one.key for one in held]) == set()
+        assert there.leases.commit([(one, result(value=9.0)) for one in held]) == (set(), [])
+        # And the other brings it to its end, also the second time round
+        there.leases.commit([(first, result(failed=[0]))])
+        finish_second(there, job_id, worker)
+        assert there.statuses.get(job_id).state == "completed"
+        assert fence(copy) == 1
+        assert there.jobs.retry_failed(job_id) == 1
+        (again,) = claim(there, job_id, 0, worker)
+        assert again.token > first.token + 1
+
+
+def finish_second(stores: Stores, job_id: str, worker: str) -> None:
+    (second,) = claim(stores, job_id, 1, worker)
+    stores.leases.commit([(second, result())])
+
+
+def test_a_backup_replaces_no_file_unasked_and_postgresql_is_left_to_its_own_tools(
+    stores: Stores, database: Database, tmp_path: Path
+) -> None:
+    target = tmp_path / "backup.sqlite3"
+    target.write_text("rye")
+    if not database.is_sqlite:
+        with pytest.raises(InvalidOption, match="its own tools"):
+            back_up(database, target, force=True)
+        with pytest.raises(InvalidOption, match="no room back"):
+            compact(database)
+        return
+    with pytest.raises(OutputExists):
+        back_up(database, target)
+    assert target.read_text() == "rye"
+    assert back_up(database, target, force=True) == target.stat().st_size
+
+
+def test_a_file_of_before_learns_by_compacting_to_give_room_back(tmp_path: Path, migrated_sqlite: Path) -> None:
+    path = tmp_path / "old.sqlite3"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    with closing(Database(f"sqlite:///{path}")) as database:
+        stores = Stores.on(database)
+        worker = serve(stores)
+        job_id = submit(stores, 3)
+        with database.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            for statement in ("PRAGMA auto_vacuum = NONE", "VACUUM"):
+                driver.execute(statement)
+            assert driver.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+        compact(database)
+        with database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == 2
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        finish(stores, job_id, 3, worker)
