@@ -229,6 +229,7 @@ class Embedding:
         late = len(results) - len(written)
         if late:
             logger.warning("dropped %d late results: their chunks were cancelled or taken over", late)
+        logger.debug("committed %d chunks", len(written))
         _measure([result for claim, result in results if claim.key in written])
         self._committed(finished)
 
