@@ -68,6 +68,10 @@ alerts-test: ## Try every alert rule with Prometheus' own tool (Debian: apt-get 
 machines: .venv/.dev ## Cut off, slow and reboot hosts in network namespaces, as root; TLS, PgBouncer and clocks in their long form
 	@$(PY) -m tests.machines.measure
 
+.PHONY: upgrade-test
+upgrade-test: .venv/.dev ## Upgrade under load, with processes of the version before beside today's; some minutes
+	@FAULTS=full $(PY) -m pytest tests/upgrades tests/faults/test_migrations_under_load.py $(PYTEST_ARGS)
+
 fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
 	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))
 

@@ -61,6 +61,7 @@ def _app() -> typer.Typer:
     import producer.datacli
     import producer.keycli
     import producer.servecli
+    import producer.topcli
     import producer.webhookcli
     import worker.cli
 
@@ -71,7 +72,7 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     groups = (producer.cli.app, producer.datacli.app, worker.cli.app, producer.servecli.app, _operating)
-    for group in (*groups, embedmill.doctorcli.app):
+    for group in (*groups, embedmill.doctorcli.app, producer.topcli.app):
         app.registered_commands += group.registered_commands
     app.add_typer(producer.keycli.app, name="keys")
     app.add_typer(producer.webhookcli.group, name="webhooks")

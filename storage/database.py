@@ -170,15 +170,19 @@ class Database:
         with self.write(durable=False) as connection:
             return give_back(connection)
 
-    def check_schema(self) -> None:
+    def check_schema(self, running: bool = False) -> None:
         """Check that the schema is the one this program knows.
+
+        Args:
+            running: Whether this process has checked it before: then a newer one is as good, since migrations only add,
+                and whoever runs works on while the next version is rolled out.
 
         Raises:
             SchemaMismatch: When it is older (migrate it) or newer (upgrade this program) or missing.
             StorageUnavailable: When the database cannot be reached.
         """
         found = self.schema_version()
-        if found == SCHEMA_VERSION:
+        if found == SCHEMA_VERSION or (running and found is not None and found > SCHEMA_VERSION):
             return
         if found is None:
             raise SchemaMismatch("The database has no Embedmill schema yet.", "Run `embedmill migrate`.")

@@ -67,11 +67,13 @@ class Workload:
         workers: Live workers, by host and device.
         queued: What waits or is in hand, by model id; under an empty id what no worker has ever been known for.
         tokens_per_second: Of the last 30 s, by model id.
+        oldest_seconds: How long ago the oldest job was accepted of which something waits or is in hand, by model id.
     """
 
     workers: list[WorkerLoad]
     queued: dict[str, Load]
     tokens_per_second: dict[str, float]
+    oldest_seconds: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,12 @@ class WorkloadStore:
     def get(self) -> Workload:
         """Return what there is to do and who does it."""
         with self._db.read() as connection:
-            queued = {row.model_id or "": _load(row) for row in connection.execute(_QUEUED)}
+            waiting = connection.execute(_QUEUED).all()
             now = int(connection.execute(select(now_ms())).scalar_one())
             rates = {row.model_id or "": _rate(row, now) for row in connection.execute(_recent(now))}
-            return Workload(_workers(connection), queued, rates)
+            queued = {row.model_id or "": _load(row) for row in waiting}
+            oldest = {row.model_id or "": max(0, now - int(row.oldest)) / 1000 for row in waiting}
+            return Workload(_workers(connection), queued, rates, oldest)
 
     def backlog(self, model: str, revision: str | None = None, precision: str | None = None) -> Backlog:
         """Return what waits for one model; nothing where nobody has ever asked for it.
@@ -162,7 +166,7 @@ _LOAD = (
 )
 _OF_JOB = ChunkRow.job_id == JobRow.id
 _QUEUED = (
-    select(JobRow.model_id, *_LOAD)
+    select(JobRow.model_id, *_LOAD, func.min(JobRow.created_at).label("oldest"))
     .join(ChunkRow, _OF_JOB)
     .where(JOB_IS_OPEN, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
     .group_by(JobRow.model_id)

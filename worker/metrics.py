@@ -125,7 +125,7 @@ class WatchedReconciler:
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """Return whether it can do its duty now, and why not."""
         try:
-            self._stores.database.check_schema()
+            self._stores.database.check_schema(running=True)
         except EmbedmillError as error:
             return False, {"storage": error.message}
         return True, {"storage": "ready"}

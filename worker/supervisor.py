@@ -89,7 +89,7 @@ class Supervisor:
         """Return whether this machine can serve now, and each part's state in words, for `/readyz`."""
         parts = {child.name: "ready" if child.ready else child.error or "starting" for child in self.workers}
         try:
-            self._stores.database.check_schema()
+            self._stores.database.check_schema(running=True)
             parts["storage"] = "ready"
         except EmbedmillError as error:
             parts["storage"] = error.message

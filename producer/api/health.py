@@ -76,7 +76,7 @@ def metrics(service: ServiceDep) -> Response:
 
 def _storage_is_ready(service: Service, parts: dict[str, str]) -> bool:
     try:
-        service.stores.database.check_schema()
+        service.stores.database.check_schema(running=True)
         service.stores.files.check_room()
     except EmbedmillError as error:
         parts["storage"] = error.message

@@ -51,6 +51,9 @@ class ModelView(BaseModel):
     prompts: list[str] = Field(description="Names of its prompts.")
     workers: int = Field(description="Live workers that serve it.")
     queued: LoadView = Field(description="What waits for it or is in hand.")
+    oldest_seconds: float | None = Field(
+        description="Age of the oldest job of which something waits or is in hand; null where nothing is."
+    )
     tokens_per_second: float = Field(description="Tokens read in the last 30 s, a second.")
 
 
@@ -89,6 +92,7 @@ def overview(stores: Stores) -> WorkersView:
             one.card,
             one.workers,
             workload.queued.get(one.card.id, Load()),
+            workload.oldest_seconds.get(one.card.id),
             workload.tokens_per_second.get(one.card.id, 0.0),
         )
         for one in served
@@ -116,7 +120,7 @@ def _worker(one: WorkerLoad, names: dict[str, str]) -> WorkerView:
     )
 
 
-def _model(card: ModelCard, workers: int, queued: Load, rate: float) -> ModelView:
+def _model(card: ModelCard, workers: int, queued: Load, oldest: float | None, rate: float) -> ModelView:
     return ModelView(
         id=card.id,
         name=card.name,
@@ -128,6 +132,7 @@ def _model(card: ModelCard, workers: int, queued: Load, rate: float) -> ModelVie
         prompts=sorted(card.prompts),
         workers=workers,
         queued=_load(queued),
+        oldest_seconds=oldest,
         tokens_per_second=rate,
     )
 

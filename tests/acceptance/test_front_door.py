@@ -15,6 +15,7 @@ from tests.acceptance.shell import BIN, ROOT, Shell, address, get
 
 COMMANDS = (
     "submit embed status wait jobs results cancel retry delete worker reconcile tokens up api webhooks migrate doctor"
+    " top"
 )
 
 

@@ -13,6 +13,9 @@ from worker.parent import PARENT_VARIABLE
 
 _ROOT = Path(__file__).parents[2]
 
+#: In an environment, with the folder of another version of the program, which is run instead.
+ROOT = "FAULTS_ROOT"
+
 #: In the environment of everything that is started here, with the folder it belongs to.
 _MARK = "FAULTS_FOLDER"
 
@@ -37,7 +40,8 @@ def start(
         folder: Where it runs, and what it is marked with.
         prefix: What the command begins with, such as `nsenter` and a namespace.
     """
-    variables = {**os.environ, **environment, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    root = environment.get(ROOT, str(_ROOT))
+    variables = {**os.environ, **environment, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
         return subprocess.Popen(
             [*prefix, sys.executable, "-P", "-m", module, *arguments],

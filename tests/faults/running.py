@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def running_mill(
     redis_options: dict[str, str] | None = None,
     redis_keeps_data: bool = True,
     postgres_settings: tuple[str, ...] = (),
+    made: Callable[[Database], None] = migrate,
     **environment: str,
 ) -> Iterator[Mill]:
     """Start a mill; in the end heal it, wait until all is done, have the oracle judge, and stop everything.
@@ -54,6 +55,7 @@ def running_mill(
         redis_options: More of Redis' settings.
         redis_keeps_data: Whether Redis knows after a restart what it knew before.
         postgres_settings: More of PostgreSQL's settings.
+        made: Makes the schema, and whatever is to be there from the beginning.
         **environment: Variables of every process.
     """
     with ExitStack() as stack:
@@ -67,7 +69,7 @@ def running_mill(
             postgres.execute("CREATE DATABASE mill")
             database = postgres.url("mill")
         opened = Database(database)
-        migrate(opened)
+        made(opened)
         opened.close()
         mill = Mill(folder, redis, postgres, database)
         mill.plain.install_log()

@@ -1,0 +1,109 @@
+"""What `embedmill top` shows, at every size of a terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from producer.overview import Overview, QueueLine, WorkerLine
+from producer.topview import SORTS, age, count, frame, still
+from storage.jobstatus import JobStatus
+
+#: 1 January 2026, at noon.
+_NOON = 1_767_268_800.0
+
+
+def job(number: int, state: str = "running", **given: Any) -> JobStatus:
+    values: dict[str, Any] = {
+        "id": f"0190a000-0000-7000-8000-{number:012d}",
+        "state": state,
+        "model": "mill/grain",
+        "total": 1000,
+        "succeeded": 400,
+        "failed": 0,
+        "cancelled": 0,
+        "pending": 600,
+        "truncated": 0,
+        "tokens": 9_000,
+        "tokens_per_second": 1234.0,
+        "eta_seconds": 90.0,
+        "created_at": "2026-01-01T12:00:00.000Z",
+        "started_at": None,
+        "finished_at": None,
+        "error": None,
+        "waiting_for": None,
+    }
+    return JobStatus(**(values | given))
+
+
+def overview(queues: int = 2, workers: int = 2, jobs: int = 5) -> Overview:
+    return Overview(
+        [QueueLine(f"mill/grain-{n}", "float32", n, 10**n, 10 ** (n + 3), 75.0, 4321.0) for n in range(queues)],
+        [WorkerLine("cuda:0", f"host{n}", 4711, "mill/grain", n, 99 * n, 99_000 * n, 7200, 1) for n in range(workers)],
+        [job(n, "completed" if n % 3 == 2 else "running", failed=n) for n in range(jobs)],
+        0.01,
+        _NOON,
+    )
+
+
+def lines(picture: Any, width: int, height: int = 100) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, height=height, legacy_windows=False).print(picture)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 112, 200])
+@pytest.mark.parametrize("height", [12, 24, 50])
+@pytest.mark.parametrize("shape", [(0, 0, 0), (2, 2, 5), (30, 64, 200)])
+def test_a_frame_fills_the_terminal_and_no_more(width: int, height: int, shape: tuple[int, int, int]) -> None:
+    shown = lines(frame(overview(*shape), "sqlite:///mill", width, height), width, height)
+    assert len(shown) == height
+    assert max(map(len, shown)) <= width
+    assert shown[-1].startswith("q quit")
+
+
+def test_at_eighty_by_twenty_four_everything_is_there() -> None:
+    shown = "\n".join(lines(frame(overview(), "sqlite:///mill", 80, 24), 80, 24))
+    for word in ("MODEL", "OLDEST", "WORKER", "cuda:0 on host1", "JOB", "running", "40 %", "1.2k", "90s", "idle"):
+        assert word in shown, shown
+    # Names and ids are short enough to be told apart
+    assert "…000000000004" in shown and "mill/grain-1 float32" in shown
+    wide = "\n".join(lines(frame(overview(), "sqlite:///mill", 120, 24), 120, 24))
+    assert job(4).id in wide and "4711" in wide
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    shown = "\n".join(lines(frame(overview(20, 40, 60), "x", 80, 24), 80, 24))
+    assert shown.count("more") == 3
+    assert "more" not in "\n".join(lines(still(overview(20, 40, 60), "x", 80), 80))
+
+
+def test_a_model_without_workers_and_a_notice_are_seen() -> None:
+    shown = lines(frame(overview(), "x", 80, 24, notice="The database does not answer."), 80, 24)
+    assert shown[-1] == "The database does not answer."
+    assert any("mill/grain-0 float32" in line and " 0 " in line for line in shown)
+
+
+@pytest.mark.parametrize(("sort", "first"), [("newest", 1), ("fastest", 3), ("largest", 2), ("longest", 4)])
+def test_jobs_are_sorted_as_wished_and_ended_ones_come_last(sort: str, first: int) -> None:
+    assert set(SORTS) == {"newest", "fastest", "largest", "longest"}
+    jobs = [
+        job(9, "completed", pending=0, tokens_per_second=1e6, eta_seconds=1e6),
+        job(1),
+        job(2, pending=900),
+        job(3, tokens_per_second=9999.0),
+        job(4, eta_seconds=8000.0),
+    ]
+    shown = lines(frame(Overview([], [], jobs, 0.0, _NOON), "x", 120, 30, sort), 120, 30)
+    ids = [line.split()[0][-1] for line in shown if line.startswith("0190a000")]
+    assert ids[0] == str(first) and ids[-1] == "9"
+
+
+def test_numbers_and_times_are_short() -> None:
+    assert [count(n) for n in (0, 7, 999, 1000, 12_345, 999_499, 1_000_000, 4.5e9)] == [
+        "0", "7", "999", "1.0k", "12.3k", "999k", "1.0M", "4.5G",
+    ]  # fmt: skip
+    assert [age(s) for s in (None, 7, 99, 240, 3600, 11_520, 500_000)] == ["-", "7s", "99s", "4m", "60m", "3h12", "6d"]
