@@ -104,11 +104,11 @@ class Exporter:
             items = 0
             for chunks, inputs, results in self._chunks(job_id):
                 items += sum(row["size"] for row in chunks if row["state"] != ChunkState.SPLIT)
-                yield Sheet("chunks", [_pending(row) for row in chunks])
                 # The halves of a chunk that was split have both, the whole one has neither.
                 for name, rows in (("inputs", inputs), ("results", results)):
                     if rows:
                         yield Sheet(name, rows)
+                yield Sheet("chunks", [_pending(row) for row in chunks])
             after = self._job(job_id)
             if after is not None and items == after["total"] and _is_same(before, after):
                 yield Sheet("jobs", [before], "end")

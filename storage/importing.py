@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +63,10 @@ class Importer:
             StorageUnavailable: When the database cannot be reached.
         """
         done, coming = Imported(), False
+        of_chunks: list[Sheet] = []
         for sheet in sheets:
+            if sheet.role != "rows":
+                of_chunks = []
             if sheet.role == "begin":
                 coming = self._begin(sheet.rows[0])
                 done = done if coming else replace(done, there=done.there + 1)
@@ -79,7 +82,11 @@ class Importer:
             elif sheet.table not in ("chunks", "inputs", "results"):
                 self._add(sheet)
             elif coming:
-                self._fill(sheet)
+                of_chunks.append(sheet)
+                # They come last, and are written together with their texts and results.
+                if sheet.table == "chunks":
+                    self._fill(of_chunks)
+                    of_chunks = []
         return done
 
     @retried
@@ -102,25 +109,29 @@ class Importer:
             return bool(connection.execute(found).scalar() == _COMING["kind"])
 
     @retried
-    def _fill(self, sheet: Sheet) -> None:
-        """Write rows of the job that is coming; those of an attempt before are replaced, for they may be older."""
-        table = table_of(sheet.table)
-        if any(row["job_id"] != self._job for row in sheet.rows):
+    def _fill(self, sheets: Sequence[Sheet]) -> None:
+        """Write some chunks of the job that is coming; those of an attempt before are replaced: they may be older."""
+        if any(row["job_id"] != self._job for sheet in sheets for row in sheet.rows):
             raise InvalidFile("The archive's sheets are in disorder.", "Export it again.")
         with self._db.write() as connection:
             self._touch(connection)
-            insert = _INSERT[connection.dialect.name](table)
-            new = {column.name: insert.excluded[column.name] for column in table.columns}
-            upsert = insert.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
-            # All of one form, so that they are written by one statement.
-            empty = dict.fromkeys(table.c.keys())
-            connection.execute(upsert, [empty | known(table, row) for row in sheet.rows])
-            split = [row["number"] for row in sheet.rows if row.get("state") == ChunkState.SPLIT]
-            for of_chunk in (INPUTS, RESULTS) if split else ():
-                gone = (of_chunk.c.job_id == self._job, of_chunk.c.number.in_(split))
-                connection.execute(delete(of_chunk).where(*gone))
+            for sheet in sheets:
+                self._replace(connection, sheet)
         if self._db.is_sqlite:
             time.sleep(_BREATH)
+
+    def _replace(self, connection: Connection, sheet: Sheet) -> None:
+        table = table_of(sheet.table)
+        insert = _INSERT[connection.dialect.name](table)
+        new = {column.name: insert.excluded[column.name] for column in table.columns}
+        upsert = insert.on_conflict_do_update(index_elements=["job_id", "number"], set_=new)
+        # All of one form, so that they are written by one statement.
+        empty = dict.fromkeys(table.c.keys())
+        connection.execute(upsert, [empty | known(table, row) for row in sheet.rows])
+        split = [row["number"] for row in sheet.rows if row.get("state") == ChunkState.SPLIT]
+        for of_chunk in (INPUTS, RESULTS) if split else ():
+            gone = (of_chunk.c.job_id == self._job, of_chunk.c.number.in_(split))
+            connection.execute(delete(of_chunk).where(*gone))
 
     def _touch(self, connection: Connection) -> None:
         """Hold the job that is coming, as the rows of its chunks are written.
