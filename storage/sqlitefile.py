@@ -20,11 +20,15 @@ from storage.faults import sqlite_name
 #: Network file systems by the kernel's magic number: SQLite's WAL needs shared memory and locks that they lack.
 _NETWORK_FILE_SYSTEMS = {0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB2", 0x517B: "SMB", 0x01021997: "9P"}
 
-_PRAGMAS = (
-    # Takes effect only while the file is empty; vectors in 4 KiB pages would be long chains.
+#: How a new file is laid out; said of one that is there, the second would wait until nobody writes.
+_LAYOUT = (
+    # Vectors in 4 KiB pages would be long chains.
     "page_size = 16384",
-    # The same: room that is free can be given back, step by step.
+    # Room that is free can be given back, step by step.
     "auto_vacuum = INCREMENTAL",
+)
+
+_PRAGMAS = (
     "journal_mode = WAL",
     # What is deleted is overwritten, so that nobody finds a text in the file that should be gone.
     "secure_delete = ON",
@@ -64,7 +68,9 @@ class SqliteFile:
     def _on_connect(self, connection: sqlite3.Connection, record: object) -> None:
         # The driver's own transaction control would begin late and without IMMEDIATE.
         connection.isolation_level = None
-        for pragma in (f"busy_timeout = {self._busy_timeout}", *_PRAGMAS):
+        self._set(connection, f"busy_timeout = {self._busy_timeout}")
+        is_new = not self._path.exists() or not self._path.stat().st_size
+        for pragma in (*_LAYOUT, *_PRAGMAS) if is_new else _PRAGMAS:
             self._set(connection, pragma)
 
     def _set(self, connection: sqlite3.Connection, pragma: str) -> None:

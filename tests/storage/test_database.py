@@ -219,3 +219,15 @@ def test_what_a_loss_of_power_may_take_is_not_waited_for_and_all_else_is(migrate
     # Each after the other, since they share connections
     assert [waits(), waits(durable=False), waits(durable=True)] == [True, False, True]
     database.close()
+
+
+def test_whoever_connects_and_reads_does_not_wait_for_a_writer(tmp_path: Path, migrated_sqlite: Path) -> None:
+    path = tmp_path / "file.sqlite3"
+    shutil.copy(migrated_sqlite, path)
+    writing, reading = Database(f"sqlite:///{path}"), Database(f"sqlite:///{path}", busy_timeout=1)
+    with writing.write() as connection:
+        connection.exec_driver_sql("UPDATE counters SET value = value")
+        # A wait would end at once, with an error
+        assert reading.schema_version() == SCHEMA_VERSION
+    writing.close()
+    reading.close()

@@ -112,22 +112,28 @@ LEASING = (
         "expired leases are looked up first and taken back by their ids, so that a commit in between is undone",
         f"{_GAPS}::test_a_commit_while_expired_leases_are_taken_back_is_not_undone",
         (
-            Edit(_LEASES, "func, or_, select, update\n", "func, or_, select, tuple_, update\n"),
             Edit(
                 _LEASES,
                 """\
             if not connection.execute(select(ChunkRow.number).where(*expired).limit(1)).first():
                 return 0
-        with self._db.write() as connection:
-            count = connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
 """,
                 """\
-            found = [tuple(row) for row in connection.execute(select(ChunkRow.job_id, ChunkRow.number).where(*expired))]
-            if not found:
+            free = [tuple(row) for row in connection.execute(select(ChunkRow.job_id, ChunkRow.number).where(*expired))]
+            if not free:
                 return 0
-        same = tuple_(ChunkRow.job_id, ChunkRow.number).in_(found)
-        with self._db.write() as connection:
-            count = connection.execute(update(ChunkRow).where(same).values(_pending_values())).rowcount
+""",
+            ),
+            Edit(
+                _LEASES,
+                """\
+            free = select(ChunkRow.job_id, ChunkRow.number).where(*expired).with_for_update(**SKIP_LOCKED)
+            these = tuple_(ChunkRow.job_id, ChunkRow.number).in_(free)
+            count = connection.execute(update(ChunkRow).where(*expired, these).values(_pending_values())).rowcount
+""",
+                """\
+            these = tuple_(ChunkRow.job_id, ChunkRow.number).in_(free)
+            count = connection.execute(update(ChunkRow).where(these).values(_pending_values())).rowcount
 """,
             ),
         ),
@@ -184,11 +190,11 @@ LEASING = (
             Edit(
                 _LEASES,
                 """\
-            count = connection.execute(update(ChunkRow).where(*expired).values(_pending_values())).rowcount
+            count = connection.execute(update(ChunkRow).where(*expired, these).values(_pending_values())).rowcount
 """,
                 """\
             values = _pending_values() | {"crashes": ChunkRow.crashes + 1}
-            count = connection.execute(update(ChunkRow).where(*expired).values(values)).rowcount
+            count = connection.execute(update(ChunkRow).where(*expired, these).values(values)).rowcount
 """,
             ),
         ),
