@@ -74,7 +74,9 @@ def _settings(kind: type[Settings], flags: dict[str, Any]) -> Iterator[Setting]:
             source = "flag"
         elif name in in_environment:
             source = "environment"
-        elif name in in_file:
+        elif f"{name}_FILE" in in_environment:
+            source = "file"
+        elif name in in_file or f"{name}_FILE" in in_file:
             source = ".env"
         yield Setting(name, _value(getattr(settings, field)), source)
 
@@ -86,7 +88,8 @@ def _value(value: Any) -> str:
 
 
 def _names(settings: list[Setting]) -> Outcome:
-    known = {setting.name for setting in settings}
+    # A setting may also stand in a file that a variable names.
+    known = {name for setting in settings for name in (setting.name, f"{setting.name}_FILE")}
     set_here = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
     unknown = sorted(name for name in set_here - known - _OTHERS if name.startswith(_PREFIX))
     if not unknown:

@@ -52,6 +52,14 @@ def test_a_name_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatch) -
     assert told.verdict is Verdict.WARNING and "meant EMBEDMILL_REDIS_URL?" in told.found
 
 
+def test_a_setting_that_stands_in_a_file_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("hush")
+    monkeypatch.setenv("EMBEDMILL_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    found = outcomes(onsettings.area(KINDS, {}))
+    assert found["names"].verdict is Verdict.OK
+    assert "EMBEDMILL_REDIS_PASSWORD = *** (file)" in found["values"].details
+
+
 def test_a_password_that_others_may_read_is_told_of(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("EMBEDMILL_REDIS_URL=redis://:hush@there:6379/0\n")
     (tmp_path / ".env").chmod(0o644)
