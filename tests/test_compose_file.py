@@ -205,3 +205,15 @@ def test_redis_is_started_with_the_users_that_docs_tell_of_and_with_hashes_for_p
     (tmp_path / "redis_worker_password").write_text("")
     refused = subprocess.run(run, env=path, capture_output=True, text=True, timeout=20)
     assert refused.returncode != 0 and "is empty" in refused.stderr
+
+
+def test_images_hold_what_the_locks_name_and_nothing_else() -> None:
+    installs = [line for line in DOCKERFILE.replace("\\\n", " ").splitlines() if line.startswith("RUN")]
+    steps = [step for line in installs for step in re.split("&&", line.removeprefix("RUN ")) if "pip install" in step]
+    assert len(steps) == 5, steps
+    for step in steps:
+        # From a lock, by hashes; or our own wheel, with nothing from anywhere
+        assert "--require-hashes" in step or ("--no-deps --no-index" in step and "/wheels/embedmill-" in step), step
+    for lock in re.findall(r"-r /(locks/\S+)", DOCKERFILE):
+        for torch in ("cuda", "cpu"):
+            assert (ROOT / "deploy" / lock.replace("${TORCH}", torch)).is_file()
