@@ -52,6 +52,7 @@ def test_what_pods_are_told_are_settings_of_the_program(monkeypatch: pytest.Monk
 
 
 @needs_helm
+@pytest.mark.timeout(400)
 def test_the_commands_take_the_arguments_that_pods_give_them() -> None:
     seen = containers()
     assert set(seen) == {"api", "worker", "reconcile", "migrate"}
