@@ -23,7 +23,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 #: Megabytes of text that cannot be compressed away.
-_MUCH = "\n".join(os.urandom(60).hex() for _ in range(40_000))
+_MUCH = "\n".join(os.urandom(60).hex() for _ in range(120_000))
 
 
 def test_an_unreachable_database_is_told_without_its_password(alone: Shell) -> None:
@@ -75,7 +75,7 @@ def test_a_data_folder_beyond_its_limit_takes_nothing_half(alone: Shell) -> None
     assert {state for (state,) in alone.query("SELECT state FROM jobs")} <= {"accepting"}
 
 
-@pytest.mark.parametrize("kilobytes", [100, 3000], ids=["from the start", "in the middle"])
+@pytest.mark.parametrize("kilobytes", [100, 8000], ids=["from the start", "in the middle"])
 def test_a_full_data_folder_takes_nothing_half(alone: Shell, kilobytes: int) -> None:
     # Given a disk with little room
     alone.data_dir.mkdir()

@@ -192,6 +192,9 @@ def test_each_danger_of_a_server_is_told_with_what_to_do(
     finally:
         own_server.execute(f"ALTER SYSTEM RESET {setting.partition(' ')[0]}")
         own_server.execute("SELECT pg_reload_conf()")
+        with closing(Database(own_server.url("postgres"))) as database:
+            # Whoever comes next must find it as it was.
+            until(lambda: remedy not in str(onpostgres.CHECKS[check](database)), f"{setting} to be over")
 
 
 def test_a_long_transaction_and_a_lock_waited_for_are_told_of(

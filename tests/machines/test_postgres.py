@@ -13,6 +13,7 @@ from sqlalchemy import text
 from storage.contract.errors import StorageUnavailable
 from storage.database import SCHEMA_VERSION, Database
 from storage.migrations import migrate
+from tests.faults.forms import full
 from tests.faults.running import running_mill
 from tests.machines.authority import Authority
 from tests.machines.pgbouncer import PgBouncer, running_pgbouncer
@@ -34,6 +35,7 @@ def pooler(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
         yield pooler
 
 
+@full
 @pytest.mark.timeout(240)
 def test_a_mill_works_through_a_pooler_with_fewer_connections_than_processes_have() -> None:
     with running_mill("postgresql", workers=2, pooled=True) as mill:

@@ -55,7 +55,7 @@ def test_nobody_is_sent_away_before_the_pace_is_known_or_while_few_wait() -> Non
             line.leave(place, done=False)
         assert line.pace is not None and line.join(1e9)
 
-    asyncio.run(scenario())
+    awaited(scenario())
 
 
 def test_whoever_comes_to_a_line_that_is_too_long_is_told_when_to_come_again() -> None:
@@ -81,7 +81,7 @@ def test_whoever_comes_to_a_line_that_is_too_long_is_told_when_to_come_again() -
             line.leave(place, done=True)
         assert [line.join(100) for _ in range(5)]
 
-    asyncio.run(scenario())
+    awaited(scenario())
 
 
 def test_those_at_the_end_are_sent_away_once_it_shows_that_they_will_not_be_served() -> None:
@@ -105,7 +105,7 @@ def test_those_at_the_end_are_sent_away_once_it_shows_that_they_will_not_be_serv
             line.leave(rest.pop(0), done=True)
             assert not any(place.refused.done() for place in rest[:-2])
 
-    asyncio.run(scenario())
+    awaited(scenario())
 
 
 def test_a_worker_that_was_away_for_a_while_is_not_taken_for_a_slow_one() -> None:
@@ -125,7 +125,7 @@ def test_a_worker_that_was_away_for_a_while_is_not_taken_for_a_slow_one() -> Non
         line.review()
         assert all(place.refused.done() for place in waiting)
 
-    asyncio.run(scenario())
+    awaited(scenario())
 
 
 @pytest.fixture

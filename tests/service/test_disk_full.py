@@ -139,7 +139,7 @@ def test_every_way_in_answers_507_and_works_again_with_room(small: Small) -> Non
         assert http.get("/readyz").json()["storage"] == "ready" and http.get("/health").status_code == 200
         # And what a refused one has left is gone with the reconciler's next round
         small.served.service.batch_work.stop()
-        stores.purges.mark(0, None)
+        stores.purges.mark(0)
         for job_id in stores.purges.marked():
             stores.purges.purge(job_id)
         assert {job.state for job in map(stores.jobs.get, stores.jobs.list_ids(100))} == {"queued"}

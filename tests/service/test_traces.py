@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from storage.tracing import Sampling, trace_id
 from tests.acceptance.shell import Shell, address, until
 from tests.acceptance.shell import serving as running
+from tests.faults.forms import full
 from tests.servers import short_folder
 from tests.service.collector import Collector, Seen, collecting
 from tests.stack import worker_pids
@@ -118,6 +119,7 @@ def test_a_job_is_one_trace_with_everything_in_its_place(traced: Traced) -> None
     assert last.end > last.begin
 
 
+@full
 def test_a_killed_workers_chunks_show_that_their_lease_was_lost(traced: Traced) -> None:
     # Given a job of which a worker has claimed something, and is killed with it
     job_id = submit(traced, [f"rye at dawn, sack {number} " * 20 for number in range(900)])
