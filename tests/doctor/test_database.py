@@ -169,6 +169,11 @@ def test_a_database_that_is_not_utf8_is_told_of(own_server: PostgresServer) -> N
     assert "ENCODING 'UTF8'" in ailments(own_server.url("old"))["encoding"]
 
 
+def _shown(server: PostgresServer, name: str) -> object:
+    with psycopg.connect(server.url("postgres")) as connection:
+        return connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+
+
 @pytest.mark.parametrize(
     ("setting", "check", "remedy"),
     [
@@ -182,6 +187,8 @@ def test_a_database_that_is_not_utf8_is_told_of(own_server: PostgresServer) -> N
 def test_each_danger_of_a_server_is_told_with_what_to_do(
     own_server: PostgresServer, setting: str, check: str, remedy: str
 ) -> None:
+    name = setting.partition(" ")[0]
+    before = _shown(own_server, name)
     own_server.execute(f"ALTER SYSTEM SET {setting}")
     own_server.execute("SELECT pg_reload_conf()")
     try:
@@ -190,11 +197,10 @@ def test_each_danger_of_a_server_is_told_with_what_to_do(
             until(lambda: remedy in str(onpostgres.CHECKS[check](database)), f"{setting} to be told of")
             assert onpostgres.CHECKS[check](database).verdict in (Verdict.WARNING, Verdict.WRONG)
     finally:
-        own_server.execute(f"ALTER SYSTEM RESET {setting.partition(' ')[0]}")
+        own_server.execute(f"ALTER SYSTEM RESET {name}")
         own_server.execute("SELECT pg_reload_conf()")
-        with closing(Database(own_server.url("postgres"))) as database:
-            # Whoever comes next must find it as it was.
-            until(lambda: remedy not in str(onpostgres.CHECKS[check](database)), f"{setting} to be over")
+        # Whoever comes next must find it as it was.
+        until(lambda: _shown(own_server, name) == before, f"{setting} to be over")
 
 
 def test_a_long_transaction_and_a_lock_waited_for_are_told_of(
