@@ -24,8 +24,8 @@ SORTS: dict[str, Callable[[JobStatus], float]] = {
     "longest": lambda job: -(job.eta_seconds or 0.0),
 }
 
-#: From so many columns on there is room for whole ids, and for where a worker runs.
-_WIDE = 112
+#: From so many columns on there is room for whole ids, and for what a worker serves.
+_WIDE = 96
 
 #: A worker silent for so long may be dead, in seconds.
 _SILENT = 15.0
@@ -147,14 +147,16 @@ def _queues(queues: Sequence[QueueLine], most: int) -> Table:
 
 
 def _workers(workers: Sequence[WorkerLine], most: int, wide: bool) -> Table:
-    names = ("WORKER", "MODEL", "PID") if wide else ("WORKER",)
+    names = ("WORKER", "MODEL") if wide else ("WORKER",)
     numbers = (("JOBS", "right"), ("TEXTS", "right"), ("TOKENS", "right"), ("UP", "right"), ("SEEN", "right"))
     table = _table(*((name, "left") for name in names), *numbers)
     number, more = _fit(workers, most)
     for worker in workers[:number]:
         idle = not worker.texts
         style = "red" if worker.seen_seconds > _SILENT else "dim" if idle else ""
-        place = [f"{worker.device} on {worker.host}"] + ([worker.model, str(worker.pid)] if wide else [])
+        place = [f"{worker.device} on {worker.host}, {worker.pid}"]
+        if wide:
+            place.append(worker.model.rpartition("/")[2])
         does = ["idle", "-", "-"] if idle else [str(worker.jobs), count(worker.texts), count(worker.tokens)]
         cells = [*place, *does, age(worker.up_seconds), age(worker.seen_seconds)]
         table.add_row(*(Text(cell, style=style) for cell in cells))
@@ -165,10 +167,10 @@ def _workers(workers: Sequence[WorkerLine], most: int, wide: bool) -> Table:
 def _jobs(jobs: Sequence[JobStatus], most: int, wide: bool, width: int) -> Table:
     numbers = (("TEXTS", "right"), ("FAILED", "right"), ("TOKENS/S", "right"), ("LEFT", "right"))
     table = _table(("JOB", "left"), ("STATE", "left"), ("DONE", "left"), ("", "right"), *numbers)
-    bar = 24 if wide else max(6, min(14, width - 66))
+    bar = max(6, min(24, width - (90 if wide else 66)))
     number, more = _fit(jobs, most)
     for job in jobs[:number]:
-        done = job.total - job.pending
+        done = job.succeeded + job.failed
         share = done / job.total if job.total else 0.0
         style = _COLOURS.get(job.state, "")
         final = JobState(job.state) in FINAL_JOB_STATES
@@ -182,7 +184,7 @@ def _jobs(jobs: Sequence[JobStatus], most: int, wide: bool, width: int) -> Table
             f"{int(100 * share)} %",
             count(job.total),
             Text(count(job.failed), style="red" if job.failed else ""),
-            count(job.tokens_per_second or 0),
+            count(job.tokens_per_second) if job.tokens_per_second else "-",
             left,
         )
     _close(table, more, "there are none" if not jobs else None)

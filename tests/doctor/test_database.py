@@ -20,11 +20,12 @@ from storage.migrations import migrate
 from tests.acceptance.shell import until
 from tests.doctor.looking import amiss, findings
 from tests.faults.proxy import Proxy
+from tests.machines.pgbouncer import running_pgbouncer
 from tests.servers import PostgresServer, running_postgres
 from tests.stack import free_port
 
-#: The tests' PostgreSQL is made fast in ways that a real one must not be, and nobody knows its disk.
-EXPECTED = {"durability", "room"}
+#: Nobody knows how full a server's disk is.
+EXPECTED = {"room"}
 
 
 def settings(url: str) -> Settings:
@@ -41,7 +42,7 @@ def ailments(url: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[PostgresServer]:
     """A PostgreSQL on a port, whose settings a test may change."""
-    with running_postgres(free_port()) as server:
+    with running_postgres(free_port(), "fsync=on", "full_page_writes=on", "synchronous_commit=on") as server:
         yield server
 
 
@@ -178,7 +179,6 @@ def _shown(server: PostgresServer, name: str) -> object:
     ("setting", "check", "remedy"),
     [
         ("autovacuum = off", "autovacuum", "ALTER SYSTEM SET autovacuum = on"),
-        ("fsync = off", "durability", "ALTER SYSTEM SET fsync = on"),
         ("synchronous_standby_names = 'nobody'", "replication", "Start the standby"),
         ("idle_session_timeout = '10min'", "limits", "ALTER ROLE"),
         ("default_transaction_read_only = on", "replication", "default_transaction_read_only = off"),
@@ -201,6 +201,27 @@ def test_each_danger_of_a_server_is_told_with_what_to_do(
         own_server.execute("SELECT pg_reload_conf()")
         # Whoever comes next must find it as it was.
         until(lambda: _shown(own_server, name) == before, f"{setting} to be over")
+
+
+def test_what_a_loss_of_power_may_take_is_told_of(own_server: PostgresServer, postgres_server: PostgresServer) -> None:
+    look = onpostgres.CHECKS["durability"]
+    name = own_server.create()
+    own_server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with closing(Database(own_server.url(name))) as database:
+        unwaited = look(database)
+    assert unwaited.verdict is Verdict.WARNING and "ALTER SYSTEM SET synchronous_commit = on" in str(unwaited.remedy)
+    # The other tests' server is made fast in ways that a real one must not be
+    with closing(Database(postgres_server.url("postgres"))) as database:
+        fast = look(database)
+    assert fast.verdict is Verdict.WRONG and "ALTER SYSTEM SET fsync = on" in str(fast.remedy)
+
+
+def test_a_pooler_between_is_seen(own_server: PostgresServer) -> None:
+    look = onpostgres.CHECKS["pooler"]
+    with closing(Database(own_server.url("postgres"))) as database:
+        assert "no pooler" in look(database).found
+    with running_pgbouncer(own_server) as pooler, closing(Database(pooler.url("postgres"))) as database:
+        assert "transaction mode" in look(database).found
 
 
 def test_a_long_transaction_and_a_lock_waited_for_are_told_of(

@@ -55,7 +55,7 @@ def lines(picture: Any, width: int, height: int = 100) -> list[str]:
     return out.getvalue().splitlines()
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 112, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 96, 112, 200])
 @pytest.mark.parametrize("height", [12, 24, 50])
 @pytest.mark.parametrize("shape", [(0, 0, 0), (2, 2, 5), (30, 64, 200)])
 def test_a_frame_fills_the_terminal_and_no_more(width: int, height: int, shape: tuple[int, int, int]) -> None:
@@ -71,8 +71,9 @@ def test_at_eighty_by_twenty_four_everything_is_there() -> None:
         assert word in shown, shown
     # Names and ids are short enough to be told apart
     assert "…000000000004" in shown and "mill/grain-1 float32" in shown
-    wide = "\n".join(lines(frame(overview(), "sqlite:///mill", 120, 24), 120, 24))
-    assert job(4).id in wide and "4711" in wide
+    for width in (96, 120):
+        wide = "\n".join(lines(frame(overview(), "sqlite:///mill", width, 24), width, 24))
+        assert job(4).id in wide and "cuda:0 on host1, 4711 " in wide and " grain " in wide
 
 
 def test_what_does_not_fit_is_counted() -> None:
