@@ -6,54 +6,18 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.service.serving import Served
+from tests.service.typedpage import Block, blocks, here, typed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
-#: Where the page says that the service is.
-_URL = "http://127.0.0.1:8000"
-
-_MARK = "--- block"
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block of code on the page.
-
-    Args:
-        line: Where its code begins.
-        language: `sh`, `python` or `json`.
-        code: What it holds.
-        run: Whether it is run.
-    """
-
-    line: int
-    language: str
-    code: str
-    run: bool
-
-
-def blocks(page: Path = PAGE) -> list[Block]:
-    """Return the blocks of a page in order."""
-    found = []
-    text = page.read_text(encoding="utf-8")
-    for match in re.finditer(r"(<!-- not run: .*? -->\n)?^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        line = text.count("\n", 0, match.start(3)) + 1
-        found.append(Block(line, match[2], match[3], match[1] is None))
-    return found
-
-
-BLOCKS = blocks()
+BLOCKS = blocks(PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_commands_do_what_the_page_says(served: Served, data_dir: Path, folder: Path) -> None:
     # Given the page's commands, in order
-    commands = [block for block in BLOCKS if block.language == "sh" and block.run]
-    script = "set -eu -o pipefail\n" + "".join(
-        f"echo '{_MARK}' {block.line}\n{block.code.replace(_URL, served.url)}\n" for block in commands
-    )
-    # When a person types them
-    bin_folder = str(Path(sys.executable).parent)
-    place = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "EMBEDMILL_DATA_DIR": str(data_dir), "NO_PROXY": "*"}
-    ran = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=os.environ | place, capture_output=True, text=True, timeout=90
-    )
-    # Then all of them succeed
-    assert ran.returncode == 0, f"{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
+    commands = [block for block in BLOCKS if block.is_typed]
+    # When a person types them, then all of them succeed
+    told = typed(commands, served.url, data_dir, folder, timeout=90)
     # And what is shown as an answer is what was answered
-    told = {int(part.partition("\n")[0]): part.partition("\n")[2] for part in ran.stdout.split(f"{_MARK} ")[1:]}
     shown = 0
     for block, following in itertools.pairwise(BLOCKS):
-        if block.language == "sh" and block.run and following.language == "json":
+        if block.is_typed and following.language == "json":
             answer = json.loads(told[block.line].splitlines()[-1])
             looks_like(json.loads(following.code), answer, f"line {following.line}")
             shown += 1
@@ -124,7 +78,7 @@ def test_the_programs_print_what_the_page_says(
     # When it is run
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block.code.replace(_URL, served.url), f"{PAGE.name}:{block.line}", "exec"), {})
+        exec(compile(here(block.code, served.url), f"{PAGE.name}:{block.line}", "exec"), {})
     # Then it prints that
     assert printed.getvalue().splitlines() == expected
 

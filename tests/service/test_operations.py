@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ import yaml
 
 from tests.chart.rendering import find_helm, of_kind, pods, render
 from tests.service.serving import Served
-from tests.service.test_docs import _MARK, _URL, blocks
+from tests.service.typedpage import blocks, typed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
@@ -21,24 +18,14 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 @pytest.mark.timeout(300)
 def test_the_commands_do_what_the_page_says(served: Served, data_dir: Path, tmp_path: Path) -> None:
     # Given the page's commands that need nothing but this machine, in order
-    commands = [block for block in blocks(PAGE) if block.language == "sh" and block.run]
+    commands = [block for block in blocks(PAGE) if block.is_typed]
     assert len(commands) >= 4
-    script = "set -eu -o pipefail\n" + "".join(
-        f"echo '{_MARK}' {block.line}\n{block.code.replace(_URL, served.url)}\n" for block in commands
-    )
-    # When an operator types them
-    bin_folder = str(Path(sys.executable).parent)
-    place = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "EMBEDMILL_DATA_DIR": str(data_dir), "NO_PROXY": "*"}
-    ran = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=os.environ | place, capture_output=True, text=True, timeout=200
-    )
-    # Then all of them succeed, and what is shown as printed was printed
-    assert ran.returncode == 0, f"{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
-    told = {int(part.partition("\n")[0]): part.partition("\n")[2] for part in ran.stdout.split(f"{_MARK} ")[1:]}
+    # When an operator types them, then all of them succeed, and what is shown as printed was printed
+    told = typed(commands, served.url, data_dir, tmp_path, timeout=200)
     shown = [
         (told[block.line], following.code)
         for block, following in itertools.pairwise(blocks(PAGE))
-        if block.language == "sh" and block.run and following.language == "text"
+        if block.is_typed and following.language == "text"
     ]
     assert shown and all(printed == expected for printed, expected in shown)
 

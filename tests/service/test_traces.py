@@ -82,8 +82,16 @@ def whole(traced: Traced, job_id: str) -> list[Seen]:
     """Wait for the end of a job and of its trace, and return that."""
     done = lambda: traced.http.get(f"/v1/jobs/{job_id}").json()["state"] == "completed"  # noqa: E731
     until(done, "the job to be done", 240)
-    until(lambda: "job" in {span.name for span in traced.collector.trace(job_id)}, "its last span", 60)
+    until(lambda: _is_whole(traced.collector.trace(job_id)), "its spans", 60)
     return traced.collector.trace(job_id)
+
+
+def _is_whole(spans: list[Seen]) -> bool:
+    """Whether all of a trace is there: each process sends its own share, in its own time."""
+    ids = {span.id for span in spans}
+    return {"submit", "job"} <= {span.name for span in spans} and all(
+        span.parent in ids for span in spans if span.name != "submit"
+    )
 
 
 def one(spans: list[Seen], name: str) -> Seen:
@@ -161,10 +169,15 @@ def test_a_callers_trace_decides_and_leads_to_the_jobs(traced: Traced, flag: str
     # And where he wants it: the trace of the job points at his, and a span in his at that of the job
     root = one(spans, "submit")
     assert root.links == [CALLER]
-    ours = [span for span in traced.collector.spans if span.trace == CALLER[0]]
+    until(lambda: _of_caller(traced), "the span in the caller's trace", 60)
+    ours = _of_caller(traced)
     assert [(span.name, span.parent, span.links) for span in ours] == [
         ("submit a job", CALLER[1], [(root.trace, root.id)])
     ]
+
+
+def _of_caller(traced: Traced) -> list[Seen]:
+    return [span for span in traced.collector.spans if span.trace == CALLER[0]]
 
 
 def test_a_client_over_http_hands_its_callers_trace_on(traced: Traced) -> None:
