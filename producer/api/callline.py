@@ -111,6 +111,14 @@ class Line:
         self._work -= place.work
         self.review()
 
+    def overtaken(self, place: Place) -> Overloaded | None:
+        """Return why a call was not done in its time where others' were meanwhile, else None.
+
+        Args:
+            place: Whose time is over.
+        """
+        return self._refusal(_RETRY) if self._last > place.since else None
+
     def review(self) -> None:
         """Send those away who would not be served in time: they leave as soon as they hear of it; others move up."""
         now, before = self._clock(), 0.0

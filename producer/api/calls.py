@@ -195,7 +195,8 @@ class Calls:
                 raise CallerGone("Whoever asked went away.") if gone.done() else place.refused.result()
             if not ended.result():
                 await asyncio.to_thread(self._blame_workers, job)
-                raise WaitTimeout(
+                # Workers that did others' calls meanwhile are there, and have too much to do.
+                raise line.overtaken(place) or WaitTimeout(
                     f"The vectors were not there within {self._timeout:g} s.", "Send fewer texts, or submit a job."
                 )
         finally:
