@@ -17,7 +17,7 @@ from storage.quotas import Quota
 router = APIRouter(tags=["keys"])
 
 Scope = Literal["read", "write", "embed", "admin"]
-Limit = Annotated[int | None, Field(ge=1, le=10**15, strict=True)]
+Limit = Annotated[int | None, Field(ge=1, le=10**15)]
 KeyId = Annotated[
     str, Path(description="The key's id: what stands between `em_` and `_` in it.", examples=["mfrggzdfmztwq2lk"])
 ]
@@ -43,7 +43,7 @@ _EXAMPLE: dict[str, Any] = {
 class NewKey(BaseModel):
     """What a key is to be."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "nightly import"}]})
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [{"name": "nightly import"}]})
     name: Annotated[str, NO_NUL] = Field(min_length=1, max_length=200, description="What a person calls it.")
     scopes: list[Scope] = Field(
         _USUAL,
