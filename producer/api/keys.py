@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producer.api.auth import Admin
 from producer.api.documented import failures, linked
-from producer.api.schemas import NO_NUL, Days
+from producer.api.schemas import Days
 from producer.api.service import ServiceDep
 from storage.contract.keeping import Keeping
 from storage.quotas import Quota
@@ -44,7 +44,12 @@ class NewKey(BaseModel):
     """What a key is to be."""
 
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [{"name": "nightly import"}]})
-    name: Annotated[str, NO_NUL] = Field(min_length=1, max_length=200, description="What a person calls it.")
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        description="What a person calls it; not blank.",
+        json_schema_extra={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"},
+    )
     scopes: list[Scope] = Field(
         _USUAL,
         min_length=1,

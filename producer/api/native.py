@@ -111,7 +111,10 @@ def list_jobs(
             description="Only these states.",
         ),
     ] = None,
-    model: Annotated[str | None, Query(max_length=500, description="Only jobs for this model.")] = None,
+    model: Annotated[
+        str | None,
+        Query(max_length=500, description="Only jobs for this model.", json_schema_extra={"pattern": "^[^\\u0000]*$"}),
+    ] = None,
 ) -> dict[str, Any]:
     """List the jobs that the key may see."""
     check_word("model", model)
