@@ -15,7 +15,7 @@ from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.messages import Pointer
 from storage.contract.states import ChunkState, JobState
-from storage.database import Database, now_ms
+from storage.database import Database
 from storage.ends import begun_again, ended
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
@@ -25,6 +25,7 @@ from storage.moments import iso
 from storage.newjobs import NewJob, open_job
 from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
+from storage.statementtime import statement_ms
 from storage.tables import JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
@@ -252,7 +253,7 @@ class JobStore:
         """End open jobs whose time is over: what has no outcome yet is cancelled; return their ids."""
         over = (
             JobRow.expires_at.is_not(None),
-            JobRow.expires_at <= now_ms(),
+            JobRow.expires_at <= statement_ms(),
             JobRow.finished_at.is_(None),
             JOB_IS_OPEN,
         )

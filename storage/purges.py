@@ -13,6 +13,7 @@ from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.parttables import PartedJobRow, PartRow
+from storage.statementtime import statement_ms
 from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
 
 #: Chunks, and items in them, of which rows are removed in one transaction, so that others need not wait long: with
@@ -87,12 +88,13 @@ class PurgeStore:
             abandoned_after: Milliseconds without a sign of its producer after which an unsealed job goes.
         """
         going = {"deleted_at": now_ms(), "idempotency_key": None}
-        is_call = (JobRow.finished_at.is_not(None), JobRow.finished_at < now_ms() - _FORGOTTEN_CALL)
-        marked = self._mark(going, JobRow.state == JobState.ACCEPTING, JobRow.touched_at < now_ms() - abandoned_after)
+        is_call = (JobRow.finished_at.is_not(None), JobRow.finished_at < statement_ms() - _FORGOTTEN_CALL)
+        abandoned = JobRow.touched_at < statement_ms() - abandoned_after
+        marked = self._mark(going, JobRow.state == JobState.ACCEPTING, abandoned)
         marked += self._mark(going, *is_call, JobRow.kind == "call")
-        over = (JobRow.kept_until.is_not(None), JobRow.kept_until <= _NOW)
+        over = (JobRow.kept_until.is_not(None), JobRow.kept_until <= statement_ms())
         marked += self._mark(going, *over, first=JobRow.kept_until)
-        over = (JobRow.texts_until.is_not(None), JobRow.texts_until <= _NOW)
+        over = (JobRow.texts_until.is_not(None), JobRow.texts_until <= statement_ms())
         texts_over = (*over, JobRow.texts_gone_at.is_(None))
         return marked + self._mark({"texts_gone_at": now_ms()}, *texts_over, first=JobRow.texts_until)
 
@@ -191,9 +193,6 @@ def _next_chunks(connection: Connection, job_id: str, after: int) -> list[int]:
         numbers.append(int(row.number))
     return numbers
 
-
-#: This moment, asked for once: PostgreSQL compares an index with nothing that may change from row to row.
-_NOW = select(now_ms()).scalar_subquery()
 
 #: Whether a job's texts are marked and not all removed.
 _TEXTS_GO = (JobRow.texts_until.is_not(None), JobRow.texts_gone_at.is_not(None), JobRow.deleted_at.is_(None))

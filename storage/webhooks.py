@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
+from storage.statementtime import statement_ms
 from storage.tables import JobRow
 from storage.webhookrows import write_webhook
 from storage.webhooktables import WebhookRow, WebhookSecretRow
@@ -108,7 +109,7 @@ class WebhookStore:
 
     def due(self, limit: int = 32) -> list[Webhook]:
         """Return messages whose next try is due, the longest overdue first."""
-        return self._found(_PENDING, WebhookRow.next_at <= now_ms(), limit=limit, order=WebhookRow.next_at)
+        return self._found(_PENDING, WebhookRow.next_at <= statement_ms(), limit=limit, order=WebhookRow.next_at)
 
     def delivered(self, webhook: Webhook, status: int) -> None:
         """Note that a message was answered well."""

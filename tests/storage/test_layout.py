@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 
 from storage import texts as packing
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
-from storage.database import Database
+from storage.database import Database, now_ms
 from storage.migrations import migrate
+from storage.statementtime import statement_ms
 from storage.stores import Stores
 from tests.faults.forms import FULL
 from tests.servers import PostgresServer
@@ -40,6 +42,29 @@ INSERT INTO inputs (job_id, number, texts) SELECT job_id, number, '\\x{texts}' F
 INSERT INTO results (job_id, number, token, width, dtype, vectors, tokens, lengths)
 SELECT job_id, number, 1, 2, 'float32', '\\x00', '', '' FROM chunks WHERE state = 'done';
 """
+
+#: Rows of which none is due: deadlines and times to keep in the far future, calls that have ended just now.
+_NOT_DUE = """
+INSERT INTO jobs (id, state, model, priority, options, key_id, total, chunk_count, has_ids, generation, kind,
+                  created_at, touched_at, expires_at, finished_at, kept_until, texts_until)
+SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(j), 12, '0'))::uuid,
+       CASE WHEN j % 2 = 0 THEN 'queued' ELSE 'completed' END, 'mill', 0, '{}', '', 1, 1, false, 0,
+       CASE WHEN j % 4 = 1 THEN 'call' ELSE 'job' END, j, j, 4102444800000 + j,
+       CASE WHEN j % 2 = 1 THEN extract(epoch from now()) * 1000 + j END,
+       CASE WHEN j % 2 = 1 THEN 4102444800000 + j END, CASE WHEN j % 2 = 1 THEN 4102444800000 + j END
+FROM generate_series(1, 8000) AS j;
+INSERT INTO webhooks (id, job_id, key_id, url, state, attempts, generation, next_at, created_at)
+SELECT gen_random_uuid(), id, '', 'http://mill', 'pending', 0, 0, kept_until, 1 FROM jobs WHERE kept_until IS NOT NULL;
+"""
+
+#: The column that each index of times begins with.
+_TIMES = {
+    "ix_jobs_expires_at": "expires_at",
+    "ix_jobs_finished_at": "finished_at",
+    "ix_jobs_kept_until": "kept_until",
+    "ix_jobs_texts_until": "texts_until",
+    "ix_webhooks_pending": "next_at",
+}
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +149,38 @@ def test_no_hot_statement_reads_a_whole_table_however_many_chunks_are_kept(crowd
     told = "\n".join(found.values())
     for index in ("ix_chunks_pending", "ix_chunks_out", "ix_jobs_kept_until", "ix_jobs_texts_until"):
         assert index in told, index
+
+
+def test_what_is_over_is_found_by_its_time_however_much_is_not(postgres_server: PostgresServer) -> None:
+    # Given many jobs with a deadline, ended calls, jobs and texts with a time to be kept, webhooks: none of them due
+    name = postgres_server.create()
+    with closing(Database(postgres_server.url(name))) as database:
+        migrate(database)
+        with database.write() as connection:
+            driver: Any = connection.connection.driver_connection
+            for statement in _NOT_DUE.split(";")[:-1]:
+                driver.execute(statement)
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        stores = Stores.on(database)
+        # When it is asked what is due
+        with plans(database) as found:
+            assert stores.jobs.expire() == [] and stores.webhooks.due() == []
+            assert stores.purges.mark(60_000) == 0
+    postgres_server.drop(name)
+    # Then each is looked up in its index from the earliest time to this moment, and nothing else is looked at
+    told = "\n".join(found.values())
+    for index, column in _TIMES.items():
+        assert re.search(rf"{index}.*\n +Index Cond: \({column} <=? ", told), f"{index}\n{told}"
+
+
+def test_the_time_of_a_statement_is_its_own_in_a_transaction_that_began_before(database: Database) -> None:
+    with database.read() as connection:
+        before, now = connection.execute(select(statement_ms(), now_ms())).one()
+        assert abs(now - before) < 10_000
+        while connection.execute(select(now_ms())).scalar_one() <= now + 2:
+            pass
+        assert connection.execute(select(statement_ms())).scalar_one() > now
 
 
 def test_a_table_that_is_read_whole_would_be_seen(crowded: Database) -> None:

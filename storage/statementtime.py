@@ -1,0 +1,31 @@
+"""The moment at which a statement began, on the database's clock: what the column of an index is compared with.
+
+`now_ms` may change from row to row on PostgreSQL, which therefore compares it with no index, and guesses nothing of how
+many rows are over. This one stands still for a statement, and moves on with the next one of the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+
+class statement_ms(GenericFunction[int]):
+    """Milliseconds since 1970, as the statement began."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(statement_ms, "sqlite")
+def _on_sqlite(element: statement_ms, compiler: Any, **kw: Any) -> str:
+    # SQLite's clock stands still for a statement by itself.
+    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
+@compiles(statement_ms, "postgresql")
+def _on_postgresql(element: statement_ms, compiler: Any, **kw: Any) -> str:
+    return "CAST(extract(epoch from statement_timestamp()) * 1000 AS BIGINT)"
