@@ -9,8 +9,8 @@ from storage.checkups.places import shown as shown_place
 from storage.contract.settings import Settings
 from storage.contract.states import JobState
 from storage.jobstatus import JobStatus
+from storage.loads import Load
 from storage.stores import Stores
-from storage.workloads import Load
 
 _UNFINISHED = (JobState.ACCEPTING, JobState.QUEUED, JobState.RUNNING)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, or_, select, union_all
+from sqlalchemy import and_, func, or_, select
 
 from storage.contract.models import Priority
 from storage.database import Database, now_ms
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
+from storage.loads import ADDED_UP, OPEN, Load, load_of
+from storage.tables import JOB_IS_OPEN, JobRow, ModelRow, WorkerRow
+from storage.workers import IS_LIVE
 
 #: A model's name and a priority's, in lower case.
 Queue = tuple[str, str]
@@ -20,19 +22,32 @@ class QueueBacklog:
     """What waits in one queue or is in hand.
 
     Args:
-        tokens: Tokens, estimated from bytes.
-        texts: Texts.
-        chunks: Chunks.
+        load: How much.
         oldest: Seconds since the last text was accepted of the oldest job that no worker has begun with; 0 without one.
     """
 
-    tokens: int
-    texts: int
-    chunks: int
+    load: Load
     oldest: float
 
 
-NOTHING = QueueBacklog(0, 0, 0, 0.0)
+NOTHING = QueueBacklog(Load(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one model or is in hand, at one moment.
+
+    Args:
+        bulk: That of bulk jobs.
+        urgent: That of urgent jobs.
+        oldest_seconds: How long ago the oldest of these jobs was accepted; 0 where there is none.
+        workers: Live workers that serve it.
+    """
+
+    bulk: Load
+    urgent: Load
+    oldest_seconds: float
+    workers: int
 
 
 class BacklogStore:
@@ -45,36 +60,52 @@ class BacklogStore:
         """Return what waits or is in hand, by queue; queues without anything are not named."""
         with self._db.read() as connection:
             ages = {_queue(row): max(0.0, row.age / 1000) for row in connection.execute(_OLDEST)}
-            found = connection.execute(_BACKLOG).all()
-        # PostgreSQL adds bigints up to a decimal.
-        return {
-            _queue(row): QueueBacklog(int(row.tokens), int(row.texts), int(row.chunks), ages.get(_queue(row), 0.0))
-            for row in found
-        }
+            found = connection.execute(_BY_QUEUE).all()
+        return {_queue(row): QueueBacklog(load_of(row), ages.get(_queue(row), 0.0)) for row in found}
+
+    def of_model(self, model: str, revision: str | None = None, precision: str | None = None) -> Backlog:
+        """Return what waits for one model; nothing where nobody has ever asked for it.
+
+        Args:
+            model: Its name, as jobs have it.
+            revision: Only what this revision, or one that begins so, may do; default: any.
+            precision: Only what a worker of this class of precision may do; default: any.
+        """
+        identity = [ModelRow.name == model]
+        if revision is not None:
+            identity.append(ModelRow.revision.startswith(revision, autoescape=True))
+        if precision is not None:
+            identity.append(ModelRow.precision == precision)
+        ids = select(ModelRow.id).where(*identity)
+        # A job that no worker's identity was bound to yet is taken by the first one that registers, of any precision.
+        theirs = or_(JobRow.model_id.in_(ids), and_(JobRow.model_id.is_(None), JobRow.model == model))
+        serving = select(func.count()).select_from(WorkerRow).where(IS_LIVE, WorkerRow.model_id.in_(ids))
+        with self._db.read() as connection:
+            found = {row.priority: row for row in connection.execute(_BY_PRIORITY.where(theirs))}
+            now = int(connection.execute(select(now_ms())).scalar_one())
+            workers = int(connection.execute(serving).scalar_one())
+        bulk, urgent = (
+            load_of(found[priority]) if priority in found else Load() for priority in (Priority.BULK, Priority.URGENT)
+        )
+        oldest = min((int(row.oldest) for row in found.values()), default=now)
+        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers)
 
 
 def _queue(row: Any) -> Queue:
     return row.model, Priority(row.priority).name.lower()
 
 
-# Added up by job first, along the partial indexes of what is open: the jobs' table is then asked once a job.
-_COUNTED = (
-    ChunkRow.job_id,
-    func.count().label("chunks"),
-    func.sum(ChunkRow.size - ChunkRow.succeeded - ChunkRow.failed).label("texts"),
-    func.sum(ChunkRow.token_estimate).label("tokens"),
-)
-_OPEN = union_all(
-    select(*_COUNTED).where(CHUNK_IS_PENDING).group_by(ChunkRow.job_id),
-    select(*_COUNTED).where(or_(CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)).group_by(ChunkRow.job_id),
-).subquery()
-_BACKLOG = (
-    select(
-        JobRow.model, JobRow.priority, *(func.sum(_OPEN.c[name]).label(name) for name in ("chunks", "texts", "tokens"))
-    )
-    .join(_OPEN, _OPEN.c.job_id == JobRow.id)
+_BY_QUEUE = (
+    select(JobRow.model, JobRow.priority, *ADDED_UP)
+    .join(OPEN, OPEN.c.job_id == JobRow.id)
     .where(JOB_IS_OPEN)
     .group_by(JobRow.model, JobRow.priority)
+)
+_BY_PRIORITY = (
+    select(JobRow.priority, *ADDED_UP, func.min(JobRow.created_at).label("oldest"))
+    .join(OPEN, OPEN.c.job_id == JobRow.id)
+    .where(JOB_IS_OPEN)
+    .group_by(JobRow.priority)
 )
 _OLDEST = (
     select(JobRow.model, JobRow.priority, (now_ms() - func.min(JobRow.touched_at)).label("age"))

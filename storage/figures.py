@@ -84,9 +84,12 @@ class Figures:
         # A model that was ever served and has nothing to do says so: who scales by it must not find nothing.
         known = {served.card.name for served in self._stores.workers.cards()}
         queues = {(model, priority.name.lower()) for model in known for priority in Priority} | found.keys()
+        told = {queue: found.get(queue, NOTHING) for queue in sorted(queues)}
         for name, meaning in _BACKLOG.items():
-            values: _Values = {queue: float(getattr(found.get(queue, NOTHING), name)) for queue in sorted(queues)}
-            yield Figure(f"embedmill_{_NAMES.get(name, f'backlog_{name}')}", meaning, "gauge", _QUEUE, values)
+            values: _Values = {queue: float(getattr(one.load, name)) for queue, one in told.items()}
+            yield Figure(f"embedmill_backlog_{name}", meaning, "gauge", _QUEUE, values)
+        ages: _Values = {queue: one.oldest for queue, one in told.items()}
+        yield Figure("embedmill_oldest_waiting_seconds", _OLDEST, "gauge", _QUEUE, ages)
 
     def _alive(self) -> Iterable[Figure]:
         alive: _Values = {}
@@ -111,9 +114,8 @@ _BACKLOG = {
     "tokens": "Tokens that wait or are in hand, estimated from bytes",
     "texts": "Texts that wait or are in hand",
     "chunks": "Chunks that wait or are in hand",
-    "oldest": "Age of the oldest job that no worker has begun with, since its last text was accepted",
 }
-_NAMES = {"oldest": "oldest_waiting_seconds"}
+_OLDEST = "Age of the oldest job that no worker has begun with, since its last text was accepted"
 
 
 def _sentence(words: str) -> str:

@@ -22,7 +22,7 @@ class statement_ms(GenericFunction[int]):
 
 @compiles(statement_ms, "sqlite")
 def _on_sqlite(element: statement_ms, compiler: Any, **kw: Any) -> str:
-    # SQLite's clock stands still for a statement by itself.
+    # SQLite compares its clock with an index as it is: it is asked before the first row.
     return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 

@@ -7,29 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from storage.contract.models import Priority
-from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
+from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
-from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, JobRow, ModelRow, WorkerRow
+from storage.loads import ADDED_UP, LOAD, OPEN, Load, load_of
+from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, JobRow, WorkerRow
 from storage.workers import IS_LIVE
 
 #: The rates are those of the last so many milliseconds.
 RATE_WINDOW = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Some work, counted three ways; tokens are estimates before they have been read.
-
-    Args:
-        chunks: Chunks.
-        texts: Texts in them.
-        tokens: Tokens in them.
-    """
-
-    chunks: int = 0
-    texts: int = 0
-    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +61,6 @@ class Workload:
     oldest_seconds: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits for one model or is in hand, at one moment.
-
-    Args:
-        bulk: That of bulk jobs.
-        urgent: That of urgent jobs.
-        oldest_seconds: How long ago the oldest of these jobs was accepted; 0 where there is none.
-        workers: Live workers that serve it.
-    """
-
-    bulk: Load
-    urgent: Load
-    oldest_seconds: float
-    workers: int
-
-
 class WorkloadStore:
     """Every read of how much there is to do."""
 
@@ -105,36 +73,9 @@ class WorkloadStore:
             waiting = connection.execute(_QUEUED).all()
             now = int(connection.execute(select(now_ms())).scalar_one())
             rates = {row.model_id or "": _rate(row, now) for row in connection.execute(_recent(now))}
-            queued = {row.model_id or "": _load(row) for row in waiting}
+            queued = {row.model_id or "": load_of(row) for row in waiting}
             oldest = {row.model_id or "": max(0, now - int(row.oldest)) / 1000 for row in waiting}
             return Workload(_workers(connection), queued, rates, oldest)
-
-    def backlog(self, model: str, revision: str | None = None, precision: str | None = None) -> Backlog:
-        """Return what waits for one model; nothing where nobody has ever asked for it.
-
-        Args:
-            model: Its name, as jobs have it.
-            revision: Only what this revision, or one that begins so, may do; default: any.
-            precision: Only what a worker of this class of precision may do; default: any.
-        """
-        identity = [ModelRow.name == model]
-        if revision is not None:
-            identity.append(ModelRow.revision.startswith(revision, autoescape=True))
-        if precision is not None:
-            identity.append(ModelRow.precision == precision)
-        ids = select(ModelRow.id).where(*identity)
-        # A job that no worker's identity was bound to yet is taken by the first one that registers, of any precision.
-        theirs = or_(JobRow.model_id.in_(ids), and_(JobRow.model_id.is_(None), JobRow.model == model))
-        serving = select(func.count()).select_from(WorkerRow).where(IS_LIVE, WorkerRow.model_id.in_(ids))
-        with self._db.read() as connection:
-            loads = {row.priority: row for row in connection.execute(_BY_PRIORITY.where(theirs))}
-            now = int(connection.execute(select(now_ms())).scalar_one())
-            workers = int(connection.execute(serving).scalar_one())
-        bulk, urgent = (
-            _load(loads[priority]) if priority in loads else Load() for priority in (Priority.BULK, Priority.URGENT)
-        )
-        oldest = min((int(row.oldest) for row in loads.values()), default=now)
-        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers)
 
 
 def _workers(connection: Connection) -> list[WorkerLoad]:
@@ -143,14 +84,9 @@ def _workers(connection: Connection) -> list[WorkerLoad]:
     for row in connection.execute(_WORKERS):
         held = in_hand.get(row.id)
         up, silent = (max(0, row.now - then) / 1000 for then in (row.started_at, row.last_seen))
-        load, jobs = (Load(), 0) if held is None else (_load(held), int(held.jobs))
+        load, jobs = (Load(), 0) if held is None else (load_of(held), int(held.jobs))
         found.append(WorkerLoad(row.id, row.model_id, row.host, row.pid, row.device, up, silent, load, jobs))
     return found
-
-
-def _load(row: Any) -> Load:
-    # PostgreSQL adds bigints up to a decimal.
-    return Load(int(row.chunks), int(row.texts or 0), int(row.estimate or 0))
 
 
 def _rate(row: Any, now: int) -> float:
@@ -159,26 +95,15 @@ def _rate(row: Any, now: int) -> float:
     return round(1000 * int(row.tokens or 0) / span, 1)
 
 
-_LOAD = (
-    func.count().label("chunks"),
-    func.sum(ChunkRow.size - ChunkRow.succeeded - ChunkRow.failed).label("texts"),
-    func.sum(ChunkRow.token_estimate).label("estimate"),
-)
 _OF_JOB = ChunkRow.job_id == JobRow.id
 _QUEUED = (
-    select(JobRow.model_id, *_LOAD, func.min(JobRow.created_at).label("oldest"))
-    .join(ChunkRow, _OF_JOB)
-    .where(JOB_IS_OPEN, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
+    select(JobRow.model_id, *ADDED_UP, func.min(JobRow.created_at).label("oldest"))
+    .join(OPEN, OPEN.c.job_id == JobRow.id)
+    .where(JOB_IS_OPEN)
     .group_by(JobRow.model_id)
 )
-_BY_PRIORITY = (
-    select(JobRow.priority, *_LOAD, func.min(JobRow.created_at).label("oldest"))
-    .join(ChunkRow, _OF_JOB)
-    .where(JOB_IS_OPEN, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
-    .group_by(JobRow.priority)
-)
 _IN_HAND = (
-    select(ChunkRow.lease_owner, *_LOAD, func.count(ChunkRow.job_id.distinct()).label("jobs"))
+    select(ChunkRow.lease_owner, *LOAD, func.count(ChunkRow.job_id.distinct()).label("jobs"))
     .where(CHUNK_IS_LEASED)
     .group_by(ChunkRow.lease_owner)
 )

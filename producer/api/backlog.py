@@ -57,7 +57,7 @@ def get_backlog(
     It is made for autoscalers: one flat object, and zero, not an error, for a model that nobody has asked for.
     """
     name = service.client.named(model)
-    found = service.stores.workloads.backlog(name, revision, precision)
+    found = service.stores.backlogs.of_model(name, revision, precision)
     return BacklogView(
         model=name,
         tokens=found.bulk.tokens + found.urgent.tokens,

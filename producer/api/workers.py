@@ -9,8 +9,9 @@ from producer.api.auth import Reader
 from producer.api.documented import failures
 from producer.api.service import ServiceDep
 from storage.contract.models import ModelCard
+from storage.loads import Load
 from storage.stores import Stores
-from storage.workloads import Load, WorkerLoad
+from storage.workloads import WorkerLoad
 
 router = APIRouter(tags=["workers"])
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from storage.backlogs import QueueBacklog
+import pytest
+from sqlalchemy import update
+
+from storage.backlogs import Backlog, QueueBacklog
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.figures import Figures
 from storage.leaders import RECONCILE, LeaderStore
+from storage.loads import Load
 from storage.stores import Stores
-from tests.storage.builders import CARD, serve, submit
+from storage.tables import JobRow
+from tests.storage.builders import CARD, OTHER, claim, finish, serve, submit
 
 
 def figure(stores: Stores, name: str) -> dict[tuple[str, ...], float]:
@@ -28,8 +33,7 @@ def test_a_backlog_is_told_for_each_queue_and_what_was_begun_does_not_wait(store
     found = stores.backlogs.by_queue()
     assert found.keys() == {(CARD.name, "bulk"), (CARD.name, "urgent")}
     bulk, urgent = found[CARD.name, "bulk"], found[CARD.name, "urgent"]
-    assert (bulk.chunks, urgent.chunks) == (3, 2)
-    assert bulk.texts * 2 == urgent.texts * 3 and bulk.tokens * 2 == urgent.tokens * 3 > 0
+    assert (bulk.load, urgent.load) == (Load(3, 6, 60), Load(2, 4, 40))
     assert bulk.oldest == 0.0 and urgent.oldest >= 0.0
     with stores.database.write() as connection:
         connection.exec_driver_sql("UPDATE jobs SET touched_at = touched_at - 90000")
@@ -77,3 +81,37 @@ def test_the_database_tells_its_size_and_latency_and_whether_a_reconciler_leads(
     assert not stores.vitals.reconciler_leads()
     LeaderStore(stores.database).lead(RECONCILE, new_id())
     assert stores.vitals.reconciler_leads()
+
+
+def test_a_models_backlog_is_all_that_has_no_outcome_whichever_priority_it_has(stores: Stores) -> None:
+    # Given a bulk job with one of three chunks done and one in hand, and an urgent job of one
+    worker = serve(stores)
+    job_id = submit(stores, 3)
+    finish(stores, job_id, 1, worker)
+    claim(stores, job_id, 1, worker)
+    submit(stores, 1, priority=Priority.URGENT)
+    serve(stores, OTHER)
+    submit(stores, 5, OTHER, model=OTHER.name)
+    # When one asks for the model's backlog, then the work in hand counts too, and another model's does not
+    seen = stores.backlogs.of_model(CARD.name)
+    assert (seen.bulk, seen.urgent, seen.workers) == (Load(2, 4, 40), Load(1, 2, 20), 1)
+    assert seen.oldest_seconds >= 0
+    # And nothing is an answer too
+    assert stores.backlogs.of_model("mill/unknown") == Backlog(Load(), Load(), 0, 0)
+
+
+def test_a_backlog_can_be_asked_for_by_revision_and_precision(stores: Stores) -> None:
+    # Given one model in two precisions, with work for both, and a job that no identity was bound to yet
+    half = replace(CARD, precision="half")
+    serve(stores, half)
+    serve(stores)
+    submit(stores, 1)
+    submit(stores, 2, half)
+    unbound = submit(stores, 4, card=None)
+    with stores.database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == unbound).values(model_id=None))
+    # When one asks for each, then it has its own, and what any of them may take
+    tokens = {kind: stores.backlogs.of_model(CARD.name, precision=kind).bulk.tokens for kind in ("float32", "half")}
+    assert tokens == {"float32": 20 + 80, "half": 40 + 80}
+    assert stores.backlogs.of_model(CARD.name, CARD.revision[:3]).bulk.tokens == 140
+    assert stores.backlogs.of_model(CARD.name, "another").bulk.tokens == 80
