@@ -9,41 +9,27 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, func, or_, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, tuple_, update
 
-from storage import counters, naming, texts
+from storage import claiming, counters, naming
 from storage.attempts import AttemptKey, ChunkInput, Claim
-from storage.choice import SKIP_LOCKED, choose, due, not_expired, pending, pending_chunks
+from storage.choice import SKIP_LOCKED
 from storage.contract import failpoints
 from storage.contract.messages import Pointer
-from storage.contract.models import Priority
-from storage.contract.states import ChunkState, JobState
+from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
-from storage.faults import StorageConflict, retried
+from storage.faults import retried
 from storage.finishing import finish_settled
 from storage.isolation import give_up, isolate
 from storage.metering import Meter
 from storage.outcomes import ItemError
 from storage.quotas import owe
-from storage.results import ChunkResult, unpack_errors, write_results
-from storage.tables import (
-    CHUNK_IS_LEASED,
-    CHUNK_IS_PENDING,
-    CHUNKS,
-    JOB_IS_OPEN,
-    JOBS,
-    ChunkRow,
-    InputRow,
-    JobRow,
-    ResultRow,
-)
+from storage.results import ChunkResult, write_results
+from storage.tables import CHUNK_IS_LEASED, CHUNKS, ChunkRow, ResultRow
 from storage.workers import touch_worker
 
 #: How long a lease lasts without a heartbeat, in milliseconds.
 LEASE = 60_000
-
-#: Most further chunks that one message brings: of its own key, and of others where that has no more.
-_TOGETHER, _BESIDE = 256, 64
 
 
 class LeaseStore:
@@ -67,35 +53,18 @@ class LeaseStore:
         Returns:
             The claims, empty where the chunk is somebody else's, done, cancelled, unknown or of another model.
         """
-        lease = {"worker": worker_id, "lease": self._lease}
         with self._db.write(durable=False) as connection:
-            wanted = {"job": pointer.job_id, "chunk": pointer.chunk, "model_id": model_id}
-            leased: list[Any] = list(connection.execute(_CLAIM, wanted | lease))
-            if not leased:
-                return []
-            job = connection.execute(_READ_JOBS, {"jobs": [pointer.job_id]}).one()
-            room = 0 if leased[0].crashes else token_room - leased[0].token_estimate
-            further = _further(connection, job, room) if room > 0 else []
-            if further:
-                leased += connection.execute(_CLAIM_FURTHER, naming.chunks(further) | lease)
-            jobs = {"jobs": list({row.job_id for row in leased})}
-            connection.execute(_BEGIN_JOBS, jobs)
-            others = connection.execute(_READ_JOBS, jobs) if further else [job]
-            job_of = {row.id: row for row in others if row.model_id == model_id}
-            if len(job_of) < len(jobs["jobs"]):
-                # Bound to another identity in between, which a worker that stood still for long may meet.
-                raise StorageConflict("A job was bound to another model meanwhile.", "Try again.")
-            failpoints.reach("claim.writing")
-        failpoints.reach("claim.committed")
-        return [Claim.of(row, job_of[row.job_id], Priority(job.priority)) for row in leased]
+            claims = claiming.claim(connection, pointer, worker_id, model_id, self._lease, token_room)
+            if claims:
+                failpoints.reach("claim.writing")
+        if claims:
+            failpoints.reach("claim.committed")
+        return claims
 
     def inputs(self, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkInput]]:
         """Return the texts of claimed chunks, without those that have been deleted meanwhile."""
         with self._db.read() as connection:
-            rows = connection.execute(_INPUTS, naming.chunks((claim.job_id, claim.number) for claim in claims))
-            found = {(row.job_id, row.number): row for row in rows}
-        rows_of = [(claim, found.get((claim.job_id, claim.number))) for claim in claims]
-        return [(claim, _input(row)) for claim, row in rows_of if row is not None]
+            return claiming.inputs(connection, claims)
 
     @retried
     def heartbeat(self, worker_id: str, held: Collection[AttemptKey]) -> set[AttemptKey]:
@@ -220,28 +189,6 @@ class LeaseStore:
         return count
 
 
-def _further(connection: Connection, job: Any, room: int) -> list[tuple[str, int]]:
-    """Return further pending chunks whose estimates fit into `room` tokens: first those of the same key."""
-    further: list[tuple[str, int]] = []
-    own = connection.execute(_FURTHER, pending(job.model_id, job.priority, job.key_id)).all()
-    for row in own:
-        room -= row.token_estimate
-        if room < 0:
-            return further
-        further.append((row.job_id, row.number))
-    if len(own) < _TOGETHER:
-        # Many who submit a text each would else have a batch for each.
-        for chunk, tokens in choose(connection, job.model_id, job.priority, _BESIDE, beside=job.key_id).items():
-            if tokens <= room:
-                room -= tokens
-                further.append(chunk)
-    return further
-
-
-def _input(row: Any) -> ChunkInput:
-    return ChunkInput(texts.unpack(row.texts), unpack_errors(row.invalid or {}), row if row.token is not None else None)
-
-
 def _keys(rows: Iterable[Any]) -> set[AttemptKey]:
     return {(row.job_id, row.number, row.token) for row in rows}
 
@@ -257,16 +204,6 @@ def _tokens(result: ChunkResult) -> int:
     return int(result.tokens.sum())
 
 
-def _claimable() -> ColumnElement[bool]:
-    waiting = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED]) & due()
-    return or_(waiting, CHUNK_IS_LEASED & (ChunkRow.lease_expires < now_ms()))
-
-
-def _job_is_open() -> ColumnElement[bool]:
-    job = select(JobRow.id).where(JobRow.id == ChunkRow.job_id, JobRow.model_id == bindparam("model_id"))
-    return job.where(JOB_IS_OPEN, not_expired()).exists()
-
-
 def _pending_values(delay: int = 0) -> dict[str, Any]:
     return {
         "state": ChunkState.PENDING,
@@ -279,54 +216,6 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
 # Statements of every message, put together once.
 
 _ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
-_COUNTED = (ChunkRow.claims, ChunkRow.failures, ChunkRow.crashes)
-_CLAIM_COLUMNS = (
-    *_ATTEMPT,
-    ChunkRow.size,
-    ChunkRow.token_estimate,
-    *_COUNTED,
-    ChunkRow.dispatched_at,
-    now_ms().label("now"),
-)
-
-_LEASED: dict[str, Any] = {
-    "state": ChunkState.LEASED,
-    "token": ChunkRow.token + 1,
-    "claims": ChunkRow.claims + 1,
-    "lease_owner": bindparam("worker"),
-    "lease_expires": now_ms() + bindparam("lease", type_=BigInteger()),
-}
-_CLAIM = (
-    update(CHUNKS)
-    .where(ChunkRow.job_id == bindparam("job"), ChunkRow.number == bindparam("chunk"), _claimable(), _job_is_open())
-    .values(_LEASED)
-    .returning(*_CLAIM_COLUMNS)
-)
-_FURTHER = pending_chunks().limit(_TOGETHER).with_for_update(**SKIP_LOCKED)
-_CLAIM_FURTHER = (
-    update(CHUNKS)
-    .where(naming.named(ChunkRow), CHUNK_IS_PENDING, ChunkRow.crashes == 0)
-    .values(_LEASED)
-    .returning(*_CLAIM_COLUMNS)
-)
-_OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
-# The options as they are kept: those of one job may be unreadable.
-_OPTIONS = cast(JobRow.options, Text).label("options")
-_JOB_COLUMNS = (JobRow.id, JobRow.model_id, JobRow.priority, JobRow.key_id, JobRow.touched_at, _OPTIONS)
-_READ_JOBS = select(*_JOB_COLUMNS).where(_OF_JOBS)
-_BEGIN_JOBS = (
-    update(JOBS)
-    .where(_OF_JOBS, JobRow.state == JobState.QUEUED)
-    .values(state=JobState.RUNNING, started_at=func.coalesce(JobRow.started_at, now_ms()))
-)
-
-_KEPT = (ResultRow.token, ResultRow.width, ResultRow.dtype, ResultRow.vectors, ResultRow.tokens, ResultRow.lengths)
-_INPUTS = (
-    select(InputRow.job_id, InputRow.number, InputRow.texts, InputRow.invalid, *_KEPT, ResultRow.errors)
-    .outerjoin(ResultRow, (ResultRow.job_id == InputRow.job_id) & (ResultRow.number == InputRow.number))
-    .where(naming.named(InputRow))
-)
-
 _IS_HELD = naming.ATTEMPTS & CHUNK_IS_LEASED
 # In one order, so that two who lock several chunks never wait for each other.
 _HELD = select(*_ATTEMPT).where(_IS_HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.plants.plant import Edit, Plant
 
 _LEASES = "storage/leases.py"
+_CLAIMS = "storage/claiming.py"
 _COMMITS = "tests/storage/test_commits.py"
 _GAPS = "tests/faults/test_planted_gaps.py"
 
@@ -56,11 +57,9 @@ LEASING = (
         "leases run on each machine's own clock instead of the database's",
         f"{_GAPS}::test_a_lease_runs_on_the_databases_clock_whatever_the_workers_says",
         (
-            Edit(
-                _LEASES, "from collections.abc import Collection", "import time\nfrom collections.abc import Collection"
-            ),
-            Edit(_LEASES, '"lease": self._lease}', '"lease": int(time.time() * 1000) + self._lease}'),
-            Edit(_LEASES, 'now_ms() + bindparam("lease"', 'bindparam("lease"'),
+            Edit(_CLAIMS, "from collections.abc import Sequence", "import time\nfrom collections.abc import Sequence"),
+            Edit(_CLAIMS, '"lease": lease}', '"lease": int(time.time() * 1000) + lease}'),
+            Edit(_CLAIMS, 'now_ms() + bindparam("lease"', 'bindparam("lease"'),
         ),
     ),
     Plant(
@@ -105,7 +104,7 @@ LEASING = (
         "token-stands-still",
         "a claim raises no token, so that two attempts cannot be told apart",
         "tests/storage/test_claims.py::test_a_token_only_grows",
-        (Edit(_LEASES, '    "token": ChunkRow.token + 1,\n', ""),),
+        (Edit(_CLAIMS, '    "token": ChunkRow.token + 1,\n', ""),),
     ),
     Plant(
         "expiry-by-select-then-update",
@@ -175,11 +174,11 @@ LEASING = (
         "tests/storage/test_isolation.py::test_a_first_death_proves_nothing_but_makes_a_suspect_that_runs_alone",
         (
             Edit(
-                _LEASES,
+                _CLAIMS,
                 "room = 0 if leased[0].crashes else token_room - leased[0].token_estimate",
                 "room = token_room - leased[0].token_estimate",
             ),
-            Edit(_LEASES, "CHUNK_IS_PENDING, ChunkRow.crashes == 0", "CHUNK_IS_PENDING"),
+            Edit(_CLAIMS, "CHUNK_IS_PENDING, ChunkRow.crashes == 0", "CHUNK_IS_PENDING"),
         ),
     ),
     Plant(
