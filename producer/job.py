@@ -208,12 +208,13 @@ class Job(AnyJob):
         return items
 
     def delete(self) -> None:
-        """Delete the job, its texts and its results.
+        """Delete the job, its texts and its results; one that is still being submitted takes no more of them.
 
         Raises:
             WrongState: When it is still at work.
         """
-        self._stores.purges.delete(self.id)
+        if self.record().state != JobState.ACCEPTING or not self._stores.purges.discard(self.id):
+            self._stores.purges.delete(self.id)
 
     def save(
         self,

@@ -96,6 +96,7 @@ def _page(request: Request, service: Service, visitor: Visitor, job: Job, error:
         "downloads": _downloads(status),
         "can_retry": status.state == JobState.COMPLETED and status.failed > 0,
         "error": error,
+        "now": service.stores.database.clock.now(),
     }
     return page(request, "job", visitor=visitor, code=200 if error is None else status_of(error), **values)
 

@@ -17,7 +17,7 @@ from producer.web.forms import FIELDS, Submitted, form_of
 from producer.web.rendering import page
 from producer.web.routes import PageRoute
 from producer.web.visitors import Visitor, VisitorDep, check_form
-from storage.contract.errors import EmbedmillError, InvalidItems
+from storage.contract.errors import EmbedmillError, InvalidField, InvalidItems
 from storage.contract.ids import checked_job_id
 from storage.contract.options import check_word
 from storage.contract.states import JobState
@@ -93,11 +93,13 @@ def _page(
     before = request.query_params.get("before")
     visitor.caller.require("read")
     check_word("model", model)
+    if wanted and wanted not in _FILTERS:
+        raise InvalidField("state", "There is no such state of a job.", "Choose one of the filters above the list.")
     ids = service.stores.jobs.list_ids(
         _LIMIT + 1,
         checked_job_id(before) if before else None,
         key_id=visitor.caller.sees,
-        states=[JobState(wanted)] if wanted in _FILTERS else None,
+        states=[JobState(wanted)] if wanted else None,
         model=model,
     )
     rows = _rows(service, ids[:_LIMIT])
@@ -105,7 +107,7 @@ def _page(
         "rows": rows,
         "older": ids[_LIMIT - 1] if len(ids) > _LIMIT else None,
         "filters": _FILTERS,
-        "wanted": wanted if wanted in _FILTERS else "",
+        "wanted": wanted,
         "model": model,
         "before": before,
         "overview": overview(service.stores),
@@ -113,6 +115,7 @@ def _page(
         "usual_days": "for ever" if service.settings.keep_days is None else f"{service.settings.keep_days:g}",
         "given": dict.fromkeys(FIELDS, "") | (given or {}),
         "is_open": bool(given and given.keys() - _SHOWN),
+        "now": service.stores.database.clock.now(),
         "error": error,
         "problems": error.problems[:10] if isinstance(error, InvalidItems) else [],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _UNITS = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
@@ -55,12 +55,17 @@ def moment(iso: str | None) -> datetime | None:
     return None if iso is None else datetime.fromisoformat(iso)
 
 
-def ago(iso: str | None) -> str:
-    """Return how long ago a time was: `3 min ago`; empty when there is none."""
+def ago(iso: str | None, now: float) -> str:
+    """Return how long ago a time was: `3 min ago`; empty when there is none.
+
+    Args:
+        iso: The time, by the database's clock.
+        now: What the same clock says, in seconds since 1970.
+    """
     then = moment(iso)
     if then is None:
         return ""
-    seconds = (datetime.now(UTC) - then).total_seconds()
+    seconds = now - then.timestamp()
     for step, name in _STEPS:
         if seconds >= step:
             return f"{seconds // step:.0f} {name} ago"
