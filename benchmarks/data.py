@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,8 +258,10 @@ def main() -> None:
     }
     kept = Kept("data")
     for name in asked.only or parts:
+        before = os.getloadavg()[0]
         figures = parts[name]()
-        kept.put(name, {"machine": describe(), "figures": figures})
+        load = [round(one, 1) for one in (before, os.getloadavg()[0])]
+        kept.put(name, {"machine": describe(), "figures": figures, "load_average": load})
         console.print(name, figures)
 
 
