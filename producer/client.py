@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,16 @@ from producer.anyclient import AnyClient
 from producer.job import Job
 from producer.queue import Queue
 from producer.records import RecordLike, records_of
+from producer.sender import Sender
 from producer.servedmodels import ServedModels
 from producer.submission import Submission
 from storage import tracing
-from storage.contract.errors import InvalidOption, QueueUnavailable, ServerError, UnknownModel
+from storage.contract.errors import InvalidOption, ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
 from storage.contract.models import Priority, model_name, queue_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
-from storage.dispatch import dispatch_next, send_marked
 from storage.hints import Hints
-from storage.jobrecords import JobRecord
 from storage.jobstatus import JobStatus
 from storage.stores import Stores
 from storage.workers import Served
@@ -64,6 +63,7 @@ class Client(AnyClient):
         self._hints = Hints(self.settings.redis)
         #: Which models are served.
         self.served = ServedModels(self._stores.workers)
+        self._sender = Sender(self._stores, self._queue, self.served)
 
     def close(self) -> None:
         """Close the connections; jobs go on."""
@@ -188,11 +188,11 @@ class Client(AnyClient):
         try:
             if served is not None and submission.marked is not None:
                 queue = queue_name(wanted, served.card.id, _priority(priority))
-                job.notice = self._sent(send_marked, submission.marked, queue)
+                job.notice = self._sender.marked(submission.marked, queue)
             elif served is not None and served.workers and job.id == submission.job_id:
-                job.notice = self._send(wanted, served.card.id, [_priority(priority)])
+                job.notice = self._sender.next(wanted, served.card.id, _priority(priority))
             else:
-                job.notice = self._dispatch(job.record())
+                job.notice = self._sender.due(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
@@ -223,7 +223,7 @@ class Client(AnyClient):
     def send(self, job: Job) -> None:
         """Send what the window has room for of a job that was just accepted; its notice says why that cannot be."""
         try:
-            job.notice = self._dispatch(job.record())
+            job.notice = self._sender.due(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
@@ -278,7 +278,7 @@ class Client(AnyClient):
         return submission, wanted, served
 
     def _handle(self, job_id: str) -> Job:
-        return Job(job_id, self._stores, self._hints, self._dispatch)
+        return Job(job_id, self._stores, self._hints, self._sender.due)
 
     def _served(self, name: str, revision: str | None) -> Served | None:
         """Return the identity of a model that a new job is bound to, or None while nobody has ever served it."""
@@ -290,27 +290,6 @@ class Client(AnyClient):
                 f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
                 f"Start one: embedmill up (or worker) --model {name}",
             )
-        return None
-
-    def _dispatch(self, record: JobRecord) -> str | None:
-        """Send what the window has room for; return what the submitter should know."""
-        waiting = self._stores.statuses.get(record.id).waiting_for
-        if waiting is not None or record.model_id is None:
-            others = f" (served now: {', '.join(names)})" if waiting and (names := self.served.names()) else ""
-            return f"The job is safe and waits for {waiting}{others}" if waiting else None
-        return self._send(record.model, record.model_id, [record.priority])
-
-    def _send(self, model: str, model_id: str, priorities: Collection[Priority]) -> str | None:
-        """Send what the window of a model has room for; return why that cannot be done now."""
-        return self._sent(dispatch_next, model, model_id, priorities)
-
-    def _sent(self, dispatch: Callable[..., object], *what: object) -> str | None:
-        """Have something sent; return why that cannot be done now."""
-        try:
-            dispatch(self._stores.chunks, self._queue.send, *what)
-        except QueueUnavailable as error:
-            reason = error.message.rstrip(".")
-            return f"{reason}: the job is safe and starts when Redis takes messages again."
         return None
 
 

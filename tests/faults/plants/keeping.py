@@ -149,7 +149,7 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         "tests/worker/test_broker_submit.py::test_redis_is_down",
         (
             Edit(
-                "producer/client.py",
+                "producer/sender.py",
                 """\
         try:
             dispatch(self._stores.chunks, self._queue.send, *what)
@@ -163,18 +163,24 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         return None
 """,
             ),
+            Edit("producer/sender.py", "from storage.contract.errors import QueueUnavailable\n", ""),
+            Edit(
+                "producer/client.py",
+                "import InvalidOption, ServerError, UnknownModel",
+                "import InvalidOption, QueueUnavailable, ServerError, UnknownModel",
+            ),
             Edit(
                 "producer/client.py",
                 """\
             else:
-                job.notice = self._dispatch(job.record())
+                job.notice = self._sender.due(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
 """,
                 """\
             else:
-                job.notice = self._dispatch(job.record())
+                job.notice = self._sender.due(job.record())
         except QueueUnavailable:
             raise
 """,

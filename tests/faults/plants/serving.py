@@ -219,11 +219,11 @@ SERVING = (
         "tests/worker/test_broker_submit.py::test_redis_is_down",
         (
             Edit(
-                "producer/client.py",
-                "self._sent(send_marked, submission.marked, queue)",
-                "self._sent(lambda _, send, marked, to: send(marked, to), submission.marked, queue)",
+                "producer/sender.py",
+                "self._sent(send_marked, pointers, queue)",
+                "self._sent(lambda _, send, marked, to: send(marked, to), pointers, queue)",
             ),
-            Edit("producer/client.py", "import dispatch_next, send_marked\n", "import dispatch_next\n"),
+            Edit("producer/sender.py", "import dispatch_next, send_marked\n", "import dispatch_next\n"),
         ),
     ),
     Plant(
