@@ -30,35 +30,39 @@ def states(lengths: list[int], seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("scale", [COMPONENTS**-0.5, 1.0])
-def test_it_is_attention_as_torch_computes_it_text_by_text(lengths: list[int], scale: float) -> None:
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_it_is_attention_as_torch_computes_it_text_by_text(lengths: list[int], scale: float, in_blocks: bool) -> None:
     # Given texts laid end to end
     made = states(lengths)
     # When they attend together
-    found = attend_in_buckets(*made, buckets_of(lengths), scale)
+    found = attend_in_buckets(*made, buckets_of(lengths), scale, in_blocks)
     # Then each has what it has alone, computed in float32, as nearly as scores in bfloat16 allow
     for text, part in zip(found.split(lengths), made.float().split(lengths, dim=1), strict=True):
         wanted = torch.nn.functional.scaled_dot_product_attention(*part.transpose(1, 2), scale=scale).transpose(0, 1)
         assert (text.float() - wanted).norm() < 0.02 * wanted.norm()
 
 
-def test_a_text_has_the_same_bits_alone_and_in_company() -> None:
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_a_text_has_the_same_bits_alone_and_in_company(in_blocks: bool) -> None:
     # Given texts, some of which need filling up beside the others
     lengths = [64, 63, 50, 49, 16, 15, 3]
     made = states(lengths)
-    together = attend_in_buckets(*made, buckets_of(lengths), 0.2)
+    together = attend_in_buckets(*made, buckets_of(lengths), 0.2, in_blocks)
     # When each attends alone, then nothing differs
     for text, part, tokens in zip(together.split(lengths), made.split(lengths, dim=1), lengths, strict=True):
-        torch.testing.assert_close(attend_in_buckets(*part, buckets_of([tokens]), 0.2), text, rtol=0, atol=0)
+        alone = attend_in_buckets(*part, buckets_of([tokens]), 0.2, in_blocks)
+        torch.testing.assert_close(alone, text, rtol=0, atol=0)
 
 
-def test_what_is_filled_up_weighs_nothing_however_large_the_scores() -> None:
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_what_is_filled_up_weighs_nothing_however_large_the_scores(in_blocks: bool) -> None:
     # Given a text whose scores are all far below zero, beside a longer one
     lengths = [32, 20]
     query, key, value = states(lengths)
     query, key = query.abs() * 30, -key.abs() * 30
     # When they attend together, then the shorter one sees its own tokens alone
-    found = attend_in_buckets(query, key, value, buckets_of(lengths), 1.0)
-    alone = attend_in_buckets(query[32:], key[32:], value[32:], buckets_of([20]), 1.0)
+    found = attend_in_buckets(query, key, value, buckets_of(lengths), 1.0, in_blocks)
+    alone = attend_in_buckets(query[32:], key[32:], value[32:], buckets_of([20]), 1.0, in_blocks)
     torch.testing.assert_close(found[32:], alone, rtol=0, atol=0)
     assert found.isfinite().all()
 
@@ -83,5 +87,5 @@ def test_a_network_in_bfloat16_attends_in_buckets_up_to_a_length() -> None:
         # When a network attends, then the buckets are made only where they are used, and both agree
         found = attend(*made, packed)
         assert ("buckets" in packed.__dict__) == is_bucketed
-        wanted = attend_in_buckets(*made, buckets_of(lengths), COMPONENTS**-0.5)
+        wanted = attend_in_buckets(*made, buckets_of(lengths), COMPONENTS**-0.5, False)
         assert (found.float() - wanted.float()).norm() < 0.01 * wanted.float().norm()

@@ -16,7 +16,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from worker.engine.buckets import LONGEST, attend_in_buckets, products_are_fast
+from worker.engine.buckets import LONGEST, attend_in_buckets, blocks_are_fast, products_are_fast
 from worker.engine.packed import Packed
 
 #: What transformers knows this attention by.
@@ -42,7 +42,8 @@ def attend(
     if query.is_cuda:
         return _attend_at_once(query, key, value, packed, window, scale)
     if window is None and query.dtype is torch.bfloat16 and packed.longest <= LONGEST and products_are_fast():
-        return attend_in_buckets(query, key, value, packed.buckets, scale or query.shape[2] ** -0.5)
+        scale = scale or query.shape[2] ** -0.5
+        return attend_in_buckets(query, key, value, packed.buckets, scale, blocks_are_fast())
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
     for start, texts, tokens in packed.runs:
         end = start + texts * tokens

@@ -1,19 +1,23 @@
-"""Attention on a CPU in bfloat16 over texts laid end to end: those of about the same length at once, by plain products.
+"""Attention on a CPU in bfloat16 over texts laid end to end: those of about the same length at once.
 
-torch's own kernel for this multiplies blocks so small that it is busy calling. Here texts are filled up, for attention
-alone, to a common width at which softmax runs over whole vector registers; what is filled up weighs nothing.
+Texts are filled up, for attention alone, to a common width at which softmax runs over whole vector registers; what is
+filled up weighs nothing. torch's own kernel multiplies small blocks: where the processor has a matrix unit it is two to
+three times as fast as whole products and a softmax of their scores, elsewhere it is busy calling.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from worker.engine.cpu import name_and_flags
 
 #: Longest text that is not left to torch's kernel, in tokens: the scores of one text are a matrix of that size a head.
 LONGEST = 512
@@ -63,7 +67,9 @@ def buckets_of(lengths: list[int]) -> list[Bucket]:
     return found
 
 
-def attend_in_buckets(query: Tensor, key: Tensor, value: Tensor, buckets: list[Bucket], scale: float) -> Tensor:
+def attend_in_buckets(
+    query: Tensor, key: Tensor, value: Tensor, buckets: list[Bucket], scale: float, in_blocks: bool
+) -> Tensor:
     """Let each text attend to itself alone.
 
     Args:
@@ -72,23 +78,30 @@ def attend_in_buckets(query: Tensor, key: Tensor, value: Tensor, buckets: list[B
         value: The same shape.
         buckets: Where the texts lie.
         scale: What scores are multiplied with.
+        in_blocks: Whether by torch's own kernel, else by whole products; see `blocks_are_fast`.
 
     Returns:
         Shape (tokens, heads, components of a head).
     """
     _, heads, components = query.shape
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
+    attend = _in_blocks if in_blocks else _by_products
     for bucket in buckets:
         shape = (bucket.texts, bucket.width, heads, components)
-        asked, offered, given = (part.flatten(0, 1) for part in _laid_out((query, key, value), bucket, shape))
-        scores = _scores(asked, offered.transpose(1, 2), bucket, heads, scale)
-        found = torch.bmm(_weights(scores), given).view(bucket.texts, heads, bucket.width, -1).transpose(1, 2)
+        found = attend([_laid_out(part, bucket, shape) for part in (query, key, value)], bucket, scale).transpose(1, 2)
         into = mixed[bucket.start : bucket.end]
         if bucket.kept is None:
             into.view(shape).copy_(found)
         else:
             torch.index_select(found.flatten(0, 1), 0, bucket.kept, out=into)
     return mixed
+
+
+@cache
+def blocks_are_fast() -> bool:
+    """Tell whether small blocks of bfloat16 are multiplied about as fast as large ones: Intel's matrix unit does so."""
+    may_use = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    return "amx_bf16" in name_and_flags()[1] and (may_use in ("DEFAULT", "ALL") or "AMX" in may_use)
 
 
 @cache
@@ -116,11 +129,22 @@ def _bucket(start: int, tokens: list[int], width: int) -> Bucket:
     return Bucket(start, end, len(tokens), width, rows, torch.from_numpy(np.flatnonzero(present)), absent)
 
 
-def _laid_out(parts: tuple[Tensor, ...], bucket: Bucket, shape: tuple[int, ...]) -> Iterator[Tensor]:
-    """Yield each of the parts for a bucket, contiguous, shape (texts, heads, width, components)."""
-    for part in parts:
-        taken = part[bucket.start : bucket.end] if bucket.rows is None else part.index_select(0, bucket.rows)
-        yield taken.view(shape).transpose(1, 2).contiguous()
+def _laid_out(part: Tensor, bucket: Bucket, shape: tuple[int, ...]) -> Tensor:
+    """Return a part for a bucket, shape (texts, heads, width, components)."""
+    taken = part[bucket.start : bucket.end] if bucket.rows is None else part.index_select(0, bucket.rows)
+    return taken.view(shape).transpose(1, 2)
+
+
+def _in_blocks(parts: list[Tensor], bucket: Bucket, scale: float) -> Tensor:
+    asked, offered, given = parts
+    return scaled_dot_product_attention(asked, offered, given, attn_mask=bucket.absent, scale=scale)
+
+
+def _by_products(parts: list[Tensor], bucket: Bucket, scale: float) -> Tensor:
+    heads = parts[0].shape[1]
+    asked, offered, given = (part.contiguous().flatten(0, 1) for part in parts)
+    scores = _scores(asked, offered.transpose(1, 2), bucket, heads, scale)
+    return torch.bmm(_weights(scores), given).view(bucket.texts, heads, bucket.width, -1)
 
 
 def _scores(asked: Tensor, offered: Tensor, bucket: Bucket, heads: int, scale: float) -> Tensor:
