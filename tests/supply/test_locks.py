@@ -52,6 +52,11 @@ def test_an_image_s_locks_hold_all_that_the_project_asks_for(image: str) -> None
         found = pinned(*locks)
         for words in asked:
             wanted = Requirement(words)
+            if wanted.name == "embedmill":
+                assert wanted.extras <= set(IMAGES[image].split(",")), "an extra that asks for another"
+                continue
+            if wanted.name == "nvidia-ml-py" and "torch-cpu" in locks:
+                continue  # it asks NVIDIA's driver, which is where GPUs are
             assert wanted.specifier.contains(found[canonicalize_name(wanted.name)]), (locks, words)
             for extra in wanted.extras:
                 assert extra in ("redis", "binary", "standard"), "look whether the lock has what this extra asks for"
