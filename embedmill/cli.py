@@ -158,19 +158,30 @@ def _kept(days: float | None) -> str:
 
 
 @_operating.command()
-def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+def migrate(
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    api_role: Annotated[str | None, typer.Option(help="PostgreSQL's role of the service, which gets rights.")] = None,
+    worker_role: Annotated[str | None, typer.Option(help="That of workers and reconcilers.")] = None,
+) -> None:
     """Bring the database's schema to what this program needs; safe to run again, and beside others."""
     from storage import logs
-    from storage.contract.settings import Settings
     from storage.database import Database, open_database
     from storage.migrations import migrate as run
+    from storage.migrations.settings import MigrationSettings
+    from storage.rights import grant
 
-    settings = Settings.load(data_dir=data_dir, database_url=database_url)
+    place = {"data_dir": data_dir, "database_url": database_url}
+    settings = MigrationSettings.load(**place, api_role=api_role, worker_role=worker_role)
     logs.configure(settings.log_level, "migrate", settings.log_format)
     database = open_database(settings) if settings.database_is_embedded else Database(settings.database)
     before = database.schema_version()
     run(database)
     logs.say(f"The schema is at {database.schema_version()} (it was at {before or 'none'}).")
+    if settings.roles:
+        grant(database, settings.roles)
+        told = " and ".join(f"{role} what the {side} needs" for side, role in settings.roles.items())
+        logs.say(f"It lets {told}.")
 
 
 def _told(error: Exception) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from storage.contract.errors import InvalidOption
 from storage.database import Database, limit
+from storage.faults import StorageForbidden
 
 #: How a component is written on the wire, by the type of the column.
 _WIRE: dict[str, np.dtype[Any]] = {"vector": np.dtype(">f4"), "halfvec": np.dtype(">f2")}
@@ -116,7 +117,7 @@ class PgvectorTable:
         try:
             with self.database.write() as connection:
                 connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
-        except DBAPIError as error:
+        except (DBAPIError, StorageForbidden) as error:
             raise InvalidOption(
                 f"The database has no type {self._kind}, and pgvector cannot be made there.",
                 "Install pgvector on its server and let an administrator run: CREATE EXTENSION vector",

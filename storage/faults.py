@@ -24,6 +24,9 @@ _PG_AWAY = {"25006", "25P03", "58030", "XX000"}
 #: serialization_failure, deadlock_detected, lock_not_available: the same transaction may succeed a moment later.
 _PG_CONFLICT = {"40001", "40P01", "55P03"}
 
+#: insufficient_privilege: a role of one's own has not been granted what this statement needs.
+_PG_FORBIDDEN = "42501"
+
 _SQLITE_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 _CONFLICT_TRIES = 4
@@ -36,6 +39,10 @@ class StorageConflict(StorageUnavailable):
     """Raised when two transactions got in each other's way and this one was undone."""
 
     code = "storage_conflict"
+
+
+class StorageForbidden(StorageUnavailable):
+    """Raised when PostgreSQL's role has not the right to do something."""
 
 
 def retried(method: Callable[P, T]) -> Callable[P, T]:
@@ -62,7 +69,7 @@ def translated() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise _our_error(error) from error
     except DBAPIError as error:
-        known = getattr(error.orig, "sqlstate", None) in _PG_FULL | _PG_AWAY
+        known = getattr(error.orig, "sqlstate", None) in _PG_FULL | _PG_AWAY | {_PG_FORBIDDEN}
         if error.connection_invalidated or known or sqlite_name(error.orig).startswith(_SQLITE_DAMAGED):
             raise _our_error(error) from error
         raise
@@ -85,6 +92,11 @@ def _our_error(error: Exception) -> ServerError:
         return StorageUnavailable(f"The database's file is damaged: {sentence}.", "Name another, or restore a copy.")
     if getattr(cause, "sqlstate", None) in _PG_CONFLICT:
         return StorageConflict(f"The database is busy: {sentence}.", "Try again.")
+    if getattr(cause, "sqlstate", None) == _PG_FORBIDDEN:
+        return StorageForbidden(
+            f"The database does not let this role do that: {sentence}.",
+            "Have the owner of its tables run `embedmill migrate`, naming the role: that grants what is needed.",
+        )
     if "certificate" in sentence or "SSL" in sentence:
         return StorageUnavailable(
             f"The database is not trusted, or speaks no TLS: {sentence}.",

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, text
 from storage.checkups.check import Outcome, not_checked, ok, warning, wrong
 from storage.checkups.places import size
 from storage.database import Database
+from storage.rights import Side, missing
 
 #: Oldest version that its makers still mend.
 _OLDEST = 14
@@ -191,6 +192,32 @@ def _locks(database: Database) -> Outcome:
     return ok("Nobody waits for a lock.")
 
 
+def _rights(database: Database) -> Outcome:
+    """Tell as whom we are here, and whether that is enough for one of the two sides."""
+    ((role, administrator, owner),) = _rows(
+        database,
+        "SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), EXISTS (SELECT 1"
+        " FROM pg_class WHERE oid = to_regclass('jobs') AND pg_has_role(relowner, 'USAGE'))",
+    )
+    if administrator:
+        return ok(f"{role} is the server's administrator: give each service a role of its own (docs/operations.md).")
+    if owner:
+        return ok(f"{role} owns the tables, as whoever migrates and operates must; the services need less.")
+    if not _rows(database, "SELECT 1 WHERE to_regclass('jobs') IS NOT NULL"):
+        return not_checked("There are no tables yet.")
+    with database.read() as connection:
+        lacking = {side: missing(connection, side) for side in Side}
+    for side, rights in lacking.items():
+        if not rights:
+            return ok(f"{role} may do what the {side} needs.")
+    nearest = min(lacking, key=lambda side: len(lacking[side]))
+    return wrong(
+        f"{role} may do neither all that the api needs nor all that a worker does.",
+        f"Have the tables' owner run: embedmill migrate --{nearest}-role {role} (or the other side's, if it is that).",
+        [f"The {side} lacks {', '.join(rights)}" for side, rights in lacking.items()],
+    )
+
+
 def _pooler(database: Database) -> Outcome:
     with database.engine.connect() as ours, database.engine.connect() as other:
         (real,) = ours.execute(text("SELECT pg_backend_pid()")).one()
@@ -221,6 +248,7 @@ CHECKS: dict[str, Callable[[Database], Outcome]] = {
     "version": _version,
     "encoding": _encoding,
     "connections": _connections,
+    "rights": _rights,
     "pooler": _pooler,
     "autovacuum": _autovacuum,
     "durability": _durability,

@@ -18,7 +18,7 @@ CREATE TRIGGER log_update AFTER UPDATE ON results
 
 _POSTGRES_LOG = """
 CREATE TABLE commit_log (id BIGSERIAL PRIMARY KEY, job_id TEXT, number BIGINT, token BIGINT);
-CREATE FUNCTION log_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION log_commit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     INSERT INTO commit_log (job_id, number, token) VALUES (new.job_id::text, new.number, new.token); RETURN new;
 END $$;
 CREATE TRIGGER log_commit AFTER INSERT OR UPDATE ON results FOR EACH ROW EXECUTE FUNCTION log_commit();

@@ -38,6 +38,7 @@ def running_mill(
     redis_keeps_data: bool = True,
     postgres_settings: tuple[str, ...] = (),
     made: Callable[[Database], None] = migrate,
+    role: str | None = None,
     **environment: str,
 ) -> Iterator[Mill]:
     """Start a mill; in the end heal it, wait until all is done, have the oracle judge, and stop everything.
@@ -56,6 +57,7 @@ def running_mill(
         redis_keeps_data: Whether Redis knows after a restart what it knew before.
         postgres_settings: More of PostgreSQL's settings.
         made: Makes the schema, and whatever is to be there from the beginning.
+        role: PostgreSQL's role of the processes; None: they are the administrator.
         **environment: Variables of every process.
     """
     with ExitStack() as stack:
@@ -86,6 +88,8 @@ def running_mill(
         if pooled:
             assert postgres is not None, "SQLite needs no pooler"
             reached = stack.enter_context(running_pgbouncer(postgres, pool=4)).url("mill")
+        if role is not None:
+            reached = reached.replace("postgres@", f"{role}@", 1)
         mill.environment = {
             "EMBEDMILL_DATABASE_URL": reached,
             "EMBEDMILL_REDIS_URL": redis_url,

