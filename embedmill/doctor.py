@@ -32,11 +32,12 @@ _SIGNS = {
 }
 
 
-def areas(flags: dict[str, Any]) -> list[Area[Any]]:
+def areas(flags: dict[str, Any], side: str | None = None) -> list[Area[Any]]:
     """Return what is looked at: a service as its client sees it where one is named, else everything here.
 
     Args:
         flags: What was given on the command line.
+        side: Whose rights are looked at in Redis, `worker` or `producer`; None: that is found out.
     """
     found: list[Area[Any]] = [onpackages.area(), onsettings.area((WorkerSettings, ApiSettings), flags)]
     try:
@@ -47,7 +48,7 @@ def areas(flags: dict[str, Any]) -> list[Area[Any]]:
     if settings.url is not None and not local:
         return [*found, onservice.area(settings)]
     machine: list[Area[Any]] = [_disk(settings.data_dir), ondevices.area(settings.devices), onmodel.area(settings)]
-    return [*found, *machine, onredis.area(settings), ondatabase.area(settings), onqueues.area(settings)]
+    return [*found, *machine, onredis.area(settings, side), ondatabase.area(settings), onqueues.area(settings)]
 
 
 def _disk(folder: Path) -> Area[Path]:

@@ -15,6 +15,9 @@ app = typer.Typer(help="Look whether all is well.")
 #: Columns of what goes to a file or another program: nothing is broken into lines.
 _UNLIMITED = 10_000
 
+#: What `--as` takes.
+_SIDES = "worker|producer"
+
 
 @app.command()
 def doctor(
@@ -25,6 +28,9 @@ def doctor(
     redis_url: Annotated[str | None, typer.Option(help="Redis; default: the embedded one.")] = None,
     model: Annotated[str | None, typer.Option(help="Model that a worker would serve.", show_default=False)] = None,
     devices: Annotated[str | None, typer.Option(help="Devices that it would take.", show_default=False)] = None,
+    role: Annotated[
+        str | None, typer.Option("--as", help="Whose rights in Redis to look at. Default: found out.", metavar=_SIDES)
+    ] = None,
     limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one check may take.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
@@ -37,6 +43,7 @@ def doctor(
 
     from embedmill.doctor import Printer, areas, exit_code, to_dict
     from storage.checkups.check import examine
+    from storage.checkups.redisrights import SENT
     from storage.contract.errors import InvalidOption
 
     place = {"data_dir": data_dir, "database_url": database_url, "redis_url": redis_url}
@@ -44,10 +51,12 @@ def doctor(
     if url is not None and given:
         other = given[0].replace("_", "-")
         raise InvalidOption(f"--url and --{other} were both given.", "Name a service, or a database.")
+    if role is not None and role not in SENT:
+        raise InvalidOption(f"--as {role} is nobody.", f"Say --as {_SIDES}.")
     since, found = time.monotonic(), []
     printer = Printer(Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED))
     flags = {**place, "url": url, "api_key": api_key, "model": model, "devices": devices}
-    for finding in examine(areas(flags), limit):
+    for finding in examine(areas(flags, role), limit):
         found.append(finding)
         if not as_json:
             printer.show(finding)

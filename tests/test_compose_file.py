@@ -60,7 +60,7 @@ def test_a_container_is_held_to_limits(name: str) -> None:
 @every_service
 def test_a_container_that_serves_is_asked_for_its_health_and_has_time_to_stop(name: str) -> None:
     service = SERVICES[name]
-    if name in ("migrate", "cli"):
+    if name in ("roles", "migrate", "cli"):
         assert service["restart"] == "no"
         return
     assert service["healthcheck"]["test"] and service["healthcheck"]["retries"] > 1
@@ -111,6 +111,22 @@ def test_redis_and_postgres_are_on_a_network_without_a_way_out() -> None:
     assert COMPOSE["networks"]["data"] == {"internal": True}
     for name in ("redis", "postgres"):
         assert SERVICES[name]["networks"] == ["data"]
+
+
+def test_each_service_has_the_role_in_postgres_that_its_work_needs() -> None:
+    as_whom = {"api": "api", "worker": "worker", "worker-gpu": "worker", "migrate": "owner", "cli": "owner"}
+    for name, role in as_whom.items():
+        told = SERVICES[name]["environment"]
+        assert told["EMBEDMILL_DATABASE_URL"].startswith(f"postgresql://embedmill_{role}@postgres:")
+        assert told["EMBEDMILL_DATABASE_PASSWORD_FILE"] == f"/run/secrets/postgres_{role}_password"
+        words = [secret for secret in SERVICES[name]["secrets"] if secret.startswith("postgres_")]
+        assert words == [f"postgres_{role}_password"]
+    # The migration grants these roles what they need, once they are there
+    told = SERVICES["migrate"]["environment"]
+    assert (told["EMBEDMILL_API_ROLE"], told["EMBEDMILL_WORKER_ROLE"]) == ("embedmill_api", "embedmill_worker")
+    assert SERVICES["migrate"]["depends_on"] == {"roles": {"condition": "service_completed_successfully"}}
+    # The administrator's password is nobody's but the server's, and that of whoever makes the roles
+    assert {n for n, one in SERVICES.items() if "postgres_password" in one.get("secrets", ())} == {"postgres", "roles"}
 
 
 def test_redis_keeps_what_it_has_and_refuses_when_it_is_full() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
 from storage.checkups.check import Area, Outcome, ok, warning, wrong
 from storage.checkups.places import median, shown, size
-from storage.checkups.redisrights import missing_rights
+from storage.checkups.redisrights import missing_rights, side_of
 from storage.contract.broker import KEY_PREFIX, ask_sentinels
 from storage.contract.errors import QueueUnavailable
 from storage.contract.sentinel import SentinelURL, is_sentinel
@@ -42,11 +42,13 @@ class RedisServer:
         client: Asks it.
         url: Where it is.
         about: What INFO says; None where this user may not ask.
+        side: Whose user it is to be looked at as, `worker` or `producer`; None: that is found out.
     """
 
     client: redis.Redis
     url: str
     about: dict[str, Any] | None
+    side: str | None = None
 
     def told(self) -> dict[str, Any]:
         """Return what INFO says.
@@ -67,15 +69,20 @@ def looked_at(client: redis.Redis, url: str = "") -> RedisServer:
         return RedisServer(client, url, None)
 
 
-def area(settings: Settings) -> Area[RedisServer]:
-    """Return the checks of the settings' Redis."""
+def area(settings: Settings, side: str | None = None) -> Area[RedisServer]:
+    """Return the checks of the settings' Redis.
+
+    Args:
+        settings: Say where it is.
+        side: Whose rights are looked at, `worker` or `producer`; None: those of whoever the user seems to be.
+    """
 
     @contextmanager
     def opened() -> Iterator[tuple[RedisServer, Outcome]]:
         try:
             client = redis_client(settings.redis, _TIMEOUT)
             client.ping()
-            server = looked_at(client, settings.redis)
+            server = replace(looked_at(client, settings.redis), side=side)
         except (redis.RedisError, OSError) as error:
             raise _away(settings, error) from error
         try:
@@ -196,13 +203,26 @@ def _connections(server: RedisServer) -> Outcome:
 
 def rights(server: RedisServer) -> Outcome:
     """Return whether this user may do all that a worker does."""
-    missing = missing_rights(server.client)
+    return _rights(server, "worker")
+
+
+def _own_rights(server: RedisServer) -> Outcome:
+    """Return whether this user may do what it is for, which is told, or found out by what it may do."""
+    return _rights(server, server.side or side_of(server.client))
+
+
+def _rights(server: RedisServer, side: str) -> Outcome:
+    missing = missing_rights(server.client, side)
     if missing:
+        without = "workers take no messages" if side == "worker" else "no messages are sent"
         return wrong(
-            "Redis' user lacks rights, and without them workers take no messages.",
+            f"Redis' user lacks rights, and without them {without} (looked at as a {side}'s).",
             f"Have its operator grant {' '.join(missing)} (docs/many-machines.md has the whole line).",
         )
-    return ok(f"This user may run all that is needed, on keys and channels that begin with {KEY_PREFIX}")
+    where = f"on keys and channels that begin with {KEY_PREFIX}"
+    if side == "worker":
+        return ok(f"This user may run all that a worker needs, {where}")
+    return ok(f"This user may run all that a producer needs, {where}; it takes no messages, so it is no worker's")
 
 
 def _sentinels(server: RedisServer) -> Outcome:
@@ -254,7 +274,7 @@ CHECKS: dict[str, Callable[[RedisServer], Outcome]] = {
     "memory": memory,
     "persistence": persistence,
     "connections": _connections,
-    "rights": rights,
+    "rights": _own_rights,
     "sentinels": _sentinels,
     "clock": _clock,
 }

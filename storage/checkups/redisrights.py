@@ -14,7 +14,7 @@ from storage.contract.broker import FINISHED_CHANNEL, KEY_PREFIX
 _KEY = f"{KEY_PREFIX}rights"
 
 #: What a worker and the reconciler beside it send, Celery's scripts included. In a transaction that is never executed.
-_SENT: tuple[tuple[str, ...], ...] = (
+_WORKER: tuple[tuple[str, ...], ...] = (
     ("PING",),
     ("INFO", "server"),
     ("LLEN", _KEY),
@@ -37,12 +37,39 @@ _SENT: tuple[tuple[str, ...], ...] = (
     ("PUNSUBSCRIBE", f"{KEY_PREFIX}/{{db}}.celery.pidbox"),
 )
 
+#: What the service sends, and whoever submits beside it.
+_PRODUCER: tuple[tuple[str, ...], ...] = (
+    ("PING",),
+    ("LLEN", _KEY),
+    ("LPUSH", _KEY, "0"),
+    ("SADD", _KEY, "0"),
+    ("PUBLISH", FINISHED_CHANNEL, ""),
+    ("SUBSCRIBE", FINISHED_CHANNEL),
+)
 
-def missing_rights(client: redis.Redis) -> list[str]:
-    """Return what a worker's user may not do, as `ACL SETUSER` would grant it; empty when it may do everything.
+#: Who has a user of its own, and what it sends.
+SENT = {"worker": _WORKER, "producer": _PRODUCER}
+
+#: Without any of these nobody takes a message, and so nobody who lacks all of them is meant to.
+_TAKING = {"+brpop", "+del", "+evalsha"}
+
+
+def side_of(client: redis.Redis) -> str:
+    """Return whose user this is: `producer` where it may push messages and take none by any means, else `worker`.
+
+    Raises:
+        redis.RedisError: When it cannot be asked.
+    """
+    lacking = set(missing_rights(client))
+    return "producer" if lacking >= _TAKING and "+lpush" not in lacking else "worker"
+
+
+def missing_rights(client: redis.Redis, side: str = "worker") -> list[str]:
+    """Return what a user may not do, as `ACL SETUSER` would grant it; empty when it may do everything.
 
     Args:
         client: See `storage.redisclient.redis_client`.
+        side: Whose user it is meant to be: `worker` or `producer`.
 
     Raises:
         redis.RedisError: When it cannot be asked.
@@ -50,20 +77,20 @@ def missing_rights(client: redis.Redis) -> list[str]:
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
-        return list(dict.fromkeys(_denied(connection, int(getattr(connection, "db", 0)))))
+        return list(dict.fromkeys(_denied(connection, SENT[side], int(getattr(connection, "db", 0)))))
     finally:
         # Whatever was begun on it ends here.
         connection.disconnect()  # type: ignore[no-untyped-call]
         pool.release(connection)
 
 
-def _denied(connection: redis.Connection, db: int) -> Iterator[str]:
+def _denied(connection: redis.Connection, sent: tuple[tuple[str, ...], ...], db: int) -> Iterator[str]:
     for command in ("MULTI", "EXEC"):
         if _refusal(connection, [command]):
             yield f"+{command.lower()}"
     if _refusal(connection, ["MULTI"]):
         return
-    for words in _SENT:
+    for words in sent:
         said = [word.format(db=db) for word in words]
         if refusal := _refusal(connection, said):
             command = "|".join(said[:2]) if said[0] == "SCRIPT" else said[0]

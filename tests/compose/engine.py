@@ -44,7 +44,7 @@ class Engine:
     def __init__(self, project: str, root: Path, variables: dict[str, str]) -> None:
         self.project = project
         self.variables = variables | {"COMPOSE_PROJECT_NAME": project}
-        self._root = root
+        self.root = root
         self._compose = _compose_command() or ["docker", "compose"]
 
     def docker(self, *words: str, stdin: str | None = None, check: bool = True, timeout: float = _COMMAND) -> str:
@@ -98,7 +98,7 @@ class Engine:
     def _run(self, command: list[str], stdin: str | None, check: bool, timeout: float, both: bool = False) -> str:
         finished = subprocess.run(
             command,
-            cwd=self._root,
+            cwd=self.root,
             env={**os.environ, **self.variables},
             input=stdin if stdin is not None else "",
             stdout=subprocess.PIPE,

@@ -45,10 +45,36 @@ def check_servers_refuse(stack: Stack) -> None:
         for command in (*forbidden, *more):
             answer = stack.engine.execute(redis, "sh", "-c", log_in + command.replace("(", "\\(").replace(")", "\\)"))
             check(f"Redis: embedmill-{user} may not: {command}", answer.startswith("NOPERM"), answer[:6])
-    ask = "import psycopg, sys; psycopg.connect('postgresql://embedmill:' + sys.argv[1] + '@postgres/embedmill')"
-    for word in ("", "wrong"):
-        refused = stack.engine.execute(api, "python", "-c", ask, word, check=False)
-        check("PostgreSQL: not without the password", "password" in refused, f"tried {word!r}")
+    ask = "import psycopg, sys; psycopg.connect('postgresql://' + sys.argv[1] + '@postgres/embedmill')"
+    for user in ("embedmill", "embedmill_owner", "embedmill_api", "embedmill_worker"):
+        for word in ("", "wrong"):
+            refused = stack.engine.execute(api, "python", "-c", ask, f"{user}:{word}", check=False)
+            check(f"PostgreSQL: {user} not without the password", "password" in refused, f"tried {word!r}")
+    _check_roles(stack)
+
+
+#: What a service's role in PostgreSQL may not do.
+_FORBIDDEN = {
+    "api": ("CREATE TABLE mine (id int)", "ALTER TABLE jobs ADD mine int", "UPDATE results SET vectors = NULL"),
+    "worker": ("CREATE TABLE mine (id int)", "DROP TABLE results", "SELECT * FROM keys", "SELECT * FROM secrets"),
+}
+
+
+def _check_roles(stack: Stack) -> None:
+    """Try, as the role that a service has and with the password that is mounted there, what it need not do."""
+    ask = (
+        "import psycopg, sys; word = open(f'/run/secrets/postgres_{sys.argv[1]}_password').read().strip()\n"
+        "psycopg.connect(f'postgresql://embedmill_{sys.argv[1]}:{word}@postgres/embedmill').execute(sys.argv[2])"
+    )
+    for role, statements in _FORBIDDEN.items():
+        container = stack.engine.containers(role)[0]
+        asked = ("python", "-c", ask, role)
+        counted = stack.engine.execute(container, *asked, "SELECT count(*) FROM jobs", check=False)
+        stack.report.check(f"PostgreSQL: embedmill_{role} is let in", counted == "")
+        for statement in statements:
+            answer = stack.engine.execute(container, *asked, statement, check=False)
+            refused = "InsufficientPrivilege" in answer
+            stack.report.check(f"PostgreSQL: embedmill_{role} may not: {statement}", refused)
 
 
 def check_nothing_is_told(stack: Stack, services: list[str]) -> None:
@@ -85,6 +111,10 @@ def check_images(stack: Stack) -> None:
     look = "import importlib.util as u; print([n for n in ('torch', 'transformers', 'pip') if u.find_spec(n)])"
     inside = engine.docker(*run, "python", f"embedmill-base:{tag}", "-c", look)
     report.check("embedmill-base: neither torch nor transformers nor pip", inside == "[]", inside)
+    traces = "import opentelemetry.sdk.trace, opentelemetry.exporter.otlp.proto.http as http; print(http.__name__)"
+    for name in ("embedmill-base", "embedmill-worker"):
+        inside = engine.docker(*run, "python", f"{name}:{tag}", "-c", traces)
+        report.check(f"{name}: traces can be sent", inside == "opentelemetry.exporter.otlp.proto.http")
 
 
 def check_leaves_out_grafana(stack: Stack) -> bool:

@@ -175,8 +175,14 @@ def monitor(stack: Stack) -> None:
     report.check("Prometheus reaches the API and both workers", targets() == wanted, ", ".join(targets()))
     found = httpx.get(f"{base}/query", params={"query": 'count({__name__=~"embedmill_.*"})'}).json()["data"]["result"]
     report.check("it has Embedmill's metrics", found, f"{found[0]['value'][1]} series" if found else "none")
-    rules = httpx.get(f"{base}/rules").json()["data"]["groups"]
-    report.note(f"alert rules loaded: {sum(len(group['rules']) for group in rules)}")
+
+    def evaluated() -> list[str]:
+        groups = httpx.get(f"{base}/rules").json()["data"]["groups"]
+        return [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"]
+
+    written = (engine.root / "deploy/prometheus/alerts.yml").read_text().count("- alert:")
+    stack.until("every alert rule was evaluated", lambda: len(evaluated()) == written, patience=180)
+    report.check("it evaluates every alert rule", len(evaluated()) == written, f"{written} rules")
 
 
 def look_for_secrets(stack: Stack, services: list[str]) -> None:

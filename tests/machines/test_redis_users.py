@@ -12,11 +12,15 @@ import pytest
 
 from embedmill import Client
 from producer.queue import Queue
-from storage.checkups.redisrights import missing_rights
+from storage.checkups import onredis
+from storage.checkups.check import Outcome, Verdict
+from storage.checkups.redisrights import SENT, missing_rights
 from storage.contract.errors import QueueUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
+from storage.contract.settings import Settings
 from storage.redisclient import redis_client
+from tests.doctor.looking import outcomes
 from tests.faults import producer
 from tests.faults.encoder import CARD
 from tests.faults.ledger import Line
@@ -88,6 +92,37 @@ def test_the_advised_rights_are_those_a_worker_asks_for() -> None:
             assert missing_rights(client) == []
         # And asking has left nothing behind
         assert server.operator.keys() == []
+
+
+def test_the_doctor_finds_out_whose_user_it_is_and_says_so() -> None:
+    with secure_redis(None, acl=USERS.read_text()) as server:
+
+        def rights(user: str, side: str | None = None) -> Outcome:
+            password, _ = users(USERS.read_text())[user]
+            url = f"redis://{user}:{password}@127.0.0.1:{server.port}/0"
+            settings = Settings(redis_url=url, database_url="sqlite:////nowhere")
+            return outcomes(onredis.area(settings, side))["rights"]
+
+        # Given the advised users, each has what it needs
+        assert "all that a worker needs" in rights(WORKER).found
+        found = rights(PRODUCER)
+        assert found.verdict is Verdict.OK and "all that a producer needs" in found.found
+        # When a producer's is asked for as a worker's, then all that is missing is named
+        asked = rights(PRODUCER, "worker")
+        assert asked.verdict is Verdict.WRONG and "as a worker's" in asked.found and "+brpop" in str(asked.remedy)
+        # And a worker's that lacks a right is not taken for a producer's
+        server.operator.execute_command("ACL", "SETUSER", WORKER, "-brpop")
+        server.operator.execute_command("ACL", "SETUSER", PRODUCER, "-subscribe")
+        lacking = rights(WORKER)
+        assert "as a worker's" in lacking.found and "grant +brpop " in str(lacking.remedy)
+        lacking = rights(PRODUCER)
+        assert "as a producer's" in lacking.found and "grant +subscribe " in str(lacking.remedy)
+
+
+def test_the_advised_rights_are_those_that_are_asked_for_of_a_producer() -> None:
+    _, rights = users(USERS.read_text())[PRODUCER]
+    sent = {f"+{words[0].lower()}" for words in SENT["producer"]} | {"+multi", "+exec"}
+    assert sent == {right for right in rights if right.startswith("+")}
 
 
 @pytest.mark.parametrize(

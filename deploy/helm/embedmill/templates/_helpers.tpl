@@ -66,14 +66,15 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 {{- end -}}
 {{- end -}}
 
-{{/* What every process is told: where the servers are, and what all must agree on. Takes (list $ $keyOfRedis). */}}
+{{/* What every process is told: where the servers are, and what all must agree on. Takes (list $ $keyOfRedis $keyOfDatabase). */}}
 {{- define "embedmill.env" -}}
 {{- $redis := index . 1 -}}
+{{- $database := index . 2 -}}
 {{- with index . 0 -}}
 - name: EMBEDMILL_REDIS_URL
   valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $redis }} } }
 - name: EMBEDMILL_DATABASE_URL
-  valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ .Values.servers.databaseKey }} } }
+  valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $database }} } }
 - name: EMBEDMILL_DATA_DIR
   value: /data
 - name: EMBEDMILL_LOG_LEVEL
@@ -90,6 +91,11 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 {{/* The entry that workers and the reconciler have Redis' URL from. */}}
 {{- define "embedmill.workerRedis" -}}
 {{ default .Values.servers.redisKey .Values.servers.workerRedisKey }}
+{{- end -}}
+
+{{/* The same for the database. */}}
+{{- define "embedmill.workerDatabase" -}}
+{{ default .Values.servers.databaseKey .Values.servers.workerDatabaseKey }}
 {{- end -}}
 
 {{/* What a pod is like whoever is in it. Takes (list $ $component), whose values say where it may run. */}}
