@@ -17,6 +17,9 @@ OURS = {"float32": "embedmill float32", "bf16": "embedmill auto", "int8": "embed
 
 MINILM = "throughput-minilm"
 
+#: The same on a processor that multiplies bfloat16 in a unit of its own.
+MATRIX_UNIT = "throughput-minilm-matrix-unit"
+
 #: The workload that stands for mixed paragraphs where one number is asked for.
 PARAGRAPHS = "W7"
 
