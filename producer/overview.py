@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from storage.jobstatus import JobStatus
+from storage.pulses import UNTOLD, Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class WorkerLine:
         tokens: Tokens in them, estimated.
         up_seconds: For how long it has been ready.
         seen_seconds: How long ago it was heard of.
+        version: Of its program; None where it does not tell.
+        pulse: How it was in its last half minute.
     """
 
     device: str
@@ -57,6 +60,8 @@ class WorkerLine:
     tokens: int
     up_seconds: float
     seen_seconds: float
+    version: str | None = None
+    pulse: Pulse = UNTOLD
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from producer.overview import Overview, QueueLine, WorkerLine, shown
 from storage.checkups.places import shown as shown_place
 from storage.contract.settings import Settings
 from storage.contract.states import JobState
-from storage.jobstatus import JobStatus
 from storage.loads import Load
+from storage.statuses import Look
 from storage.stores import Stores
 
 _UNFINISHED = (JobState.ACCEPTING, JobState.QUEUED, JobState.RUNNING)
@@ -41,7 +41,8 @@ class StoredOverviews:
             jobs: At most so many of them.
         """
         begun = time.perf_counter()
-        workload, served = self._stores.workloads.get(), self._stores.workers.cards()
+        looks = self._looks(jobs)
+        workload, served = self._stores.workloads.get(beside=looks), self._stores.workers.cards()
         names = {one.card.id: one.card.name for one in served}
         queues = [
             QueueLine(
@@ -68,14 +69,16 @@ class StoredOverviews:
                 one.in_hand.tokens,
                 one.up_seconds,
                 one.silent_seconds,
+                one.release.version,
+                one.pulse,
             )
             for one in workload.workers
         ]
-        found = self._jobs(jobs)
+        found = [look.status for look in looks]
         return Overview([queue for queue in queues if shown(queue)], workers, found, time.perf_counter() - begun)
 
-    def _jobs(self, most: int) -> list[JobStatus]:
+    def _looks(self, most: int) -> list[Look]:
         ids = self._stores.jobs.list_ids(most, states=_UNFINISHED)
         if len(ids) < most:
             ids += [job_id for job_id in self._stores.jobs.list_ids(most) if job_id not in set(ids)][: most - len(ids)]
-        return self._stores.statuses.many(ids)
+        return self._stores.statuses.looks(ids)

@@ -27,6 +27,21 @@ SORTS: dict[str, Callable[[JobStatus], float]] = {
 #: From so many columns on there is room for whole ids, and for what a worker serves.
 _WIDE = 96
 
+#: What is told of a worker, and from how many columns on there is room for it.
+_OF_WORKER: dict[str, int] = {
+    "JOBS": 0,
+    "TEXTS": 0,
+    "TOKENS": _WIDE,
+    "TOKENS/S": 0,
+    "FILL": _WIDE,
+    "PADDING": 108,
+    "MEMORY": 72,
+    "GPU MEMORY": 120,
+    "VERSION": 132,
+    "UP": 0,
+    "SEEN": 0,
+}
+
 #: A worker silent for so long may be dead, in seconds.
 _SILENT = 15.0
 
@@ -74,7 +89,7 @@ def _parts(overview: Overview, where: str, width: int, height: int, sort: str) -
         Text(),
         _queues(overview.queues, queues),
         Text(),
-        _workers(overview.workers, workers, wide),
+        _workers(overview.workers, workers, width),
         Text(),
         _jobs(jobs, left, wide, width),
     ]
@@ -146,22 +161,44 @@ def _queues(queues: Sequence[QueueLine], most: int) -> Table:
     return table
 
 
-def _workers(workers: Sequence[WorkerLine], most: int, wide: bool) -> Table:
+def _workers(workers: Sequence[WorkerLine], most: int, width: int) -> Table:
+    wide = width >= _WIDE
+    told = [name for name, needed in _OF_WORKER.items() if width >= needed]
+    if not any(worker.pulse.gpu_memory for worker in workers):
+        told = [name for name in told if name != "GPU MEMORY"]
     names = ("WORKER", "MODEL") if wide else ("WORKER",)
-    numbers = (("JOBS", "right"), ("TEXTS", "right"), ("TOKENS", "right"), ("UP", "right"), ("SEEN", "right"))
-    table = _table(*((name, "left") for name in names), *numbers)
+    table = _table(*((name, "left") for name in names), *((name, "right") for name in told))
     number, more = _fit(workers, most)
     for worker in workers[:number]:
-        idle = not worker.texts
-        style = "red" if worker.seen_seconds > _SILENT else "dim" if idle else ""
+        style = "red" if worker.seen_seconds > _SILENT else "dim" if not worker.texts else ""
         place = [f"{worker.device} on {worker.host}, {worker.pid}"]
         if wide:
             place.append(worker.model.rpartition("/")[2])
-        does = ["idle", "-", "-"] if idle else [str(worker.jobs), count(worker.texts), count(worker.tokens)]
-        cells = [*place, *does, age(worker.up_seconds), age(worker.seen_seconds)]
-        table.add_row(*(Text(cell, style=style) for cell in cells))
+        cells = _of_worker(worker)
+        table.add_row(*(Text(cell, style=style) for cell in (*place, *(cells[name] for name in told))))
     _close(table, more, "none is alive" if not workers else None)
     return table
+
+
+def _of_worker(worker: WorkerLine) -> dict[str, str]:
+    """Return what is told of a worker, by the column."""
+    pulse, idle = worker.pulse, not worker.texts
+    gpu = "-"
+    if pulse.gpu_memory is not None and pulse.gpu_memory_total is not None:
+        gpu = f"{size(pulse.gpu_memory)}/{size(pulse.gpu_memory_total)}"
+    return {
+        "JOBS": "idle" if idle else str(worker.jobs),
+        "TEXTS": "-" if idle else count(worker.texts),
+        "TOKENS": "-" if idle else count(worker.tokens),
+        "TOKENS/S": "-" if pulse.tokens_per_second is None else count(pulse.tokens_per_second),
+        "FILL": _percent(pulse.batch_fill),
+        "PADDING": _percent(pulse.padding_share),
+        "MEMORY": "-" if pulse.memory is None else size(pulse.memory),
+        "GPU MEMORY": gpu,
+        "VERSION": worker.version or "older",
+        "UP": age(worker.up_seconds),
+        "SEEN": age(worker.seen_seconds),
+    }
 
 
 def _jobs(jobs: Sequence[JobStatus], most: int, wide: bool, width: int) -> Table:
@@ -204,6 +241,20 @@ def count(number: float) -> str:
             return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
         number /= 1000
     return f"{number:,.0f}T"
+
+
+def size(of: float) -> str:
+    """Return a number of bytes in few letters: `612M`, `1.4G`."""
+    of /= 2**20
+    for unit in ("M", "G"):
+        if of < 999.5:
+            return f"{of:.1f}{unit}" if unit != "M" and of < 100 else f"{of:.0f}{unit}"
+        of /= 1024
+    return f"{of:.1f}T"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def age(seconds: float | None) -> str:

@@ -24,7 +24,7 @@ from storage.faults import translated
 from storage.sqlitefile import SqliteFile, give_back, prepare_folder, refuse_network_file_system
 
 #: The newest migration this program knows; a test keeps it equal to Alembic's head.
-SCHEMA_VERSION = "0012"
+SCHEMA_VERSION = "0013"
 
 #: How long a SQLite writer waits for another before it gives up, in milliseconds.
 _BUSY_TIMEOUT = 30_000

@@ -23,6 +23,7 @@ from storage.finishing import finish_settled
 from storage.isolation import give_up, isolate
 from storage.metering import Meter
 from storage.outcomes import ItemError
+from storage.pulses import Pulse
 from storage.quotas import owe
 from storage.results import ChunkResult, write_results
 from storage.tables import CHUNK_IS_LEASED, CHUNKS, ChunkRow, ResultRow
@@ -67,7 +68,7 @@ class LeaseStore:
             return claiming.inputs(connection, claims)
 
     @retried
-    def heartbeat(self, worker_id: str, held: Collection[AttemptKey]) -> set[AttemptKey]:
+    def heartbeat(self, worker_id: str, held: Collection[AttemptKey], pulse: Pulse | None = None) -> set[AttemptKey]:
         """Extend the leases a worker works on and note that it is alive.
 
         A lease the worker does not know of is left to run out: the answer to its claim, or to its release, was lost.
@@ -75,12 +76,13 @@ class LeaseStore:
         Args:
             worker_id: Whose.
             held: What it works on.
+            pulse: How it is, written into the row that is written anyway; None: what it told before stays.
 
         Returns:
             What of it still holds; what is missing is lost: cancelled, or somebody else's.
         """
         with self._db.write(durable=False) as connection:
-            touch_worker(connection, worker_id)
+            touch_worker(connection, worker_id, pulse)
             extended = connection.execute(
                 update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
                 naming.attempts(held),

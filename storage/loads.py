@@ -24,6 +24,9 @@ class Load:
     texts: int = 0
     tokens: int = 0
 
+    def __add__(self, other: Load) -> Load:
+        return Load(self.chunks + other.chunks, self.texts + other.texts, self.tokens + other.tokens)
+
 
 #: What is counted of chunks.
 LOAD = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Index, LargeBinary, MetaData, String, Text, Uuid, text
+from sqlalchemy import JSON, BigInteger, Double, Index, LargeBinary, MetaData, String, Text, Uuid, text
 from sqlalchemy.orm import DeclarativeBase
 
 #: UUIDs are native on PostgreSQL and canonical text on SQLite, so that a person can type them there.
@@ -24,6 +24,7 @@ class Row(DeclarativeBase):
     )
     type_annotation_map: ClassVar[Any] = {
         int: BigInteger,
+        float: Double,
         bytes: LargeBinary,
         dict[str, Any]: JSON(none_as_null=True),
         str: Text,

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
+from storage.chunkcounts import ChunkCounts, count_chunks
 from storage.contract.errors import UnknownJob
 from storage.contract.keeping import Keeping
-from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
+from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.database import Database, now_ms
 from storage.jobstatus import JobStatus as JobStatus
 from storage.moments import iso
-from storage.tables import ChunkRow, JobRow, ModelRow
+from storage.tables import JobRow, ModelRow
 from storage.workers import live_workers
 
 #: The rate shown is that of the last so many milliseconds.
 _RATE_WINDOW = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where a job stands, and what of it waits or was done lately, for who adds up all jobs.
+
+    Args:
+        status: As everybody is told.
+        model_id: The identity that it is bound to; None where none was ever known.
+        chunks: Chunks that have no outcome yet.
+        tokens: Tokens in them, estimated.
+        recent: Tokens read in the last 30 s.
+        created: When it was accepted, in milliseconds since 1970.
+        began: When it began; None before.
+    """
+
+    status: JobStatus
+    model_id: str | None
+    chunks: int
+    tokens: int
+    recent: int
+    created: int
+    began: int | None
 
 
 class StatusStore:
@@ -34,24 +59,35 @@ class StatusStore:
         """
         # A retry between two statements would show a completed job with items that are pending.
         with self._db.read(one_moment=True) as connection:
-            return _status(connection, job_id)
+            return _look(connection, job_id).status
 
     def many(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return where several jobs stand, leaving out those deleted meanwhile."""
+        return [look.status for look in self.looks(job_ids)]
+
+    def looks(self, job_ids: Sequence[str]) -> list[Look]:
+        """Return the same with what of each waits, leaving out those deleted meanwhile."""
         found = []
         for job_id in job_ids:
             try:
-                found.append(self.get(job_id))
+                with self._db.read(one_moment=True) as connection:
+                    found.append(_look(connection, job_id))
             except UnknownJob:
                 continue
         return found
 
 
-def _status(connection: Connection, job_id: str) -> JobStatus:
+def _look(connection: Connection, job_id: str) -> Look:
     job = connection.execute(_JOB, {"job": job_id}).first()
     if job is None:
         raise UnknownJob(job_id)
-    counts = _counts(connection, job_id, job.now)
+    counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW)
+    status = _status(connection, job_id, job, counts)
+    left = (counts.chunks_left, counts.estimated_left, counts.recent)
+    return Look(status, job.model_id, *left, job.created_at, job.started_at)
+
+
+def _status(connection: Connection, job_id: str, job: Any, counts: ChunkCounts) -> JobStatus:
     rate = _rate(job, counts)
     keeping = Keeping.of_row(job.keep_for, job.keep_texts_for)
     return JobStatus(
@@ -85,28 +121,7 @@ def _texts_until(job: Any) -> int | None:
     return job.texts_gone_at if job.texts_gone_at is not None else min(earlier, default=None)
 
 
-class _Counts(NamedTuple):
-    """Sums over a job's chunks: items, then tokens that were read, then tokens as they were estimated."""
-
-    size: int
-    succeeded: int
-    failed: int
-    truncated: int
-    cancelled: int
-    pending: int
-    tokens: int
-    recent: int
-    estimated_done: int
-    estimated_left: int
-
-
-def _counts(connection: Connection, job_id: str, now: int) -> _Counts:
-    counted = connection.execute(_SUMS, {"job": job_id, "since": now - _RATE_WINDOW}).one()
-    # PostgreSQL adds bigints up to a decimal.
-    return _Counts(*(int(found or 0) for found in counted))
-
-
-def _rate(job: Any, counts: _Counts) -> float | None:
+def _rate(job: Any, counts: ChunkCounts) -> float | None:
     if job.started_at is None:
         return None
     if job.finished_at is not None:
@@ -116,7 +131,7 @@ def _rate(job: Any, counts: _Counts) -> float | None:
     return 1000 * tokens / max(spent, 1) if tokens else None
 
 
-def _eta(job: Any, counts: _Counts, rate: float | None) -> float | None:
+def _eta(job: Any, counts: ChunkCounts, rate: float | None) -> float | None:
     if job.state in FINAL_JOB_STATES or not rate:
         return None
     real = counts.tokens / counts.estimated_done if counts.estimated_done else 1.0
@@ -149,24 +164,6 @@ def _served_otherwise(connection: Connection, job: Any) -> str | None:
     )
 
 
-def _sums() -> Any:
-    is_open, is_done = ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)), ChunkRow.state == ChunkState.DONE
-    unsettled = ChunkRow.size - ChunkRow.succeeded - ChunkRow.failed
-    # Nothing is grouped or worked out anew for each row, such as the time: SQLite would take four times as long.
-    return select(
-        func.sum(ChunkRow.size),
-        func.sum(ChunkRow.succeeded),
-        func.sum(ChunkRow.failed),
-        func.sum(ChunkRow.truncated),
-        func.sum(unsettled).filter(ChunkRow.state == ChunkState.CANCELLED),
-        func.sum(unsettled).filter(is_open),
-        func.sum(ChunkRow.tokens),
-        func.sum(ChunkRow.tokens).filter(ChunkRow.done_at > bindparam("since")),
-        func.sum(ChunkRow.token_estimate).filter(is_done),
-        func.sum(ChunkRow.token_estimate).filter(is_open),
-    ).where(ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT)
-
-
 # Statements of every status, put together once.
 
 _JOB = select(
@@ -186,4 +183,3 @@ _JOB = select(
     JobRow.texts_gone_at,
     now_ms().label("now"),
 ).where(JobRow.id == bindparam("job"), JobRow.deleted_at.is_(None))
-_SUMS = _sums()

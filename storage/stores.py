@@ -22,6 +22,7 @@ from storage.parts import PartStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
 from storage.secrets import SecretStore
+from storage.services import ServiceStore
 from storage.statuses import StatusStore
 from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
@@ -61,6 +62,7 @@ class Stores:
     inputs: InputStore
     backlogs: BacklogStore
     vitals: VitalStore
+    services: ServiceStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -96,6 +98,7 @@ class Stores:
             InputStore(database),
             BacklogStore(database),
             VitalStore(database),
+            ServiceStore(database),
         )
 
     @classmethod

@@ -16,6 +16,7 @@ from storage.keytables import KeyRow, QuotaRow
 from storage.parttables import PartedJobRow, PartRow
 from storage.rows import JobId, Row, partial_index
 from storage.secrettables import SecretRow
+from storage.servicetables import ServiceRow
 from storage.tokenizertables import TokenizerRow
 from storage.webhooktables import WebhookRow, WebhookSecretRow
 
@@ -31,6 +32,7 @@ __all__ = [
     "QuotaRow",
     "Row",
     "SecretRow",
+    "ServiceRow",
     "TokenizerRow",
     "UploadRow",
     "WebhookRow",
@@ -52,7 +54,7 @@ class ModelRow(Row):
 
 
 class WorkerRow(Row):
-    """One start of one worker process."""
+    """One start of one worker process; what may be null is what those of the version before do not tell."""
 
     __tablename__ = "workers"
     id: Mapped[str] = mapped_column(JobId, primary_key=True)
@@ -62,6 +64,14 @@ class WorkerRow(Row):
     device: Mapped[str]
     started_at: Mapped[int]
     last_seen: Mapped[int]
+    version: Mapped[str | None]
+    schema_version: Mapped[str | None]
+    tokens_per_second: Mapped[float | None]
+    batch_fill: Mapped[float | None]
+    padding_share: Mapped[float | None]
+    memory: Mapped[int | None]
+    gpu_memory: Mapped[int | None]
+    gpu_memory_total: Mapped[int | None]
 
 
 class JobRow(Row):
@@ -207,7 +217,9 @@ class CounterRow(Row):
 
 
 # The tables by themselves: statements on the rows' classes go through the ORM, which takes as long again.
-JOBS, CHUNKS, INPUTS, RESULTS = (cast(Table, row.__table__) for row in (JobRow, ChunkRow, InputRow, ResultRow))
+JOBS, CHUNKS, INPUTS, RESULTS, WORKERS = (
+    cast(Table, row.__table__) for row in (JobRow, ChunkRow, InputRow, ResultRow, WorkerRow)
+)
 
 # Conditions of the partial indexes, with literals: a planner cannot match a bound parameter with an index's condition.
 JOB_IS_UNFINISHED = JobRow.state.in_([literal_column(f"'{state}'") for state in ("accepting", "queued", "running")])

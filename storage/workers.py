@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
@@ -14,7 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from storage.contract.models import ModelCard
 from storage.contract.tokens import TokenizerFile
 from storage.database import Database, now_ms
-from storage.tables import JOB_IS_UNFINISHED, JobRow, ModelRow, WorkerRow
+from storage.pulses import Pulse
+from storage.releases import HERE, Release
+from storage.tables import JOB_IS_UNFINISHED, WORKERS, JobRow, ModelRow, WorkerRow
 from storage.tokenizers import PackedTokenizer, keep_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class WorkerStore:
         pid: int,
         device: str,
         tokenizer: TokenizerFile | None = None,
+        release: Release = HERE,
     ) -> None:
         """Tell everybody that this worker, warmed, serves the model; jobs that waited for it are bound to it.
 
@@ -59,9 +62,11 @@ class WorkerStore:
             pid: Its process id there.
             device: What it is pinned to, as a person reads it.
             tokenizer: The model's tokenizer, for those who have no model; None: what is kept stays.
+            release: Which program it is.
         """
         packed = PackedTokenizer.of(tokenizer) if tokenizer is not None else None
         row = {"id": worker_id, "model_id": card.id, "host": host, "pid": pid, "device": device}
+        row |= {"version": release.version, "schema_version": release.schema}
         try:
             self._register(card, row, packed)
         except IntegrityError:
@@ -135,6 +140,8 @@ _DEVICES = select(WorkerRow.device).where(IS_LIVE).distinct().order_by(WorkerRow
 _KNOWN = select(ModelRow.id, ModelRow.card, ModelRow.first_seen)
 _NAMED = _KNOWN.where(ModelRow.name == bindparam("name")).order_by(ModelRow.last_seen.desc())
 _ALL = _KNOWN.order_by(ModelRow.name)
+_TOUCH = update(WORKERS).where(WorkerRow.id == bindparam("worker")).values(last_seen=now_ms())
+_TELL = _TOUCH.values({field.name: bindparam(field.name) for field in fields(Pulse)})
 _LIVE = select(WorkerRow.model_id, func.count()).where(IS_LIVE).group_by(WorkerRow.model_id)
 
 #: Models whose row cannot be read and that were told of: those who look do so every second.
@@ -154,9 +161,18 @@ def _readable(rows: Iterable[Any], live: Counter[str]) -> list[Served]:
     return found
 
 
-def touch_worker(connection: Connection, worker_id: str) -> None:
-    """Note, inside a running transaction, that a worker is alive."""
-    connection.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(last_seen=now_ms()))
+def touch_worker(connection: Connection, worker_id: str, pulse: Pulse | None = None) -> None:
+    """Note, inside a running transaction, that a worker is alive.
+
+    Args:
+        connection: Of the transaction.
+        worker_id: Whose row.
+        pulse: How it is; None: what it told before stays.
+    """
+    if pulse is None:
+        connection.execute(_TOUCH, {"worker": worker_id})
+    else:
+        connection.execute(_TELL, {"worker": worker_id, **asdict(pulse)})
 
 
 def live_workers(connection: Connection) -> Counter[str]:

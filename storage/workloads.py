@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
 from storage.loads import ADDED_UP, LOAD, OPEN, Load, load_of
+from storage.pulses import Pulse
+from storage.releases import Release
+from storage.statuses import Look
 from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, JobRow, WorkerRow
+from storage.tallies import Tally
 from storage.workers import IS_LIVE
 
 #: The rates are those of the last so many milliseconds.
@@ -31,6 +36,8 @@ class WorkerLoad:
         silent_seconds: How long ago it was heard of.
         in_hand: What it has claimed and not yet finished.
         jobs: Of how many jobs that is.
+        pulse: How it is, as it told with its last heartbeat.
+        release: Which program it is.
     """
 
     id: str
@@ -42,6 +49,8 @@ class WorkerLoad:
     silent_seconds: float
     in_hand: Load
     jobs: int
+    pulse: Pulse
+    release: Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +76,30 @@ class WorkloadStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def get(self) -> Workload:
-        """Return what there is to do and who does it."""
+    def get(self, beside: Sequence[Look] = ()) -> Workload:
+        """Return what there is to do and who does it.
+
+        Args:
+            beside: Jobs that have just been looked at, whose chunks need not be counted again.
+        """
+        ids = [look.status.id for look in beside]
         with self._db.read() as connection:
-            waiting = connection.execute(_QUEUED).all()
             now = int(connection.execute(select(now_ms())).scalar_one())
-            rates = {row.model_id or "": _rate(row, now) for row in connection.execute(_recent(now))}
-            queued = {row.model_id or "": load_of(row) for row in waiting}
-            oldest = {row.model_id or "": max(0, now - int(row.oldest)) / 1000 for row in waiting}
-            return Workload(_workers(connection), queued, rates, oldest)
+            tally = Tally(now, RATE_WINDOW)
+            # A planner may read all chunks to find none: it is asked only where there are other jobs.
+            if not ids or connection.execute(_others(ids, now)).first() is not None:
+                for row in connection.execute(_except(_QUEUED, ids)):
+                    tally.waits(row.model_id, load_of(row), int(row.oldest))
+                for row in connection.execute(_except(_recent(now), ids)):
+                    tally.was_done(row.model_id, int(row.tokens or 0), int(row.began or 0))
+            for look in beside:
+                tally.add(look)
+            return Workload(_workers(connection), tally.queued, tally.rates(), tally.oldest())
+
+    def workers(self) -> list[WorkerLoad]:
+        """Return live workers with what they have in hand, by host and device."""
+        with self._db.read() as connection:
+            return _workers(connection)
 
 
 def _workers(connection: Connection) -> list[WorkerLoad]:
@@ -85,14 +109,25 @@ def _workers(connection: Connection) -> list[WorkerLoad]:
         held = in_hand.get(row.id)
         up, silent = (max(0, row.now - then) / 1000 for then in (row.started_at, row.last_seen))
         load, jobs = (Load(), 0) if held is None else (load_of(held), int(held.jobs))
-        found.append(WorkerLoad(row.id, row.model_id, row.host, row.pid, row.device, up, silent, load, jobs))
+        release = Release(row.version, row.schema_version)
+        pulse = Pulse(*(getattr(row, name) for name in _PULSE))
+        who = (row.id, row.model_id, row.host, row.pid, row.device)
+        found.append(WorkerLoad(*who, up, silent, load, jobs, pulse, release))
     return found
 
 
-def _rate(row: Any, now: int) -> float:
-    # Work that began a second ago is not thinned out over half a minute.
-    span = min(RATE_WINDOW, max(1_000, now - int(row.began or 0)))
-    return round(1000 * int(row.tokens or 0) / span, 1)
+def _except(wanted: Any, ids: Sequence[str]) -> Any:
+    return wanted.where(JobRow.id.not_in(ids)) if ids else wanted
+
+
+def _others(ids: Sequence[str], now: int) -> Any:
+    """Return the statement that asks for any job besides these that is open or was lately."""
+    return select(JobRow.id).where(_lately(now - RATE_WINDOW), JobRow.id.not_in(ids)).limit(1)
+
+
+def _lately(since: int) -> ColumnElement[bool]:
+    # Chunks have no index of their time; jobs that were at work lately are few.
+    return or_(JOB_IS_OPEN, and_(JobRow.finished_at.is_not(None), JobRow.finished_at > since))
 
 
 _OF_JOB = ChunkRow.job_id == JobRow.id
@@ -107,6 +142,7 @@ _IN_HAND = (
     .where(CHUNK_IS_LEASED)
     .group_by(ChunkRow.lease_owner)
 )
+_PULSE = tuple(field.name for field in fields(Pulse))
 _WORKERS = (
     select(
         WorkerRow.id,
@@ -116,6 +152,9 @@ _WORKERS = (
         WorkerRow.device,
         WorkerRow.started_at,
         WorkerRow.last_seen,
+        WorkerRow.version,
+        WorkerRow.schema_version,
+        *(getattr(WorkerRow, name) for name in _PULSE),
         now_ms().label("now"),
     )
     .where(IS_LIVE)
@@ -126,11 +165,9 @@ _WORKERS = (
 def _recent(now: int) -> Any:
     """Return the statement of what has been done lately; a fixed moment, as SQLite would ask its clock at each row."""
     since = now - RATE_WINDOW
-    # Chunks have no index of their time; jobs that were at work lately are few.
-    lately = or_(JOB_IS_OPEN, and_(JobRow.finished_at.is_not(None), JobRow.finished_at > since))
     return (
         select(JobRow.model_id, func.sum(ChunkRow.tokens).label("tokens"), func.min(JobRow.started_at).label("began"))
         .join(ChunkRow, _OF_JOB)
-        .where(lately, ChunkRow.state == ChunkState.DONE, ChunkRow.done_at > since)
+        .where(_lately(since), ChunkRow.state == ChunkState.DONE, ChunkRow.done_at > since)
         .group_by(JobRow.model_id)
     )

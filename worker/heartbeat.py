@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from storage import counters
 from storage.attempts import AttemptKey
 from storage.contract.errors import ServerError
+from storage.pulses import Pulse
 from storage.stores import Stores
 from worker import exits
 from worker.watches import Watch
@@ -35,6 +36,7 @@ class Heartbeat:
         watches: Asked before each beat whether the process must end.
         interval: Seconds between two beats.
         end: Ends the process with an exit code; the supervisor then gives back what it held.
+        pulse: Returns how the process is, at once, which is told with each beat; None while nothing is known.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Heartbeat:
         watches: Sequence[Watch],
         interval: float = INTERVAL,
         end: Callable[[int], None] = os._exit,
+        pulse: Callable[[], Pulse | None] = lambda: None,
     ) -> None:
         self._stores = stores
         self._worker_id = worker_id
@@ -54,6 +57,7 @@ class Heartbeat:
         self._watches = watches
         self._interval = interval
         self._end = end
+        self._pulse = pulse
 
     def start(self) -> None:
         """Begin to beat."""
@@ -83,7 +87,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Extend the leases once."""
         try:
-            self._stores.leases.heartbeat(self._worker_id, self._held())
+            self._stores.leases.heartbeat(self._worker_id, self._held(), self._pulse())
             self._sign_on()
         except ServerError as error:
             logger.warning("heartbeat failed: %s", error)

@@ -47,6 +47,7 @@ class Keeper:
         """Mark what should go, once a minute; remove some of what is marked, and give its room back."""
         if time.monotonic() - self._looked >= _LOOK_EVERY:
             self._stores.workers.forget_gone()
+            self._stores.services.forget_gone()
             # Where there is more than one look takes, the next one follows at once.
             if self._stores.purges.mark(ABANDONED_AFTER) < MARKED_AT_ONCE:
                 self._looked = time.monotonic()

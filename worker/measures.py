@@ -49,6 +49,8 @@ class Measures:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.stages: dict[str, Spread] = {}
+        #: Counts since this process began, which nobody takes away.
+        self.totals: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def count(self, **numbers: float) -> None:
@@ -59,6 +61,7 @@ class Measures:
         """
         with self._lock:
             self.counts.update(numbers)
+            self.totals.update(numbers)
 
     def took(self, stage: str, seconds: float) -> None:
         """Note how long one piece of work took.

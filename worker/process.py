@@ -26,6 +26,7 @@ from worker.parent import Supervisor, die_with_parent
 from worker.reserve import STRATEGY, TASK_THREADS
 from worker.settings import WorkerSettings
 from worker.starvation import Starvation
+from worker.vitals import Vitals
 from worker.watches import Watch, stall
 
 logger = logging.getLogger("worker.process")
@@ -116,6 +117,7 @@ class Process:
 
         from worker import tasks
         from worker.app import app
+        from worker.engine.devicememory import device_memory
 
         card = self._engine.card
         options = dict(app.conf.broker_transport_options)
@@ -132,7 +134,10 @@ class Process:
             self._count_engine,
         ]
         interval = min(INTERVAL, self._settings.lease_seconds / 4)
-        Heartbeat(self._stores, self._id, embedding.held, self._sign_on, watches, interval).start()
+        vitals = Vitals(partial(device_memory, self._torch_device), interval / 2)
+        vitals.start()
+        beats = (self._sign_on, watches, interval)
+        Heartbeat(self._stores, self._id, embedding.held, *beats, pulse=lambda: vitals.latest).start()
         worker_shutting_down.connect(self._on_stop, weak=False)
         # The log is ours: Celery sets up none, and says no word that goes past it.
         setup_logging.connect(lambda **_: None, weak=False)

@@ -34,6 +34,7 @@ from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
 from producer.api.openai.batchwork import BatchWork
 from producer.api.origins import Origins
+from producer.api.presence import Presence
 from producer.api.service import Service
 from producer.api.settings import ApiSettings, listed
 from producer.api.streams import Streams
@@ -84,10 +85,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
     batch_work = BatchWork(client, settings)
     service = Service(settings, client, waiting, streams, metrics, calls, batch_work)
 
+    presence = Presence(client.stores)
     deliverer = Deliverer(client.stores, lambda job_id: events.look(service, job_id)[0], listed(settings.webhook_hosts))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        presence.start()
         service.waiting.start()
         deliverer.start()
         service.batch_work.start()
@@ -95,6 +98,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             yield
         finally:
             deliverer.stop()
+            await asyncio.to_thread(presence.stop)
             await service.calls.close()
             await asyncio.to_thread(service.batch_work.stop)
             service.waiting.stop()

@@ -10,6 +10,8 @@ from producer.api.documented import failures
 from producer.api.service import ServiceDep
 from storage.contract.models import ModelCard
 from storage.loads import Load
+from storage.releases import HERE
+from storage.services import ServiceProcess
 from storage.stores import Stores
 from storage.workloads import WorkerLoad
 
@@ -37,6 +39,32 @@ class WorkerView(BaseModel):
     seen_seconds: float = Field(description="How long ago it was heard of.")
     jobs: int = Field(description="Number of jobs that it works on now; 0 when it is idle.")
     in_hand: LoadView = Field(description="What it has taken and not yet finished.")
+    version: str | None = Field(description="Version of its program; null of one from before schema 0013.")
+    schema_version: str | None = Field(description="Newest schema of the database that it knows.", examples=["0013"])
+    tokens_per_second: float | None = Field(description="Tokens that it read in its last 30 s, a second.")
+    batch_fill: float | None = Field(
+        description="How full its batches of the last 30 s were, padding included; null without one.", examples=[0.93]
+    )
+    padding_share: float | None = Field(
+        description="Share of padding in those batches; null without one.", examples=[0.04]
+    )
+    memory_bytes: int | None = Field(description="Memory that its process occupies.")
+    gpu_memory_bytes: int | None = Field(
+        description="Memory in use on its GPU, by all processes; null where it has none."
+    )
+    gpu_memory_total_bytes: int | None = Field(description="Memory of that GPU.")
+
+
+class ServiceView(BaseModel):
+    """One live process of the service."""
+
+    id: str = Field(description="Id of this start of the process.")
+    host: str = Field(description="Machine it runs on.")
+    pid: int = Field(description="Its process id there.")
+    version: str = Field(description="Version of its program.")
+    schema_version: str = Field(description="Newest schema of the database that it knows.", examples=["0013"])
+    up_seconds: float = Field(description="For how long it has been there.")
+    seen_seconds: float = Field(description="How long ago it was heard of.")
 
 
 class ModelView(BaseModel):
@@ -61,6 +89,9 @@ class ModelView(BaseModel):
 class WorkersView(BaseModel):
     """Everything at one moment."""
 
+    version: str = Field(description="Version of the process of the service that answers.")
+    schema_version: str = Field(description="Newest schema of the database that it knows.", examples=["0013"])
+    services: list[ServiceView] = Field(description="Live processes of the service; those of before 0013 tell nothing.")
     workers: list[WorkerView] = Field(description="Live workers, by host and device.")
     models: list[ModelView] = Field(description="Models ever registered: those served now first.")
     queued: LoadView = Field(description="What waits or is in hand, of all models, of unknown ones too.")
@@ -99,6 +130,9 @@ def overview(stores: Stores) -> WorkersView:
         for one in served
     ]
     return WorkersView(
+        version=str(HERE.version),
+        schema_version=str(HERE.schema),
+        services=[_service(one) for one in stores.services.live()],
         workers=[_worker(one, names) for one in workload.workers],
         models=models,
         queued=_load(*workload.queued.values()),
@@ -118,6 +152,26 @@ def _worker(one: WorkerLoad, names: dict[str, str]) -> WorkerView:
         seen_seconds=one.silent_seconds,
         jobs=one.jobs,
         in_hand=_load(one.in_hand),
+        version=one.release.version,
+        schema_version=one.release.schema,
+        tokens_per_second=one.pulse.tokens_per_second,
+        batch_fill=one.pulse.batch_fill,
+        padding_share=one.pulse.padding_share,
+        memory_bytes=one.pulse.memory,
+        gpu_memory_bytes=one.pulse.gpu_memory,
+        gpu_memory_total_bytes=one.pulse.gpu_memory_total,
+    )
+
+
+def _service(one: ServiceProcess) -> ServiceView:
+    return ServiceView(
+        id=one.id,
+        host=one.host,
+        pid=one.pid,
+        version=str(one.release.version),
+        schema_version=str(one.release.schema),
+        up_seconds=one.up_seconds,
+        seen_seconds=one.silent_seconds,
     )
 
 

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from producer.remote.connection import Connection
+from storage.checkups import onversions
 from storage.checkups.check import Area, Outcome, not_checked, ok, warning, wrong
 from storage.checkups.places import median, shown
 from storage.contract.errors import EmbedmillError, Forbidden, InvalidOption, ServiceUnavailable, Unauthorized
 from storage.contract.settings import Settings
+from storage.releases import Release
 
 #: A call that answers later than this feels slow, in milliseconds.
 _SLOW = 250.0
@@ -151,6 +153,23 @@ def _workers(service: Service) -> Outcome:
     return ok(f"{len(served)} worker processes are alive." if len(served) > 1 else "A worker process is alive.", served)
 
 
+def _versions(service: Service) -> Outcome:
+    try:
+        told = service.get("/v1/workers").json()
+    except (Unauthorized, Forbidden):
+        return not_checked("The key does not allow to look at workers.")
+    if "services" not in told:
+        return not_checked("The service is of a version that does not tell others' versions.")
+    living = [(f"service on {one['host']}", _release(one)) for one in told["services"]]
+    living += [(f"worker {one['device']} on {one['host']}", _release(one)) for one in told["workers"]]
+    # The database's is not told; a process that knows a newer one than it does not run.
+    return onversions.judge(living, max(str(one.schema or "") for one in (_release(told), *dict(living).values())))
+
+
+def _release(told: dict[str, Any]) -> Release:
+    return Release(told.get("version"), told.get("schema_version"))
+
+
 def _latency(service: Service) -> Outcome:
     times = []
     for _ in range(_ASKED):
@@ -183,6 +202,7 @@ CHECKS: dict[str, Callable[[Service], Outcome]] = {
     "safety": _safety,
     "readiness": _ready,
     "workers": _workers,
+    "versions": _versions,
     "latency": _latency,
     "clock": _clock,
 }

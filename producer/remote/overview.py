@@ -11,6 +11,7 @@ from producer.remote.values import status_of
 from storage.contract.errors import InvalidOption
 from storage.contract.settings import Settings
 from storage.jobstatus import JobStatus
+from storage.pulses import Pulse
 
 
 class HttpOverviews:
@@ -65,6 +66,8 @@ class HttpOverviews:
                 one["in_hand"]["tokens"],
                 one["up_seconds"],
                 one["seen_seconds"],
+                one.get("version"),
+                _pulse(one),
             )
             for one in told["workers"]
         ]
@@ -80,6 +83,12 @@ class HttpOverviews:
                 for status in map(status_of, page["data"]):
                     found.setdefault(status.id, status)
         return list(found.values())[:most]
+
+
+def _pulse(one: dict[str, Any]) -> Pulse:
+    """Return how a worker is; a service of the version before does not tell."""
+    memory = (one.get(name) for name in ("memory_bytes", "gpu_memory_bytes", "gpu_memory_total_bytes"))
+    return Pulse(one.get("tokens_per_second"), one.get("batch_fill"), one.get("padding_share"), *memory)
 
 
 def _beyond(told: dict[str, Any], of: str) -> int:

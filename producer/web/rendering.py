@@ -22,7 +22,8 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.globals["asset_url"] = asset_url
-for _name in ("number", "counted", "compact", "rate", "duration", "ago", "clock", "took", "short_id", "short_model"):
+_WORDS = "number counted compact memory share rate duration ago clock took short_id short_model"
+for _name in _WORDS.split():
     _environment.filters[_name] = getattr(words, _name)
 
 

@@ -29,6 +29,18 @@ def compact(value: float) -> str:
     return f"{value:.0f}"
 
 
+def memory(size: float | None) -> str:
+    """Return a size in bytes: `612 MiB`, `1.4 GiB`; empty when it is not known."""
+    if size is None:
+        return ""
+    return f"{size / 2**20:,.0f} MiB" if size < 1000 * 2**20 else f"{size / 2**30:,.1f} GiB"
+
+
+def share(value: float | None) -> str:
+    """Return a share of one in percent: `93 %`; empty when it is not known."""
+    return "" if value is None else f"{100 * value:.0f} %"
+
+
 def rate(value: float | None) -> str:
     """Return tokens a second: `18,400 tokens/s`; empty when nothing is known."""
     return "" if value is None else f"{value:,.0f} tokens/s"

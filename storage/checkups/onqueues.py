@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
+from storage.checkups import onversions
 from storage.checkups.check import Area, NotChecked, Outcome, ok, warning, wrong
 from storage.checkups.ondatabase import reached
 from storage.contract.errors import EmbedmillError
@@ -67,7 +68,7 @@ def area(settings: Settings) -> Area[Stores]:
 
 
 def _workers(stores: Stores) -> Outcome:
-    workers = stores.workloads.get().workers
+    workers = stores.workloads.workers()
     if not workers:
         return warning(
             "No worker is alive: jobs are accepted, and wait.", "Start one: embedmill up, or embedmill worker."
@@ -75,6 +76,12 @@ def _workers(stores: Stores) -> Outcome:
     names = {one.card.id: one.card.name for one in stores.workers.cards()}
     told = [f"{one.device} on {one.host} (pid {one.pid}) serves {names.get(one.model_id, '?')}" for one in workers]
     return ok(f"{len(workers)} worker processes are alive." if len(workers) > 1 else "A worker process is alive.", told)
+
+
+def _versions(stores: Stores) -> Outcome:
+    living = [(f"worker {one.device} on {one.host} (pid {one.pid})", one.release) for one in stores.workloads.workers()]
+    living += [(f"service on {one.host} (pid {one.pid})", one.release) for one in stores.services.live()]
+    return onversions.judge(living, SCHEMA_VERSION)
 
 
 def _reconciler(stores: Stores) -> Outcome:
@@ -172,6 +179,7 @@ def _count(stores: Stores, query: Select[Any]) -> int:
 
 #: What is looked at after the workers, in order.
 CHECKS: dict[str, Callable[[Stores], Outcome]] = {
+    "versions": _versions,
     "reconciler": _reconciler,
     "waiting": _waiting,
     "unclaimed": _unclaimed,

@@ -9,11 +9,15 @@ import pytest
 from rich.console import Console
 
 from producer.overview import Overview, QueueLine, WorkerLine
-from producer.topview import SORTS, age, count, frame, still
+from producer.topview import SORTS, age, count, frame, size, still
 from storage.jobstatus import JobStatus
+from storage.pulses import Pulse
 
 #: 1 January 2026, at noon.
 _NOON = 1_767_268_800.0
+
+
+PULSE = Pulse(5678.0, 0.934, 0.041, 1_503_238_554, 10 * 2**30, 80 * 2**30)
 
 
 def job(number: int, state: str = "running", **given: Any) -> JobStatus:
@@ -39,10 +43,15 @@ def job(number: int, state: str = "running", **given: Any) -> JobStatus:
     return JobStatus(**(values | given))
 
 
+def worker(number: int, pulse: Pulse = PULSE, version: str | None = "1.2.3") -> WorkerLine:
+    load = (number, 99 * number, 99_000 * number)
+    return WorkerLine("cuda:0", f"host{number}", 4711, "mill/grain", *load, 7200, 1, version, pulse)
+
+
 def overview(queues: int = 2, workers: int = 2, jobs: int = 5) -> Overview:
     return Overview(
         [QueueLine(f"mill/grain-{n}", "float32", n, 10**n, 10 ** (n + 3), 75.0, 4321.0) for n in range(queues)],
-        [WorkerLine("cuda:0", f"host{n}", 4711, "mill/grain", n, 99 * n, 99_000 * n, 7200, 1) for n in range(workers)],
+        [worker(n) for n in range(workers)],
         [job(n, "completed" if n % 3 == 2 else "running", failed=n) for n in range(jobs)],
         0.01,
         _NOON,
@@ -76,6 +85,32 @@ def test_at_eighty_by_twenty_four_everything_is_there() -> None:
         assert job(4).id in wide and "cuda:0 on host1, 4711 " in wide and " grain " in wide
 
 
+def test_what_is_told_of_a_worker_grows_with_the_terminal() -> None:
+    told = {
+        60: "JOBS TEXTS TOKENS/S UP SEEN",
+        80: "JOBS TEXTS TOKENS/S MEMORY UP SEEN",
+        96: "MODEL JOBS TEXTS TOKENS TOKENS/S FILL MEMORY UP SEEN",
+        132: "MODEL JOBS TEXTS TOKENS TOKENS/S FILL PADDING MEMORY GPU MEMORY VERSION UP SEEN",
+    }
+    for width, heads in told.items():
+        shown = lines(frame(overview(), "x", width, 24), width, 24)
+        (head,) = [line.split() for line in shown if line.startswith("WORKER")]
+        assert head == ["WORKER", *heads.split()]
+    (busy,) = [line.split()[3:] for line in shown if line.startswith("cuda:0 on host1")]
+    assert " ".join(busy) == "4711 grain 1 99 99.0k 5.7k 93 % 4 % 1.4G 10.0G/80.0G 1.2.3 2h00 1s"
+
+
+def test_a_worker_that_tells_nothing_is_shown_all_the_same() -> None:
+    # Given a worker of the version before, beside one without a GPU
+    workers = [worker(1, Pulse(), None), worker(2, Pulse(0.0, None, None, 600 * 2**20))]
+    shown = lines(frame(Overview([], workers, [], 0.0, _NOON), "x", 160, 24), 160, 24)
+    # Then what is not known is a dash, and nobody speaks of GPUs
+    assert not any("GPU" in line for line in shown)
+    old, young = ([*line.split()[4:]] for line in shown if line.startswith("cuda:0"))
+    assert old == ["grain", "1", "99", "99.0k", "-", "-", "-", "-", "older", "2h00", "1s"]
+    assert young == ["grain", "2", "198", "198k", "0", "-", "-", "600M", "1.2.3", "2h00", "1s"]
+
+
 def test_what_does_not_fit_is_counted() -> None:
     shown = "\n".join(lines(frame(overview(20, 40, 60), "x", 80, 24), 80, 24))
     assert shown.count("more") == 3
@@ -106,5 +141,8 @@ def test_jobs_are_sorted_as_wished_and_ended_ones_come_last(sort: str, first: in
 def test_numbers_and_times_are_short() -> None:
     assert [count(n) for n in (0, 7, 999, 1000, 12_345, 999_499, 1_000_000, 4.5e9)] == [
         "0", "7", "999", "1.0k", "12.3k", "999k", "1.0M", "4.5G",
+    ]  # fmt: skip
+    assert [size(n * 2**20) for n in (0, 612, 1400, 80_000, 200_000, 5_000_000)] == [
+        "0M", "612M", "1.4G", "78.1G", "195G", "4.8T",
     ]  # fmt: skip
     assert [age(s) for s in (None, 7, 99, 240, 3600, 11_520, 500_000)] == ["-", "7s", "99s", "4m", "60m", "3h12", "6d"]

@@ -27,6 +27,7 @@ def look(url: str, key: str | None = None) -> dict[str, Outcome]:
 def test_all_is_well_with_a_service_that_has_a_worker(served: Served) -> None:
     found = outcomes(checkup.area(Settings.load(url=served.url)))
     assert look(served.url) == {}
+    assert "of version" in found["versions"].found
     assert "serves" in found["workers"].details[0] and "storage: ready" in found["readiness"].details
 
 

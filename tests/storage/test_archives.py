@@ -29,7 +29,7 @@ from tests.servers import PostgresServer
 from tests.storage.builders import accept, chunk, claim, finish, new_job, result, serve, submit
 
 #: Tables whose rows come along; the others say who works where.
-COME = sorted({table.name for table in Row.metadata.sorted_tables} - {"workers", "leaders", "counters"})
+COME = sorted({table.name for table in Row.metadata.sorted_tables} - {"workers", "services", "leaders", "counters"})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from sqlalchemy import update
 
 from storage.contract.errors import UnknownJob
 from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
 from storage.database import Database
 from storage.failures import Failure
 from storage.loads import Load
@@ -40,6 +41,27 @@ def test_what_waits_and_what_is_in_hand_is_counted_by_model_and_by_worker(stores
     # And the fourteen tokens that were read make its rate, as if it had begun a second ago at the earliest
     assert seen.tokens_per_second[CARD.id] == 14
     assert OTHER.id not in seen.tokens_per_second
+
+
+def test_jobs_that_were_just_looked_at_are_not_counted_again_and_all_adds_up_the_same(stores: Stores) -> None:
+    # Given jobs at every stage, of two models and of one that nobody knows
+    worker, other = serve(stores), serve(stores, OTHER)
+    jobs = [submit(stores, 3), submit(stores, 2), submit(stores, 1, OTHER, model=OTHER.name)]
+    jobs += [submit(stores, 2, card=None, model="mill/unknown"), submit(stores, 1), submit(stores, 2)]
+    finish(stores, jobs[0], 2, worker)
+    claim(stores, jobs[0], 2, worker)
+    (held,) = stores.leases.claim(Pointer(jobs[2], 0), other, OTHER.id, 0)
+    stores.leases.commit([(held, result())])
+    finish(stores, jobs[4], 1, worker)
+    stores.jobs.cancel(jobs[5])
+    seen = stores.workloads.get()
+    # When some of them, or all, were looked at, then nothing is missing and nothing is counted twice
+    for beside in (jobs[:1], jobs[1:4], jobs[2:], jobs):
+        again = stores.workloads.get(stores.statuses.looks(beside))
+        assert again.queued == seen.queued == {CARD.id: Load(3, 6, 60), "": Load(2, 4, 40)}
+        assert again.tokens_per_second.keys() == seen.tokens_per_second.keys() == {CARD.id, OTHER.id}
+        assert again.tokens_per_second[CARD.id] == pytest.approx(42, rel=0.5)
+        assert again.oldest_seconds.keys() == seen.oldest_seconds.keys()
 
 
 def test_work_for_a_model_that_nobody_knows_waits_under_no_model(stores: Stores) -> None:
