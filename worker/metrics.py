@@ -9,7 +9,6 @@ import psutil
 
 from storage import exposition
 from storage.contract.errors import EmbedmillError
-from storage.database import SCHEMA_VERSION
 from storage.figures import Figure, Figures
 from storage.releases import VERSION
 from storage.spreads import Spread
@@ -73,9 +72,8 @@ class Metrics:
         yield Figure("embedmill_worker_ready", "1 while the process takes work", "gauge", _OF_SLOT, ready)
         starts: _Values = {(slot, self._model): float(child.starts) for slot, child in self._workers.items()}
         yield Figure("embedmill_worker_starts", "Starts of the process", "counter", _OF_SLOT, starts)
-        versions: _Values = {(slot, self._model, VERSION, SCHEMA_VERSION): 1.0 for slot in self._workers}
-        meaning = "Its version, and the newest schema it knows; always 1"
-        yield Figure("embedmill_worker_info", meaning, "gauge", (*_OF_SLOT, "version", "schema"), versions)
+        versions: _Values = {(slot, self._model, VERSION): 1.0 for slot in self._workers}
+        yield Figure("embedmill_worker_info", "Its version; always 1", "gauge", (*_OF_SLOT, "version"), versions)
         for name, meaning in COUNTS.items():
             if name.startswith("reconciler"):
                 yield Figure(f"embedmill_{name}", meaning, "counter", (), {(): self._reconciler.counts[name]})
