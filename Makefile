@@ -72,6 +72,11 @@ machines: .venv/.dev ## Cut off, slow and reboot hosts in network namespaces, as
 upgrade-test: .venv/.dev ## Upgrade under load, with processes of the version before beside today's; some minutes
 	@FAULTS=full $(PY) -m pytest tests/upgrades tests/faults/test_migrations_under_load.py $(PYTEST_ARGS)
 
+.PHONY: data-test
+data-test: .venv/.dev ## Back up, restore and move in earnest, and look at the plans of 200,000 chunks; some minutes
+	@FAULTS=full $(PY) -m pytest tests/storage/test_layout.py tests/service/test_data.py \
+		tests/service/test_point_in_time.py tests/faults/test_restores.py $(PYTEST_ARGS)
+
 fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
 	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))
 

@@ -1,4 +1,4 @@
-"""The commands for what is kept: publish, export, import, move, back up, fence, compact."""
+"""The commands for what is kept: publish, export, import, move, back up, fence, purge, compact."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from producer.arguments import Force, JobId, placed
 from producer.display import counted, say
-from storage.contract.errors import InvalidFile, InvalidOption
+from storage.contract.errors import InvalidFile, InvalidOption, UnknownJob, WrongState
 from storage.contract.settings import Settings
 
 if TYPE_CHECKING:
@@ -165,6 +165,35 @@ def fence(settings: Settings) -> None:
         from storage import backups
 
         say(f"{counted(backups.fence(stores.database), 'chunk')} fenced.")
+
+
+@app.command()
+@placed
+def purge(
+    settings: Settings,
+    older_than: Annotated[float, typer.Option(min=0, help="Days since their end, or parts of days.", metavar="DAYS")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the ids of the jobs that would go.")] = False,
+) -> None:
+    """Delete all jobs that ended more than so many days ago, whatever was said of their time; not those of batches."""
+    with _stores(settings) as stores:
+        jobs = 0
+        for job_id in _ended(stores, older_than):
+            if dry_run:
+                print(job_id)
+            else:
+                try:
+                    stores.purges.delete(job_id)
+                except (UnknownJob, WrongState):  # somebody else deleted it, or sent it round again
+                    continue
+            jobs += 1
+        say(f"{counted(jobs, 'job')} {'would go' if dry_run else 'deleted'}.")
+
+
+def _ended(stores: Stores, days: float) -> Iterator[str]:
+    found = stores.purges.ended(days)
+    while found:
+        yield from found
+        found = stores.purges.ended(days, found[-1])
 
 
 @app.command()

@@ -51,8 +51,7 @@ class InvariantStore:
             places = [(str(row.job_id), int(row.number)) for row in connection.execute(following)]
             if not places:
                 return Findings({}, None)
-            here = and_(key > after, key <= places[-1])
-            counts = connection.execute(_of_chunks().where(here)).one()
+            counts = connection.execute(_of_chunks(after, places[-1])).one()
             firsts = [job_id for job_id, number in places if number == 0]
             wrong = connection.execute(_miscounted_jobs(firsts)).scalar_one() if firsts else 0
         broken = {name: int(count) for name, count in counts._mapping.items() if count}
@@ -61,8 +60,13 @@ class InvariantStore:
         return Findings(broken, places[-1] if len(places) == page else None)
 
 
-def _of_chunks() -> Any:
-    """Return the query that counts the rows that break each invariant, over chunks with what belongs to them."""
+def _of_chunks(after: Place, last: Place) -> Any:
+    """Return the query that counts the rows that break each invariant, over chunks with what belongs to them.
+
+    Args:
+        after: The first chunk comes after this place.
+        last: Place of the last one.
+    """
     state, final = ChunkRow.state, JobRow.state.in_(list(FINAL_JOB_STATES))
     rules: dict[str, ColumnElement[bool]] = {
         "leased_by_nobody": (state == ChunkState.LEASED)
@@ -74,10 +78,17 @@ def _of_chunks() -> Any:
         "result_of_a_later_token": ResultRow.token > ChunkRow.token,
     }
     broken = [func.coalesce(func.sum(case((rule, 1), else_=0)), 0).label(name) for name, rule in rules.items()]
-    same_input = (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number)
-    same_result = (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number)
     joined = select(*broken).select_from(ChunkRow).join(JobRow, JobRow.id == ChunkRow.job_id)
-    return joined.outerjoin(InputRow, same_input).outerjoin(ResultRow, same_result)
+    for row in (InputRow, ResultRow):
+        same = and_(row.job_id == ChunkRow.job_id, row.number == ChunkRow.number)
+        # Told of each table: else PostgreSQL may well read all results for the sake of one page.
+        joined = joined.outerjoin(row, and_(same, *_between(row, after, last)))
+    return joined.where(*_between(ChunkRow, after, last))
+
+
+def _between(row: Any, after: Place, last: Place) -> tuple[ColumnElement[bool], ...]:
+    key = tuple_(row.job_id, row.number)
+    return key > after, key <= last
 
 
 def _miscounted_jobs(job_ids: list[str]) -> Any:

@@ -109,6 +109,17 @@ class PurgeStore:
             # Asked again: a job may have been sealed or sent round again meanwhile.
             return connection.execute(update(JobRow).where(JobRow.id.in_(ids), *conditions).values(values)).rowcount
 
+    def ended(self, days: float, after: str = "00000000-0000-0000-0000-000000000000") -> list[str]:
+        """Return some jobs of the kind `job` that ended more than so many days ago, in the order of their ids.
+
+        Args:
+            days: How many; parts of days too.
+            after: Only jobs whose ids come behind this one.
+        """
+        over = (JobRow.finished_at.is_not(None), JobRow.finished_at <= statement_ms() - int(days * 86_400_000))
+        which = (JobRow.id > after, JobRow.kind == "job", JobRow.deleted_at.is_(None))
+        return self._some(select(JobRow.id).where(*over, *which).order_by(JobRow.id))
+
     def marked(self) -> list[str]:
         """Return jobs that are marked and not removed yet."""
         gone = select(JobRow.id).where(JobRow.deleted_at.is_not(None)).order_by(JobRow.deleted_at)

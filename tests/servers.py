@@ -83,6 +83,16 @@ class PostgresServer:
         self._numbers = itertools.count()
         self._admin: Any = None
 
+    @property
+    def binaries(self) -> Path:
+        """Folder of the programs that belong to it, such as pg_dump."""
+        return Path(self._command[0]).parent
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As whom it runs: arguments of `subprocess.Popen`."""
+        return dict(self._identity)
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         with (self.folder / "log").open("ab") as log, warnings.catch_warnings():

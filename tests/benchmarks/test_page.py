@@ -1,4 +1,4 @@
-"""The performance page: its tables are made of the results, and what was not measured is empty."""
+"""The pages of figures: their tables are made of the results, and what was not measured is empty."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Figures
-from benchmarks.page import TABLES, written
+from benchmarks.page import PAGES, TABLES, written
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def _results(folder: Path, times: float) -> Figures:
@@ -33,14 +33,23 @@ def test_a_goal_is_met_missed_or_empty(tmp_path: Path) -> None:
     assert others and all(line.replace(" ", "").endswith("||||") for line in others)
 
 
-def test_the_page_has_a_place_for_every_table_and_is_written_again_the_same(tmp_path: Path) -> None:
-    # Given the page, when it is written with no results, and once more
-    page = PAGE.read_text(encoding="utf-8")
-    first = written(page, Figures(tmp_path))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_has_a_place_for_every_table_and_is_written_again_the_same(path: Path, tmp_path: Path) -> None:
+    # Given a page, when it is written with no results, and once more
+    page, tables = path.read_text(encoding="utf-8"), PAGES[path]
+    first = written(page, Figures(tmp_path), tables)
     # Then what stands around the tables stays, and nothing is added
-    assert first.count("Not measured yet.") == len(TABLES) - 1
-    assert written(first, Figures(tmp_path)) == first
-    assert first.splitlines()[0] == page.splitlines()[0] and "## Quality" in first
+    assert first.count("Not measured yet.") == len(tables) - ("goals" in tables)
+    assert written(first, Figures(tmp_path), tables) == first
+    for edge in (0, -1):
+        assert first.splitlines()[edge] == page.splitlines()[edge]
+
+
+def test_the_figures_of_data_are_those_that_were_measured() -> None:
+    # Given the page as it is committed, when it is written out of the committed results, then nothing changes
+    path, tables = next((path, tables) for path, tables in PAGES.items() if path.stem == "data")
+    page = path.read_text(encoding="utf-8")
+    assert written(page, Figures(RESULTS), tables) == page
 
 
 def test_a_page_without_a_place_is_refused(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: Where pages say that the service is.
 _URL = "http://127.0.0.1:8000"
@@ -53,7 +54,15 @@ def here(code: str, url: str) -> str:
     return code.replace(_URL, url)
 
 
-def typed(commands: Iterable[Block], url: str, data_dir: Path, folder: Path, timeout: float) -> dict[int, str]:
+def typed(
+    commands: Iterable[Block],
+    url: str,
+    data_dir: Path,
+    folder: Path,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+    **who: Any,
+) -> dict[int, str]:
     """Type commands in, one after the other, in one shell; fails where one of them does.
 
     Args:
@@ -62,6 +71,8 @@ def typed(commands: Iterable[Block], url: str, data_dir: Path, folder: Path, tim
         data_dir: Its data folder.
         folder: Where one stands.
         timeout: Longest time for all of them, in seconds.
+        environment: More variables; `PATH` is searched behind the program's own folder.
+        **who: As whom: arguments of `subprocess.run`.
 
     Returns:
         What was printed, by the line that a block begins at.
@@ -70,9 +81,16 @@ def typed(commands: Iterable[Block], url: str, data_dir: Path, folder: Path, tim
         f"echo '{_MARK}' {block.line}\n{here(block.code, url)}\n" for block in commands
     )
     bin_folder = str(Path(sys.executable).parent)
-    place = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "EMBEDMILL_DATA_DIR": str(data_dir), "NO_PROXY": "*"}
+    variables = os.environ | (environment or {})
+    place = {"PATH": f"{bin_folder}:{variables['PATH']}", "EMBEDMILL_DATA_DIR": str(data_dir), "NO_PROXY": "*"}
     ran = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=os.environ | place, capture_output=True, text=True, timeout=timeout
+        ["bash", "-c", script],
+        cwd=folder,
+        env=variables | place,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        **who,
     )
     assert ran.returncode == 0, f"{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
     return {int(part.partition("\n")[0]): part.partition("\n")[2] for part in ran.stdout.split(f"{_MARK} ")[1:]}

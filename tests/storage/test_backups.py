@@ -60,7 +60,7 @@ def restored(database: Database, folder: Path, server: PostgresServer | None) ->
         with closing(Database(f"sqlite:///{elsewhere}")) as copy:
             yield copy
         return
-    binaries, dump = Path(server._command[0]).parent, server.folder / f"{new_id()}.dump"
+    binaries, dump = server.binaries, server.folder / f"{new_id()}.dump"
     name = server.create()
     url = server.url(str(database.url.database))
     given = {"check": True, "timeout": 60, "env": os.environ | {"PGUSER": "postgres"}}

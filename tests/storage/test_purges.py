@@ -152,3 +152,28 @@ def test_calls_that_were_answered_long_ago_go_and_jobs_stay(stores: Stores, data
         connection.execute(update(JobRow).values(finished_at=JobRow.finished_at - 300_001))
     assert stores.purges.mark(86_400_000) == 1
     assert stores.purges.marked() == [call.id]
+
+
+def test_what_ended_long_enough_ago_is_found_page_by_page_and_nothing_else(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given five jobs that ended ten days ago, one that ended now, one that is open, and one of a batch
+    monkeypatch.setattr("storage.purges.MARKED_AT_ONCE", 2)
+    worker = serve(stores)
+    old = [submit(stores, 1) for _ in range(5)]
+    others = [submit(stores, 1) for _ in range(3)]
+    for job_id in (*old, *others[1:]):
+        finish(stores, job_id, 1, worker)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET kind = 'batch' WHERE CAST(id AS TEXT) = '" + others[2] + "'")
+        long_ago = [*old, others[2]]
+        aged = update(JobRow).where(JobRow.id.in_(long_ago))
+        connection.execute(aged.values(finished_at=JobRow.finished_at - 10 * 86_400_000))
+    # When they are asked for, two at a time
+    found: list[str] = []
+    while some := stores.purges.ended(9.5, *found[-1:]):
+        assert len(some) <= 2
+        found += some
+    # Then those five are found, and none by a longer time
+    assert found == sorted(old)
+    assert stores.purges.ended(10.5) == []

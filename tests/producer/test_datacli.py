@@ -1,0 +1,38 @@
+"""The commands for what is kept, as an operator types them, over a database of their own."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from producer.datacli import app
+from storage.database import Database
+from storage.stores import Stores
+from tests.storage.builders import finish, serve, submit
+
+
+def test_purge_lets_one_look_first_and_deletes_what_has_ended(tmp_path: Path, migrated_sqlite: Path) -> None:
+    # Given a database with two jobs that have ended and one that is open
+    path = tmp_path / "mill.sqlite3"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    with closing(Database(f"sqlite:///{path}")) as database:
+        stores = Stores.on(database)
+        worker = serve(stores)
+        ended, open_job = sorted(submit(stores, 1) for _ in range(2)), submit(stores, 1)
+        for job_id in ended:
+            finish(stores, job_id, 1, worker)
+        where = ["--database-url", f"sqlite:///{path}"]
+        # When an operator looks what would go, then it is said and still there
+        told = CliRunner().invoke(app, ["purge", "--older-than", "0", "--dry-run", *where])
+        assert (told.exit_code, told.stdout.split()) == (0, ended)
+        assert "2 jobs would go" in told.stderr
+        assert len(stores.jobs.list_ids()) == 3
+        # And when it is meant, what has ended is gone
+        told = CliRunner().invoke(app, ["purge", "--older-than", "0", *where])
+        assert (told.exit_code, told.stdout) == (0, "") and "2 jobs deleted" in told.stderr
+        assert stores.jobs.list_ids() == [open_job]
+        # And what has ended too short a time ago stays
+        finish(stores, open_job, 1, worker)
+        assert "0 jobs deleted" in CliRunner().invoke(app, ["purge", "--older-than", "1", *where]).stderr
