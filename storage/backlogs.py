@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, or_, select
 
 from storage.contract.models import Priority
 from storage.database import Database, now_ms
-from storage.loads import ADDED_UP, OPEN, Load, load_of
+from storage.loads import Load, load_of, waiting
 from storage.tables import JOB_IS_OPEN, JobRow, ModelRow, WorkerRow
 from storage.workers import IS_LIVE
 
@@ -81,7 +81,7 @@ class BacklogStore:
         theirs = or_(JobRow.model_id.in_(ids), and_(JobRow.model_id.is_(None), JobRow.model == model))
         serving = select(func.count()).select_from(WorkerRow).where(IS_LIVE, WorkerRow.model_id.in_(ids))
         with self._db.read() as connection:
-            found = {row.priority: row for row in connection.execute(_BY_PRIORITY.where(theirs))}
+            found = {row.priority: row for row in connection.execute(waiting(JobRow.priority, jobs=[theirs]))}
             now = int(connection.execute(select(now_ms())).scalar_one())
             workers = int(connection.execute(serving).scalar_one())
         bulk, urgent = (
@@ -95,18 +95,7 @@ def _queue(row: Any) -> Queue:
     return row.model, Priority(row.priority).name.lower()
 
 
-_BY_QUEUE = (
-    select(JobRow.model, JobRow.priority, *ADDED_UP)
-    .join(OPEN, OPEN.c.job_id == JobRow.id)
-    .where(JOB_IS_OPEN)
-    .group_by(JobRow.model, JobRow.priority)
-)
-_BY_PRIORITY = (
-    select(JobRow.priority, *ADDED_UP, func.min(JobRow.created_at).label("oldest"))
-    .join(OPEN, OPEN.c.job_id == JobRow.id)
-    .where(JOB_IS_OPEN)
-    .group_by(JobRow.priority)
-)
+_BY_QUEUE = waiting(JobRow.model, JobRow.priority)
 _OLDEST = (
     select(JobRow.model, JobRow.priority, (now_ms() - func.min(JobRow.touched_at)).label("age"))
     .where(JOB_IS_OPEN, JobRow.started_at.is_(None))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, func, or_, select, union_all
+from sqlalchemy.orm import InstrumentedAttribute
 
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, ChunkRow
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +37,25 @@ LOAD = (
     func.sum(ChunkRow.token_estimate).label("tokens"),
 )
 
-# Along the partial indexes of what is open: the jobs' table is asked once a job, even where ten million texts wait.
-_COUNTED = (ChunkRow.job_id, *LOAD)
 
-#: What waits or is in hand, a row for each job of which something does.
-OPEN = union_all(
-    select(*_COUNTED).where(CHUNK_IS_PENDING).group_by(ChunkRow.job_id),
-    select(*_COUNTED).where(or_(CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)).group_by(ChunkRow.job_id),
-).subquery()
+def waiting(*by: InstrumentedAttribute[Any], jobs: Sequence[ColumnElement[bool]] = ()) -> Select[Any]:
+    """Return the statement that adds up what waits or is in hand, and says of which time its oldest job is (`oldest`).
 
-#: The same, added up over several jobs.
-ADDED_UP = tuple(func.sum(OPEN.c[name]).label(name) for name in ("chunks", "texts", "tokens"))
+    Args:
+        by: Columns of jobs; a row comes for each value of them.
+        jobs: Conditions on jobs: chunks of others are not looked at.
+    """
+    of_jobs = (ChunkRow.job_id.in_(select(JobRow.id).where(JOB_IS_OPEN, *jobs)),) if jobs else ()
+    counted = select(ChunkRow.job_id, *LOAD).where(*of_jobs).group_by(ChunkRow.job_id)
+    # Along the partial indexes of what is open: the jobs' table is asked once a job, even where ten million texts wait.
+    out = or_(CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)
+    each = union_all(counted.where(CHUNK_IS_PENDING), counted.where(out)).subquery()
+    added_up = (func.sum(each.c[name]).label(name) for name in ("chunks", "texts", "tokens"))
+    wanted = select(*by, *added_up, func.min(JobRow.created_at).label("oldest")).join(each, each.c.job_id == JobRow.id)
+    return wanted.where(JOB_IS_OPEN, *jobs).group_by(*by)
 
 
 def load_of(row: Any) -> Load:
-    """Return what a row of `LOAD` or of `ADDED_UP` says."""
+    """Return what a row of `LOAD` or of `waiting` says."""
     # PostgreSQL adds bigints up to a decimal.
     return Load(int(row.chunks), int(row.texts or 0), int(row.tokens or 0))

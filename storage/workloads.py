@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
-from storage.loads import ADDED_UP, LOAD, OPEN, Load, load_of
+from storage.loads import LOAD, Load, load_of, waiting
 from storage.pulses import Pulse
 from storage.releases import Release
 from storage.statuses import Look
@@ -88,9 +88,9 @@ class WorkloadStore:
             tally = Tally(now, RATE_WINDOW)
             # A planner may read all chunks to find none: it is asked only where there are other jobs.
             if not ids or connection.execute(_others(ids, now)).first() is not None:
-                for row in connection.execute(_except(_QUEUED, ids)):
+                for row in connection.execute(waiting(JobRow.model_id, jobs=_besides(ids))):
                     tally.waits(row.model_id, load_of(row), int(row.oldest))
-                for row in connection.execute(_except(_recent(now), ids)):
+                for row in connection.execute(_recent(now).where(*_besides(ids))):
                     tally.was_done(row.model_id, int(row.tokens or 0), int(row.began or 0))
             for look in beside:
                 tally.add(look)
@@ -116,8 +116,8 @@ def _workers(connection: Connection) -> list[WorkerLoad]:
     return found
 
 
-def _except(wanted: Any, ids: Sequence[str]) -> Any:
-    return wanted.where(JobRow.id.not_in(ids)) if ids else wanted
+def _besides(ids: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [JobRow.id.not_in(ids)] if ids else []
 
 
 def _others(ids: Sequence[str], now: int) -> Any:
@@ -131,12 +131,6 @@ def _lately(since: int) -> ColumnElement[bool]:
 
 
 _OF_JOB = ChunkRow.job_id == JobRow.id
-_QUEUED = (
-    select(JobRow.model_id, *ADDED_UP, func.min(JobRow.created_at).label("oldest"))
-    .join(OPEN, OPEN.c.job_id == JobRow.id)
-    .where(JOB_IS_OPEN)
-    .group_by(JobRow.model_id)
-)
 _IN_HAND = (
     select(ChunkRow.lease_owner, *LOAD, func.count(ChunkRow.job_id.distinct()).label("jobs"))
     .where(CHUNK_IS_LEASED)

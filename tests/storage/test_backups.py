@@ -18,9 +18,12 @@ from storage.contract.errors import InvalidOption, OutputExists
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.database import Database
+from storage.migrations import migrate
+from storage.rights import Side, grant, missing
 from storage.stores import Stores
 from tests.servers import PostgresServer
 from tests.storage.builders import CARD, claim, finish, result, serve, submit
+from tests.storage.rolemaking import NAMES, as_role, make_roles
 
 
 @contextmanager
@@ -130,6 +133,40 @@ def test_who_worked_before_a_restore_changes_nothing_after_it(
         assert there.jobs.retry_failed(job_id) == 1
         (again,) = claim(there, job_id, 0, worker)
         assert again.token > first.token + 1
+
+
+def test_a_restored_database_gives_each_role_what_it_had(postgres_server: PostgresServer) -> None:
+    # Given a database with roles of their own for owner, service and workers, dumped by its owner
+    name, elsewhere = postgres_server.create(), postgres_server.create()
+    url, there = postgres_server.url(name), postgres_server.url(elsewhere)
+    make_roles(url)
+    with closing(as_role(url, "embedmill_owner")) as owner:
+        migrate(owner)
+        grant(owner, NAMES)
+        stores = Stores.on(owner)
+        serve(stores)
+        job_id = submit(stores, 1)
+    dump = postgres_server.folder / f"{new_id()}.dump"
+    given = {"check": True, "timeout": 60, "env": os.environ | {"PGUSER": "postgres"}}
+    owners = url.replace("postgres@", "embedmill_owner@", 1)
+    subprocess.run([postgres_server.binaries / "pg_dump", "--format=custom", f"--file={dump}", owners], **given)  # type: ignore[call-overload]
+    # When an administrator makes the roles in an empty database and restores it there, as docs/data.md says
+    make_roles(there)
+    restoring = [postgres_server.binaries / "pg_restore", "--exit-on-error", f"--dbname={there}", dump]
+    subprocess.run(restoring, **given)  # type: ignore[call-overload]
+    # Then the owner fences it, each side has its rights, and the rest is worked on
+    with closing(as_role(there, "embedmill_owner")) as owner:
+        assert fence(owner) == 1
+        owner.check_schema()
+    for side, role in NAMES.items():
+        with closing(as_role(there, role)) as one, one.read() as connection:
+            assert missing(connection, side) == []
+    with closing(as_role(there, NAMES[Side.WORKER])) as worker:
+        stores = Stores.on(worker)
+        finish(stores, job_id, 1, serve(stores))
+        assert stores.statuses.get(job_id).state == "completed"
+    for one_name in (name, elsewhere):
+        postgres_server.drop(one_name)
 
 
 def finish_second(stores: Stores, job_id: str, worker: str) -> None:
