@@ -47,10 +47,10 @@ class Fleet(Mill):
         self.service: subprocess.Popen[bytes] | None = None
         self._homes: dict[int, Host] = {}
 
-    def start_worker(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a supervisor with its children on a host."""
+    def start_worker(self, name: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start a supervisor with its children on a host, with variables of its own."""
         host = self.hosts[name]
-        process = self.start("tests.faults.supervisor", [], prefix=host.enter)
+        process = self.start("tests.faults.supervisor", [], prefix=host.enter, **variables)
         self._homes[process.pid] = host
         self.supervisors.append(process)
         return process
@@ -71,6 +71,17 @@ class Fleet(Mill):
     def holds(self, name: str) -> int:
         """Return how many chunks the workers of a host hold."""
         return len(held_by(self.plain, self.pids_on(name)))
+
+    def exchange(self, name: str, **variables: str) -> None:
+        """Put another machine in a worker's host's place, whose processes have variables of their own."""
+        self.hosts[name].lose_power()
+        self.hosts[name].mend()
+        for process in [one for one in self.supervisors if self._homes[one.pid].name == name]:
+            process.wait(60)
+            self.supervisors.remove(process)
+            del self._homes[process.pid]
+        self.start_worker(name, **variables)
+        self.wait_for(lambda: self.ready_workers() == len(_WORKERS), 120, "all workers to be ready")
 
     def start_service(self) -> None:
         """Start the HTTP service on its host."""

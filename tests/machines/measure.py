@@ -27,7 +27,7 @@ _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 ROWS = {
     "M1": "nothing: three workers' hosts, producers beside storage and over HTTP",
     "M2": "a worker's host is cut off, and comes back",
-    "M3": "a worker's host is behind a line of 256 kbit/s that loses a packet of fifty",
+    "M3": "a worker's host fifty times slower, behind a line of 256 kbit/s that loses a packet in fifty",
     "M4": "a worker's host loses its power, and is started again",
     "M5": "Redis' host is cut off for 12 s",
     "M6": "PostgreSQL's host is cut off, or loses its power",
@@ -54,7 +54,7 @@ def write_page() -> None:
     if not (begun and ended):
         raise SystemExit(f"{PAGE.name} has lost its marks: {_BEGIN} and {_END}")
     made = f"Measured {datetime.now(UTC):%d %B %Y} at commit {commit()}, leases of 6 s, all hosts on one machine."
-    table = "\n".join(["| what happens | measured, in seconds |", "| --- | --- |", *rows])
+    table = "\n".join(["| what happens | measured |", "| --- | --- |", *rows])
     PAGE.write_text(f"{before}{_BEGIN}\n\n{made}\n\n{table}\n\n{_END}{after}")
 
 
