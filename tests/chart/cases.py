@@ -71,6 +71,15 @@ CASES: dict[str, dict[str, Any]] = {
     "an Ingress": {
         "api": {"ingress": INGRESS, "replicas": 3, "webhookHosts": ["hooks.internal"], "model": GPU["model"]}
     },
+    "a role of its own for each side": {
+        "servers": {
+            "workerRedisKey": "worker-redis-url",
+            "workerDatabaseKey": "worker-database-url",
+            "ownerDatabaseKey": "owner-database-url",
+            "apiRole": "embedmill_api",
+            "workerRole": "embedmill_worker",
+        }
+    },
     "no network policy": {"networkPolicy": {"enabled": False}},
     "a tight network policy": {
         "networkPolicy": {
@@ -113,6 +122,7 @@ CASES["all at once"] = {
     "networkPolicy": CASES["a tight network policy"]["networkPolicy"],
     "monitoring": CASES["watched by Prometheus"]["monitoring"],
 } | CASES["images by digest"]
+CASES["all at once"]["servers"] |= CASES["a role of its own for each side"]["servers"]
 
 #: Values that are refused, and a word of the reason.
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -127,6 +127,28 @@ def test_a_group_of_workers_has_the_devices_and_the_place_that_it_names() -> Non
     assert _env(named_container(objects, "-api"))["EMBEDMILL_MODEL"] == GPU["model"]
 
 
+def test_each_side_may_have_a_role_of_its_own_in_the_database() -> None:
+    keys = {"databaseKey": "api", "workerDatabaseKey": "worker", "ownerDatabaseKey": "owner"}
+    objects = render({"servers": {**keys, "apiRole": "mill_api", "workerRole": "mill_worker"}})
+    found = {name: pod["containers"][0] for name, (_, pod) in pods(objects).items() if not name.endswith("-test")}
+    ends = {name.removeprefix("mill-embedmill"): container for name, container in found.items()}
+    asked = {end: container["env"][1]["valueFrom"]["secretKeyRef"]["key"] for end, container in ends.items()}
+    assert asked == {"-api": "api", "-worker-cpu": "worker", "-reconciler": "worker", "-migration": "owner"}
+    told = _env(ends["-migration"])
+    assert (told["EMBEDMILL_API_ROLE"], told["EMBEDMILL_WORKER_ROLE"]) == ("mill_api", "mill_worker")
+
+
+def test_what_a_pod_writes_has_a_place_and_a_limit() -> None:
+    objects = render({"api": {"scratch": {"sizeLimit": "3Gi"}}})
+    for name, (_, pod) in pods(objects).items():
+        limits = {one["name"]: one["emptyDir"]["sizeLimit"] for one in pod.get("volumes", [])}
+        (container,) = pod["containers"]
+        assert limits.keys() == {one["name"] for one in container.get("volumeMounts", [])}, name
+        if name.endswith("-api"):
+            # Files that are made before they are sent lie where there is room
+            assert limits["data"] == "3Gi" and _env(container)["TMPDIR"] == "/data"
+
+
 def test_workers_may_have_a_user_of_redis_of_their_own() -> None:
     objects = render({"servers": {"workerRedisKey": "worker-redis-url"}})
     asked = {

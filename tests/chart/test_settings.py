@@ -13,6 +13,7 @@ import yaml
 
 from producer.api.settings import ApiSettings
 from storage.contract.settings import Settings
+from storage.migrations.settings import MigrationSettings
 from tests.chart.cases import CASES
 from tests.chart.rendering import CHART, ROOT, Object, find_helm, pods, render
 from worker.settings import WorkerSettings
@@ -20,7 +21,12 @@ from worker.settings import WorkerSettings
 needs_helm = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 
 _URLS = {"EMBEDMILL_REDIS_URL": "redis://redis:6379/0", "EMBEDMILL_DATABASE_URL": "postgresql://u:p@postgres/mill"}
-_KINDS: dict[str, type[Settings]] = {"api": ApiSettings, "worker": WorkerSettings, "reconcile": WorkerSettings}
+_KINDS: dict[str, type[Settings]] = {
+    "api": ApiSettings,
+    "worker": WorkerSettings,
+    "reconcile": WorkerSettings,
+    "migrate": MigrationSettings,
+}
 
 
 def containers() -> dict[str, Object]:
