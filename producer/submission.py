@@ -165,6 +165,8 @@ class Submission:
         begin = time.time_ns()
         if self._key is not None:
             self._replay = self._stores.jobs.find_by_key(self._key, self._job.key_id)
+        with contextlib.suppress(ServerError):
+            self._stores.purges.discard_given_up()
         try:
             self._intake.take(records)
             job_id = self._seal()
@@ -270,7 +272,7 @@ class Submission:
     def _discard(self) -> None:
         if self._created:
             self._created = False
-            self._stores.purges.discard(self._job.id)
+            self._stores.purges.give_up(self._job.id)
 
 
 def _keeping(

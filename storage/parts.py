@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.chunks import NewChunk, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import Conflict, UnknownJob, WrongState
-from storage.contract.states import JobState
+from storage.contract.states import ChunkState, JobState
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.newjobs import NewJob, open_job
@@ -189,10 +189,18 @@ class PartStore:
     def drop(self, taking: Taking) -> None:
         """Remove what was written of a part that will not be whole.
 
+        That it counts no more is written first: this finds room where removing the texts, which are overwritten, does
+        not.
+
         Raises:
             WrongState: When the job takes no parts any more.
             Conflict: When another writer has followed.
+            StorageFull: When there is no room to remove it; it goes with the next part.
         """
+        behind = (ChunkRow.job_id == taking.job_id, ChunkRow.number >= taking.chunks)
+        with self._db.write() as connection:
+            _guard(connection, taking)
+            connection.execute(update(ChunkRow).where(*behind).values(state=ChunkState.SPLIT))
         while self._clean(taking):
             pass
 

@@ -35,6 +35,8 @@ class PurgeStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        #: Submissions that were given up and could not be removed yet.
+        self._given_up: set[str] = set()
 
     def delete(self, job_id: str) -> None:
         """Delete a job with its texts and results, in small steps; it is unknown from the first one on.
@@ -63,6 +65,29 @@ class PurgeStore:
         if unsealed:
             self.purge(job_id)
         return unsealed
+
+    def give_up(self, job_id: str) -> None:
+        """Delete a job that its producer gives up; where that cannot be done now, the next submission does it.
+
+        Else its texts would count among those that its key keeps until nobody has heard of its producer for a day.
+
+        Raises:
+            StorageUnavailable: When the database cannot be reached; it is then tried again.
+            StorageFull: When not even this finds room; the same.
+        """
+        self._given_up.add(job_id)
+        self.discard_given_up()
+
+    def discard_given_up(self) -> None:
+        """Delete what was given up and could not be deleted then.
+
+        Raises:
+            StorageUnavailable: As for `give_up`.
+            StorageFull: The same.
+        """
+        for job_id in list(self._given_up):
+            self.discard(job_id)
+            self._given_up.discard(job_id)
 
     @retried
     def drop_calls(self, job_ids: Sequence[str]) -> int:

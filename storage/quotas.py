@@ -209,13 +209,13 @@ _IS_NO_CALL = JobRow.kind != literal_column("'call'")
 _IS_COUNTED = select(JobRow.id).where(JobRow.id == bindparam("job"), _IS_NO_CALL)
 _OTHERS = (*_OWNED, JOB_IS_UNFINISHED, _IS_NO_CALL, JobRow.id != bindparam("job"))
 _OPEN = select(func.count()).select_from(JobRow).where(*_OTHERS)
+#: Split chunks stand for no text: others have taken their place, or their part was cut off.
+_STANDS = ChunkRow.state != ChunkState.SPLIT
 SEALED_TEXTS = select(func.sum(JobRow.total)).where(*_OWNED)
 _UNSEALED_TEXTS = (
-    select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING)
+    select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING, _STANDS)
 )
-_ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(
-    ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT
-)
+_ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(ChunkRow.job_id == bindparam("job"), _STANDS)
 #: Of what goes round again: of each chunk's estimate the share of the items that have no vector and are not invalid.
 _ESTIMATE_AGAIN = select(
     func.sum(ChunkRow.token_estimate * (ChunkRow.size - ChunkRow.succeeded - ChunkRow.invalid) / ChunkRow.size)

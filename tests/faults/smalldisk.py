@@ -26,13 +26,18 @@ class SmallDisk:
         self.path = path
         self._filling = path / "filling"
 
-    def fill(self) -> None:
-        """Leave no room at all."""
+    def fill(self, room: int = 0) -> None:
+        """Leave no room at all, or a little.
+
+        Args:
+            room: Bytes that are left, a multiple of a page's.
+        """
         with self._filling.open("ab", buffering=0) as file:
             for size in (_BLOCK, 1):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(size))
+            file.truncate(file.tell() - room)
 
     def relieve(self) -> None:
         """Make room again."""

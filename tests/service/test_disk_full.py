@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
 
-from producer.api.settings import ApiSettings
-from storage.database import Database
-from storage.migrations import migrate
-from tests.faults.smalldisk import SmallDisk, small_disk
-from tests.servers import running_postgres, short_folder
-from tests.service.serving import Served, serving
-from tests.storage.builders import CARD, serve_for_long
+from tests.service.smallservice import BATCH, NDJSON, Small, incompressible, small_service
+from tests.storage.builders import serve_for_long
 
-#: Texts that cannot be compressed: about 3 MB of them.
-TEXTS = [base64.b64encode(os.urandom(22_500)).decode() for _ in range(100)]
+#: About 3 MB.
+TEXTS = incompressible()
 LINES = "\n".join(map(json.dumps, TEXTS)).encode()
-NDJSON = {"Content-Type": "application/x-ndjson"}
-BATCH = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": "wheat"}}).encode()
 
 #: One way in: sends the same each time it is called.
 Send = Callable[[httpx.Client], httpx.Response]
 
 
-@dataclass
-class Small:
-    """A service whose database lies on a small disk, and what was there before that was full."""
+@dataclass(frozen=True)
+class Ways:
+    """A service on a small disk, and what was there before that was full."""
 
-    served: Served
-    disk: SmallDisk
-    kind: str
+    small: Small
     parted: str
     file: str
-
-    def fill(self) -> None:
-        """Leave no room at all, not even in what SQLite's log would use again."""
-        if self.kind == "sqlite":
-            with sqlite3.connect(self.disk.path / "db.sqlite3", timeout=60) as connection:
-                assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-        self.disk.fill()
 
     def ways(self) -> dict[str, Send]:
         """Every way in that needs room for more than a row."""
@@ -69,33 +49,17 @@ class Small:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def small(request: pytest.FixtureRequest) -> Iterator[Small]:
+def ways(request: pytest.FixtureRequest) -> Iterator[Ways]:
     """A service over a database of its own on a small disk."""
-    with ExitStack() as stack:
-        folder: Path = stack.enter_context(short_folder())
-        disk = stack.enter_context(small_disk(24 if request.param == "sqlite" else 80))
-        if request.param == "sqlite":
-            url = f"sqlite:///{disk.path}/db.sqlite3"
-        else:
-            server = stack.enter_context(running_postgres())
-            url = server.url(server.create())
-            server.stop()
-            # The log lies elsewhere: what is full is the disk of the tables.
-            disk.take(server.folder / "data" / "base")
-            server.start()
-        database = Database(url)
-        migrate(database)
-        database.close()
-        settings = ApiSettings.load(data_dir=folder, database_url=url, model=CARD.name, call_timeout=0.5)
-        served = stack.enter_context(serving(settings))
-        with served.http() as http:
-            parted = http.post("/v1/jobs", json={"parts": True}).headers["location"]
-            file = http.post("/v1/files", files={"file": ("a.jsonl", BATCH)}, data={"purpose": "batch"}).json()["id"]
-        yield Small(served, disk, request.param, parted, file)
+    with small_service(request.param) as small, small.http() as http:
+        parted = http.post("/v1/jobs", json={"parts": True}).headers["location"]
+        file = http.post("/v1/files", files={"file": ("a.jsonl", BATCH)}, data={"purpose": "batch"}).json()["id"]
+        yield Ways(small, parted, file)
 
 
 @pytest.mark.timeout(180)
-def test_every_way_in_answers_507_and_works_again_with_room(small: Small) -> None:
+def test_every_way_in_answers_507_and_works_again_with_room(ways: Ways) -> None:
+    small = ways.small
     stores = small.served.service.stores
     with small.served.http() as http:
         # Given a service that is ready, and a disk that is then full
@@ -103,7 +67,7 @@ def test_every_way_in_answers_507_and_works_again_with_room(small: Small) -> Non
         assert http.get("/readyz").status_code == 200
         small.fill()
         # When each way in is tried
-        for name, send in small.ways().items():
+        for name, send in ways.ways().items():
             answer = send(http)
             # Then it says 507 and why, in the form of its dialect, and when to come again
             assert answer.status_code == 507, (name, answer.text)
@@ -114,7 +78,7 @@ def test_every_way_in_answers_507_and_works_again_with_room(small: Small) -> Non
             code = {"error_type": "Unhealthy"} if name == "TEI's embed" else {"code": "storage_full"}
             assert code.items() <= (told if name == "TEI's embed" else told["error"]).items(), name
         # And a batch of a few bytes is refused as well, where nothing that is kept has room for them
-        batch = small.batch(http)
+        batch = ways.batch(http)
         assert batch.status_code == 507 or small.kind == "postgresql", batch.text
         # And it is told by who asks for health
         ready = http.get("/readyz")
@@ -122,20 +86,20 @@ def test_every_way_in_answers_507_and_works_again_with_room(small: Small) -> Non
         assert (http.get("/healthz").status_code, http.get("/health").status_code) == (200, 507)
         # And nobody sees anything that was begun
         assert http.get("/v1/jobs").json()["data"] == []
-        assert [one["id"] for one in http.get("/v1/files").json()["data"]] == [small.file]
-        assert http.get(f"{small.parted}/parts").json()["next"] == 0
+        assert [one["id"] for one in http.get("/v1/files").json()["data"]] == [ways.file]
+        assert http.get(f"{ways.parted}/parts").json()["next"] == 0
         # When there is room again, then the same requests are good, by the same process
         small.disk.relieve()
-        ways = small.ways()
-        jobs = [ways[name](http) for name in ("JSON", "NDJSON")]
+        sends = ways.ways()
+        jobs = [sends[name](http) for name in ("JSON", "NDJSON")]
         assert [answer.status_code for answer in jobs] == [202, 202]
-        assert [ways[name](http).json()["id"] for name in ("JSON", "NDJSON")] == [one.json()["id"] for one in jobs]
-        assert ways["a part"](http).json() == {"part": 0, "items": len(TEXTS), "first": 0, "next": 1}
-        assert http.post(f"{small.parted}/seal", json={"parts": 1}).status_code == 202
-        assert ways["OpenAI's files"](http).status_code == 200
+        assert [sends[name](http).json()["id"] for name in ("JSON", "NDJSON")] == [one.json()["id"] for one in jobs]
+        assert sends["a part"](http).json() == {"part": 0, "items": len(TEXTS), "first": 0, "next": 1}
+        assert http.post(f"{ways.parted}/seal", json={"parts": 1}).status_code == 202
+        assert sends["OpenAI's files"](http).status_code == 200
         # A call gets as far as its worker, who does not answer
-        assert ways["OpenAI's embeddings"](http).status_code == 504
-        assert batch.status_code == 200 or small.batch(http).status_code == 200
+        assert sends["OpenAI's embeddings"](http).status_code == 504
+        assert batch.status_code == 200 or ways.batch(http).status_code == 200
         assert http.get("/readyz").json()["storage"] == "ready" and http.get("/health").status_code == 200
         # And what a refused one has left is gone with the reconciler's next round
         small.served.service.batch_work.stop()
