@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from storage.contract.errors import IdempotencyConflict, InvalidItems, StorageUn
 from storage.contract.options import JobOptions
 from storage.contract.states import JobState
 from storage.database import Database
+from storage.migrations import migrate
 from storage.stores import Stores
 from storage.tables import Row
 from tests.storage.builders import CARD, serve
@@ -76,6 +78,33 @@ def test_what_was_not_committed_is_told_as_such_and_leaves_nothing(
     with breaking_at("submit.sealing"), pytest.raises(StorageUnavailable):
         submission(stores).run(records(texts))
     assert rows(database) == {"jobs": 0, "chunks": 0, "inputs": 0}
+
+
+def test_what_cannot_be_discarded_at_once_is_before_the_next_submission(tmp_path: Path) -> None:
+    # Given a submission that is cut off, by something that takes the table of jobs away as well
+    database = Database(f"sqlite:///{tmp_path}/mill.sqlite3")
+    migrate(database)
+    stores = Stores.on(database)
+    serve(stores)
+
+    def rename(old: str, new: str) -> None:
+        with database.write() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    def cut() -> Iterator[Record]:
+        yield from records(LONG)
+        rename("jobs", "hidden")
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        submission(stores).run(cut())
+    rename("hidden", "jobs")
+    assert rows(database)["jobs"] == 1
+    # When the next one comes, then what is left of it is gone
+    job_id = submission(stores).run(records(1))
+    assert rows(database) == {"jobs": 1, "chunks": 1, "inputs": 1}
+    assert stores.jobs.get(job_id).total == 1
+    database.close()
 
 
 @pytest.mark.parametrize("before", [0, LONG], ids=["before it is written", "after it was written"])

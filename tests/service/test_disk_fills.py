@@ -86,19 +86,25 @@ def test_the_openai_package_is_told_and_the_same_calls_are_good_with_room(small:
 
 
 def test_what_a_full_disk_has_cut_off_counts_no_more_though_it_cannot_be_removed() -> None:
-    # Given a key that may keep 250 texts, on a disk that has room for a part of them
+    # Given a key that may keep 250 texts, and a disk that has room for a part of 200
     lines = "\n".join(map(json.dumps, incompressible(200))).encode()
     with small_service("sqlite", Quota(texts=250)) as small, small.http() as http:
         serve_for_long(small.served.service.stores)
-        part = http.post("/v1/jobs", json={"parts": True}).headers["location"] + "/parts/0"
-        small.fill(3 << 20)
-        # When a part, and then a stream, comes in until it is full
-        assert http.put(part, content=lines, headers=NDJSON).status_code == 507
-        assert http.post("/v1/jobs", content=lines, headers=NDJSON).status_code == 507
-        with small.served.service.stores.database.read() as connection:
-            left = connection.exec_driver_sql("SELECT sum(size) FROM chunks").scalar_one()
-            assert left, "nothing is left that could count"
-        # Then all that the key may keep is taken as soon as there is room
-        small.disk.relieve()
-        assert http.post("/v1/jobs", json={"texts": ["wheat"] * 250}).status_code == 202
-        assert http.post("/v1/jobs", json={"texts": ["rye"]}).status_code == 429
+        parted = http.post("/v1/jobs", json={"parts": True}).headers["location"]
+        stays = 0
+        for method, path in (("PUT", f"{parted}/parts/0"), ("POST", "/v1/jobs")):
+            small.fill(3 << 20)
+            # When a part, and then a stream, comes in until it is full
+            assert http.request(method, path, content=lines, headers=NDJSON).status_code == 507
+            with small.served.service.stores.database.read() as connection:
+                before, stays = stays, connection.exec_driver_sql("SELECT sum(size) FROM chunks").scalar_one() or 0
+            assert stays > before, f"nothing is left of {path} that could count"
+            small.disk.relieve()
+            # Then nothing of it is seen, and all that the key may keep is taken
+            assert http.get("/v1/jobs", params={"state": "accepting,queued"}).json()["data"][1:] == []
+            assert http.get(parted).json()["total"] == 0
+            made = http.post("/v1/jobs", json={"texts": ["wheat"] * 250})
+            assert made.status_code == 202
+            assert http.post("/v1/jobs", json={"texts": ["rye"]}).status_code == 429
+            small.served.service.stores.jobs.cancel(made.json()["id"])
+            assert http.delete(made.headers["location"]).status_code == 204
