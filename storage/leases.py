@@ -108,7 +108,7 @@ class LeaseStore:
             written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))
             if written:
                 failpoints.reach("commit.guarded")
-                owed = self._meter.owed(connection, {key[:2]: _tokens(by_attempt[key]) for key in written})
+                owed = self._meter.owed(connection, {key[:2]: by_attempt[key].read for key in written})
                 connection.execute(_SETTLE, [_settled(key, by_attempt[key]) for key in written])
                 write_results(connection, {key: by_attempt[key] for key in written})
             finished = finish_settled(connection, {job_id for job_id, _, _ in written})

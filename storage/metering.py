@@ -1,7 +1,7 @@
 """What keys with a limit of tokens really used: settled at each commit, given back where a job was cancelled.
 
-A job is admitted by an estimate. The commit of a chunk puts the difference right, in its own transaction, so that it
-happens exactly once.
+A job is admitted by an estimate, and a `retry` by the share of it that goes round again. The commit of a chunk puts the
+difference right, in its own transaction, so that it happens exactly once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, case, func, select
 
 from storage import naming
 from storage.contract.states import ChunkState
@@ -36,7 +36,7 @@ class Meter:
 
         Args:
             connection: A transaction in which the chunks have not been settled yet.
-            spent: The tokens that were read, by chunk.
+            spent: The tokens that were read now, by chunk.
         """
         if time.monotonic() > self._until:
             self._needed = connection.execute(_ANY).first() is not None
@@ -56,24 +56,28 @@ def unspent(connection: Connection, job_id: str) -> dict[str, float]:
 
 
 def _charged(row: Any) -> int:
-    """Return what was charged for a chunk: at first the estimate, after a `retry` what the round before has taken."""
+    """Return what was charged for a chunk: at first the estimate, for a `retry` its share of that."""
     again = row.done_at is not None or row.tokens
-    return int(row.tokens if again else row.token_estimate)
+    return int(row.share if again else row.token_estimate)
 
 
+#: Of a chunk's estimate what the items have that a `retry` sends round again: no vector, and not refused at the door.
+SHARE_AGAIN = ChunkRow.token_estimate * (ChunkRow.size - ChunkRow.succeeded - ChunkRow.invalid) / ChunkRow.size
 _LIMITED = QuotaRow.tokens_per_minute.is_not(None)
 _ANY = select(QuotaRow.key_id).where(_LIMITED).limit(1)
 _CHARGED = (
     select(JobRow.key_id, ChunkRow.job_id, ChunkRow.number, ChunkRow.token_estimate, ChunkRow.tokens, ChunkRow.done_at)
+    .add_columns(SHARE_AGAIN.label("share"))
     .join(JobRow, JobRow.id == ChunkRow.job_id)
     .join(QuotaRow, QuotaRow.key_id == JobRow.key_id)
     .where(naming.named(ChunkRow), _LIMITED)
 )
+_IS_FIRST = ChunkRow.done_at.is_(None) & (ChunkRow.tokens == 0)
 _UNBEGUN = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED])
 _UNSPENT = (
-    select(JobRow.key_id, func.sum(ChunkRow.token_estimate).label("tokens"))
+    select(JobRow.key_id, func.sum(case((_IS_FIRST, ChunkRow.token_estimate), else_=SHARE_AGAIN)).label("tokens"))
     .join(ChunkRow, ChunkRow.job_id == JobRow.id)
     .join(QuotaRow, QuotaRow.key_id == JobRow.key_id)
-    .where(JobRow.id == bindparam("job"), _UNBEGUN, ChunkRow.done_at.is_(None), ChunkRow.tokens == 0, _LIMITED)
+    .where(JobRow.id == bindparam("job"), _UNBEGUN, _LIMITED)
     .group_by(JobRow.key_id)
 )

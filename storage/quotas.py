@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, func, literal_column, select, upda
 from storage.contract.errors import InvalidOption, QuotaExceeded
 from storage.contract.states import ChunkState
 from storage.database import now_ms
+from storage.metering import SHARE_AGAIN
 from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
 #: Largest limit; a BIGINT holds it many times over.
@@ -114,7 +115,7 @@ def admit(connection: Connection, job_id: str, key_id: str, *, sealed: bool) -> 
 def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
     """Check, as the last step of a transaction that sends a job's failed items round again, that its key may do so.
 
-    Nothing is charged: what the round takes is settled at its commits.
+    Their share of the estimate is charged, as for a submission; what the round takes is settled at its commits.
 
     Args:
         connection: A write transaction, in which their chunks wait again.
@@ -132,7 +133,7 @@ def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
         _admit_jobs(connection, quota.jobs, key)
     if quota.tokens_per_minute is not None:
         tokens = int(connection.execute(_ESTIMATE_AGAIN, key).scalar() or 0)
-        _check_tokens(quota, tokens)
+        _admit_tokens(connection, quota, tokens)
 
 
 def owe(connection: Connection, tokens: Mapping[str, float]) -> None:
@@ -168,13 +169,6 @@ def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None
 
 
 def _admit_tokens(connection: Connection, quota: Any, tokens: int) -> None:
-    owed = _check_tokens(quota, tokens)
-    if tokens:
-        _set_owed(connection, quota, owed + tokens)
-
-
-def _check_tokens(quota: Any, tokens: int) -> float:
-    """Return what a key owes now, once it may submit so many tokens more."""
     bucket = Bucket.of(quota)
     wait = bucket.wait(tokens)
     if wait > 0:
@@ -183,7 +177,8 @@ def _check_tokens(quota: Any, tokens: int) -> float:
             f"There is room for this again in {max(round(wait), 1):,} s.",
             wait,
         )
-    return bucket.owed
+    if tokens:
+        _set_owed(connection, quota, bucket.owed + tokens)
 
 
 def _set_owed(connection: Connection, quota: Any, owed: float) -> None:
@@ -216,10 +211,9 @@ _UNSEALED_TEXTS = (
     select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING, _STANDS)
 )
 _ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(ChunkRow.job_id == bindparam("job"), _STANDS)
-#: Of what goes round again: of each chunk's estimate the share of the items that have no vector and are not invalid.
-_ESTIMATE_AGAIN = select(
-    func.sum(ChunkRow.token_estimate * (ChunkRow.size - ChunkRow.succeeded - ChunkRow.invalid) / ChunkRow.size)
-).where(ChunkRow.job_id == bindparam("job"), ChunkRow.state == ChunkState.PENDING)
+_ESTIMATE_AGAIN = select(func.sum(SHARE_AGAIN)).where(
+    ChunkRow.job_id == bindparam("job"), ChunkRow.state == ChunkState.PENDING
+)
 _PROGRESS = (
     select(
         JobRow.started_at,

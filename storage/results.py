@@ -35,6 +35,7 @@ class ChunkResult:
         lengths: int32, shape (items,): tokens before the cut.
         errors: By position within the chunk; together with the vectors exactly one outcome an item.
         each_token: Whether there was no pooling.
+        kept_tokens: Those of items that were kept from the round before: this attempt has not read them.
 
     Raises:
         ValueError: When an item has both or neither of vector and error, or shapes differ: never stored.
@@ -46,6 +47,7 @@ class ChunkResult:
     lengths: NDArray[np.int32]
     errors: dict[int, ItemError]
     each_token: bool = False
+    kept_tokens: int = 0
 
     def __post_init__(self) -> None:
         size = len(self.tokens) if self.each_token else len(self.matrix)
@@ -60,6 +62,11 @@ class ChunkResult:
             return np.array_equal(finite, succeeded)
         states = self.tokens[succeeded]
         return bool(finite.all() and (states > 0).all() and states.sum() == len(self.matrix))
+
+    @property
+    def read(self) -> int:
+        """Number of tokens that this attempt has read."""
+        return int(self.tokens.sum()) - self.kept_tokens
 
     @property
     def succeeded(self) -> int:

@@ -37,6 +37,7 @@ def chunk_result(
         tokens, lengths = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
     else:
         tokens, lengths = (np.frombuffer(blob, dtype="<i4").copy() for blob in (kept.tokens, kept.lengths))
+    kept_tokens = int(tokens.sum() - tokens[places].sum())
     tokens[places], lengths[places] = embedded.tokens[own], embedded.lengths[own]
     errors = dict(chunk.settled)
     for row, error in embedded.errors.items():
@@ -48,7 +49,7 @@ def chunk_result(
     for place in set(np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist()) - set(errors):
         errors[place] = ItemError("bad_vector", f"The vector does not fit into {options.store_dtype}.")
     matrix[list(errors)] = np.nan
-    return ChunkResult(matrix, options.store_dtype, tokens, lengths, errors)
+    return ChunkResult(matrix, options.store_dtype, tokens, lengths, errors, kept_tokens=kept_tokens)
 
 
 def _laid_over(chunk: ChunkInput, places: list[int], found: NDArray[np.float32], dtype: str) -> NDArray[np.floating]:

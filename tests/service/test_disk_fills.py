@@ -16,8 +16,11 @@ from tests.storage.builders import serve_for_long
 
 LARGE = os.urandom(3_000_000)
 
+#: A server of its own takes its time: FAULTS=full asks for it.
+_KINDS = ["sqlite", "postgresql"] if os.environ.get("FAULTS") == "full" else ["sqlite"]
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+
+@pytest.fixture(params=_KINDS)
 def small(request: pytest.FixtureRequest) -> Iterator[Small]:
     """A service with keys over a database of its own on a small disk."""
     with small_service(request.param, Quota(texts=10**6)) as small:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.plants.plant import Edit, Plant
 
 _STATES = "tests/engine/test_states.py"
-_QUOTAS = "tests/storage/test_quotas.py"
+_QUOTAS = "tests/storage/test_retry_quotas.py"
 _LINE = "tests/service/test_callline.py"
 
 CALLING = (

@@ -184,20 +184,15 @@ SERVING = (
             Edit(
                 _LEASES,
                 "                owed = self._meter.owed("
-                "connection, {key[:2]: _tokens(by_attempt[key]) for key in written})\n",
+                "connection, {key[:2]: by_attempt[key].read for key in written})\n",
                 "",
             ),
             Edit(
                 _LEASES,
                 "            owe(connection, owed)\n",
                 "            owed = self._meter.owed("
-                "connection, {key[:2]: _tokens(by_attempt[key]) for key in by_attempt})\n"
+                "connection, {key[:2]: by_attempt[key].read for key in by_attempt})\n"
                 "            owe(connection, owed)\n",
-            ),
-            Edit(
-                _METERING,
-                "    return int(row.tokens if again else row.token_estimate)\n",
-                "    return int(row.token_estimate + 0 * bool(again))\n",
             ),
         ),
     ),
