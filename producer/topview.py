@@ -13,6 +13,7 @@ from rich.text import Text
 from producer.overview import Overview, QueueLine, WorkerLine
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.jobstatus import JobStatus
+from storage.pulses import SILENT, UNTOLD
 
 _COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "expired": "yellow", "running": "cyan"}
 
@@ -41,9 +42,6 @@ _OF_WORKER: dict[str, int] = {
     "UP": 0,
     "SEEN": 0,
 }
-
-#: A worker silent for so long may be dead, in seconds.
-_SILENT = 15.0
 
 
 def frame(
@@ -170,7 +168,7 @@ def _workers(workers: Sequence[WorkerLine], most: int, width: int) -> Table:
     table = _table(*((name, "left") for name in names), *((name, "right") for name in told))
     number, more = _fit(workers, most)
     for worker in workers[:number]:
-        style = "red" if worker.seen_seconds > _SILENT else "dim" if not worker.texts else ""
+        style = "red" if worker.seen_seconds > SILENT else "dim" if not worker.texts else ""
         place = [f"{worker.device} on {worker.host}, {worker.pid}"]
         if wide:
             place.append(worker.model.rpartition("/")[2])
@@ -182,7 +180,8 @@ def _workers(workers: Sequence[WorkerLine], most: int, width: int) -> Table:
 
 def _of_worker(worker: WorkerLine) -> dict[str, str]:
     """Return what is told of a worker, by the column."""
-    pulse, idle = worker.pulse, not worker.texts
+    # What one that is silent told last is not how it is.
+    pulse, idle = UNTOLD if worker.seen_seconds > SILENT else worker.pulse, not worker.texts
     gpu = "-"
     if pulse.gpu_memory is not None and pulse.gpu_memory_total is not None:
         gpu = f"{size(pulse.gpu_memory)}/{size(pulse.gpu_memory_total)}"

@@ -29,6 +29,9 @@ _PG_FORBIDDEN = "42501"
 
 _SQLITE_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
+#: What to do about a SQLite file that somebody else has been writing to for longer than anybody waits.
+LOCKED = "Look what else writes to it: embedmill doctor names the process."
+
 _CONFLICT_TRIES = 4
 
 P = ParamSpec("P")
@@ -88,6 +91,8 @@ def _our_error(error: Exception) -> ServerError:
         return StorageUnavailable(
             f"The database's file cannot be read or written: {sentence}.", "Check its disk, its quota and its limits."
         )
+    if sqlite.startswith("SQLITE_BUSY"):
+        return StorageUnavailable(f"The database does not answer: {sentence}.", LOCKED)
     if sqlite.startswith(_SQLITE_DAMAGED):
         return StorageUnavailable(f"The database's file is damaged: {sentence}.", "Name another, or restore a copy.")
     if getattr(cause, "sqlstate", None) in _PG_CONFLICT:

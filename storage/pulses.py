@@ -7,6 +7,9 @@ from dataclasses import dataclass
 #: Rates and shares are those of the last so many seconds.
 WINDOW = 30.0
 
+#: A worker that has not been heard of for so long, in seconds, has missed heartbeats: what it told is not so any more.
+SILENT = 15.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:

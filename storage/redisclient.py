@@ -71,7 +71,7 @@ def queue_unavailable(error: BaseException) -> QueueUnavailable:
             return QueueUnavailable("Redis lets nobody in from other machines (its protected mode).", remedy)
         case redis.ResponseError():
             return QueueUnavailable("Redis refuses messages.", "Its log says why; a full disk is the commonest reason.")
-    return QueueUnavailable(UNREACHABLE, "Check EMBEDMILL_REDIS_URL.")
+    return QueueUnavailable(UNREACHABLE, "Look whether it runs, and whether EMBEDMILL_REDIS_URL names it.")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from storage.contract.errors import StorageUnavailable
-from storage.faults import sqlite_name
+from storage.faults import LOCKED, sqlite_name
 
 #: Network file systems by the kernel's magic number: SQLite's WAL needs shared memory and locks that they lack.
 _NETWORK_FILE_SYSTEMS = {0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB2", 0x517B: "SMB", 0x01021997: "9P"}
@@ -93,9 +93,7 @@ class SqliteFile:
             StorageUnavailable: When one of them has written for longer than anybody waits.
         """
         if not self._turn.acquire(timeout=self._busy_timeout / 1000):
-            raise StorageUnavailable(
-                "The database does not answer: database is locked.", "Look what else writes to it."
-            )
+            raise StorageUnavailable("The database does not answer: database is locked.", LOCKED)
         try:
             yield
         finally:

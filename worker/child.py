@@ -106,8 +106,8 @@ class Child:
         code = self._process.poll()
         if code is not None:
             self._bury(code, stopping)
-        elif not self._silenced and self._hangs():
-            logger.error("%s shows no sign of life, or does not become ready: killing it", self.name)
+        elif not self._silenced and (why := self._hangs()):
+            logger.error("%s (pid %d) %s: killing it", self.name, self._process.pid, why)
             counters.count("workers_silenced")
             self._silenced = True
             self.signal(signal.SIGKILL)
@@ -118,11 +118,14 @@ class Child:
         hung = self._silenced or code in exits.OF_DEVICES
         self.deaths = 1 if self._worked or (lived > _GOOD_LIFE and not hung) else self.deaths + 1
 
-    def _hangs(self) -> bool:
+    def _hangs(self) -> str | None:
+        """Return why the process must be held to hang; None while it lives."""
         now = time.monotonic()
-        if self.ready:
-            return now - self._seen > SILENCE
-        return now - self._seen > SILENCE_AT_START or now - self._started > START
+        if now - self._seen > (SILENCE if self.ready else SILENCE_AT_START):
+            return f"has shown no sign of life for {now - self._seen:.0f} s"
+        if not self.ready and now - self._started > START:
+            return f"has not become ready within {START:.0f} s"
+        return None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""

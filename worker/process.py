@@ -213,6 +213,8 @@ def main(process: type[Process] = Process) -> None:
     die_with_parent()
     # Running as root in a container is the operator's choice; JSON alone is accepted, so it opens no door.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+    # What Celery will do one day when it loses Redis, told in ten lines whenever it does.
+    warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced an optional breaking change")
     slot, torch_device, worker_id = (*sys.argv[1:], "cpu", "cpu", new_id())[:3]
     settings = WorkerSettings.load()
     logs.configure(settings.log_level, "worker", settings.log_format, worker_id=worker_id, slot=slot)

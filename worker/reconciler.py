@@ -35,6 +35,7 @@ from worker.brokercheck import findings
 from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
 from worker.settings import WorkerSettings
+from worker.sparing import Sparing
 
 logger = logging.getLogger("worker.reconciler")
 
@@ -85,6 +86,7 @@ class Reconciler:
         self._findings: list[str] = []
         self._advised = -_ADVISE_EVERY
         self._keeper = Keeper(stores)
+        self._sparing = Sparing(logger)
 
     def run(self, stopped: threading.Event) -> None:
         """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever."""
@@ -99,7 +101,7 @@ class Reconciler:
                     self.sweep()
                     measures.here.count(reconciler_sweeps=1, reconciler_sweep_seconds=time.monotonic() - begin)
             except ServerError as error:
-                logger.warning("sweep cut short: %s", error)
+                self._sparing.warning(f"sweep cut short: {error}")
             except Exception:
                 counters.count("sweeps_failed")
                 logger.exception("sweep cut short by an unexpected error")
@@ -117,7 +119,7 @@ class Reconciler:
         try:
             duty()
         except ServerError as error:
-            logger.warning("%s", error)
+            self._sparing.warning(str(error))
         except Exception:
             # One row that nobody foresaw must not keep all others waiting.
             counters.count("sweeps_failed")

@@ -20,6 +20,7 @@ from storage.checkups.check import Area, Outcome, not_checked, ok, warning, wron
 from storage.checkups.places import median, shown
 from storage.contract.errors import EmbedmillError, Forbidden, InvalidOption, ServiceUnavailable, Unauthorized
 from storage.contract.settings import Settings
+from storage.pulses import SILENT
 from storage.releases import Release
 
 #: A call that answers later than this feels slow, in milliseconds.
@@ -150,6 +151,10 @@ def _workers(service: Service) -> Outcome:
     if not told["workers"]:
         return warning("No worker is alive: jobs are accepted, and wait.", "Ask the operator to start one.")
     served = [f"{one['device']} on {one['host']} serves {one['model']}" for one in told["workers"]]
+    if silent := [one for one in told["workers"] if one["seen_seconds"] > SILENT]:
+        who = ", ".join(f"{one['device']} on {one['host']}: {one['seen_seconds']:.0f} s" for one in silent)
+        found = f"{len(silent)} of {len(served)} worker processes have been silent for long: {who}."
+        return warning(found, "Ask the operator to run embedmill doctor there.", served)
     return ok(f"{len(served)} worker processes are alive." if len(served) > 1 else "A worker process is alive.", served)
 
 

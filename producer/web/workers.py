@@ -10,6 +10,7 @@ from producer.api.workers import overview
 from producer.web.rendering import page
 from producer.web.routes import PageRoute
 from producer.web.visitors import VisitorDep
+from storage.pulses import SILENT
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -18,4 +19,5 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 def show(request: Request, service: ServiceDep, visitor: VisitorDep) -> Response:
     """Show who works on what, and what waits for whom."""
     visitor.caller.require("read")
-    return page(request, "workers", visitor=visitor, overview=overview(service.stores), model=service.settings.model)
+    seen, model = overview(service.stores), service.settings.model
+    return page(request, "workers", visitor=visitor, overview=seen, silent=SILENT, model=model)

@@ -18,6 +18,7 @@ from storage.contract.settings import Settings
 from storage.database import SCHEMA_VERSION, now_ms
 from storage.invariants import START
 from storage.leaders import RECONCILE
+from storage.pulses import SILENT
 from storage.stores import Stores
 from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, ChunkRow, LeaderRow
 
@@ -75,6 +76,15 @@ def _workers(stores: Stores) -> Outcome:
         )
     names = {one.card.id: one.card.name for one in stores.workers.cards()}
     told = [f"{one.device} on {one.host} (pid {one.pid}) serves {names.get(one.model_id, '?')}" for one in workers]
+    silent = [one for one in workers if one.silent_seconds > SILENT]
+    if silent:
+        who = ", ".join(f"{one.device} on {one.host} (pid {one.pid}): {one.silent_seconds:.0f} s" for one in silent)
+        return warning(
+            f"{len(silent)} of {len(workers)} worker processes have been silent for long: {who}.",
+            "One that is frozen is ended and started again by its supervisor; else its host is gone, or it cannot write"
+            " to the database (see above).",
+            told,
+        )
     return ok(f"{len(workers)} worker processes are alive." if len(workers) > 1 else "A worker process is alive.", told)
 
 
@@ -89,7 +99,7 @@ def _reconciler(stores: Stores) -> Outcome:
     if _count(stores, leads):
         return ok("A reconciler leads.")
     told = "No reconciler works: what is lost or over is not taken back."
-    remedy = "Each worker brings one; else run embedmill reconcile."
+    remedy = "Each worker brings one; else run embedmill reconcile. One that runs and cannot lead says why in its log."
     return wrong(told, remedy) if any(stores.chunks.open_by_state().values()) else warning(told, remedy)
 
 
@@ -127,7 +137,7 @@ def _unclaimed(stores: Stores) -> Outcome:
     if late:
         return warning(
             f"{late:,} chunks were sent more than {_UNCLAIMED // 1000} s ago, and no worker has taken them.",
-            "Look whether workers reach Redis (their log); the reconciler sends again what was lost.",
+            "Look whether workers reach Redis and may write to the database (their log); what was lost is sent again.",
         )
     return ok("What was sent was taken.")
 

@@ -14,6 +14,7 @@ from storage.checkups.check import Outcome, not_checked, ok, warning, wrong
 from storage.checkups.places import room, size
 from storage.contract.errors import StorageUnavailable
 from storage.database import Database
+from storage.faults import sqlite_name
 from storage.sqlitefile import refuse_network_file_system
 
 #: Oldest version with UPDATE ... RETURNING.
@@ -21,6 +22,12 @@ _OLDEST = (3, 35, 0)
 
 #: A log that a reader keeps from being written back grows beyond this, in bytes.
 _LONG_LOG = 512 << 20
+
+#: How long somebody may write before another has his turn, in seconds; a write takes a small part of one.
+_TURN = 3.0
+
+#: The byte of the shared file that whoever writes has locked (SQLite's WAL_WRITE_LOCK).
+_WRITERS_BYTE = "120"
 
 #: How long the file is looked through, in seconds.
 _PATIENCE = 5.0
@@ -70,6 +77,36 @@ def _log(database: Database) -> Outcome:
     return ok(f"It is in WAL mode; its log has {size(length)}.")
 
 
+def _writing(database: Database) -> Outcome:
+    file = _file(database)
+    place = f"file:{quote(str(file))}?mode=rw"
+    with closing(sqlite3.connect(place, uri=True, timeout=_TURN, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if not sqlite_name(error).startswith("SQLITE_BUSY"):
+                raise
+            return wrong(
+                f"It has been locked for {_TURN:.0f} s by {_holder(file)}: nobody else can write, and all work stands.",
+                "Look what it does, and end it unless it is a move or a migration; nothing that was accepted is lost.",
+            )
+    return ok("It can be written to.")
+
+
+def _holder(file: Path) -> str:
+    """Return who holds the lock of writers, as Linux tells it: a lock on one byte of the file that lies beside."""
+    try:
+        shared = file.with_name(f"{file.name}-shm").stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, _, _, kind, pid, place, first, last = line.split()[:8]
+            if kind == "WRITE" and place.rpartition(":")[2] == str(shared) and first == last == _WRITERS_BYTE:
+                return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    except (OSError, ValueError):
+        pass
+    return "another process"
+
+
 def _size(database: Database) -> Outcome:
     return ok(f"It has {size(_file(database).stat().st_size)}.")
 
@@ -102,6 +139,7 @@ CHECKS: dict[str, Callable[[Database], Outcome]] = {
     "rights": _rights,
     "file system": _file_system,
     "log": _log,
+    "writing": _writing,
     "size": _size,
     "room": _room,
     "integrity": _integrity,

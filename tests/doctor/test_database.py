@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from storage import sqlitefile
 from storage.checkups import ondatabase, onpostgres, onsqlite
 from storage.checkups.check import Verdict
+from storage.contract.errors import StorageUnavailable
 from storage.contract.settings import Settings
 from storage.database import SCHEMA_VERSION, Database
 from storage.migrations import migrate
@@ -259,3 +261,24 @@ def test_too_few_connections_are_told_of(own_server: PostgresServer, monkeypatch
     for told in (may, are):
         assert told.verdict is Verdict.WARNING and "Raise max_connections" in str(told.remedy)
     assert "may open up to 100" in may.found
+
+
+def test_a_file_that_somebody_else_keeps_locked_is_told_of_with_who_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a file in which somebody has begun to write and does not end
+    monkeypatch.setattr(onsqlite, "_TURN", 0.1)
+    url = f"sqlite:///{tmp_path / 'mill.sqlite3'}"
+    with closing(Database(url, busy_timeout=50)) as database:
+        migrate(database)
+        assert ailments(url) == {}
+        with closing(sqlite3.connect(tmp_path / "mill.sqlite3", isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            # Then the doctor says so, and who it is
+            told = ailments(url)
+            assert set(told) == {"writing"} and "wrong" in told["writing"]
+            assert f"process {os.getpid()} (" in told["writing"]
+            # And whoever has to write is told to ask the doctor, and not whether the server runs
+            with pytest.raises(StorageUnavailable, match="embedmill doctor names the process"), database.write():
+                pass
+        assert ailments(url) == {}

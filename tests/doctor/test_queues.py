@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from storage.checkups import onqueues
 from storage.checkups.check import Outcome, Verdict
@@ -11,6 +12,7 @@ from storage.contract.models import Priority
 from storage.contract.settings import Settings
 from storage.leaders import RECONCILE, LeaderStore
 from storage.stores import Stores
+from storage.tables import WorkerRow
 from tests.doctor.looking import amiss, findings, outcomes
 from tests.storage.builders import CARD, serve, submit
 
@@ -35,6 +37,17 @@ def test_all_is_well_where_a_worker_and_a_reconciler_live(database_url: str, sto
     assert set(found) == {"model"} and "tokenizer" in found["model"].found
     told = outcomes(onqueues.area(Settings(database_url=database_url, model=CARD.name)))
     assert "wait" in told["waiting"].found and told["rows"].found == "All rows are as they must be."
+
+
+def test_a_worker_that_has_been_silent_is_told_of(database_url: str, stores: Stores) -> None:
+    serve(stores)
+    frozen = serve(stores)
+    with stores.database.write() as connection:
+        late = update(WorkerRow).where(WorkerRow.id == frozen)
+        connection.execute(late.values(last_seen=WorkerRow.last_seen - 20_000, pid=4712))
+    told = look(database_url)["workers"]
+    assert told.verdict is Verdict.WARNING and "1 of 2 worker processes" in told.found
+    assert "cpu on millhouse (pid 4712): 2" in told.found and len(told.details) == 2
 
 
 def test_what_nobody_takes_is_told_of(database_url: str, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,13 @@ def test_a_worker_that_tells_nothing_is_shown_all_the_same() -> None:
     old, young = ([*line.split()[4:]] for line in shown if line.startswith("cuda:0"))
     assert old == ["grain", "1", "99", "99.0k", "-", "-", "-", "-", "older", "2h00", "1s"]
     assert young == ["grain", "2", "198", "198k", "0", "-", "-", "600M", "1.2.3", "2h00", "1s"]
+
+
+def test_a_worker_that_is_silent_is_not_shown_as_fast_as_it_was() -> None:
+    frozen = replace(worker(1), seen_seconds=16.0)
+    shown = lines(frame(Overview([], [frozen], [], 0.0, _NOON), "x", 160, 24), 160, 24)
+    (line,) = [line.split()[4:] for line in shown if line.startswith("cuda:0")]
+    assert line == ["grain", "1", "99", "99.0k", *"-----", "1.2.3", "2h00", "16s"]
 
 
 def test_what_does_not_fit_is_counted() -> None:

@@ -96,14 +96,17 @@ def test_a_child_that_takes_its_time_to_die_is_told_of_once(
     assert caplog.text.count("killing it") == 1
 
 
-def test_a_child_that_hangs_is_killed(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_hangs_is_killed(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     # Given a child that has become ready and then shows no sign of life
     monkeypatch.setattr(child_module, "SILENCE", 1.0)
     child = nursery.start(READY + "import time; time.sleep(60)")
     nursery.tend_until(lambda: child.ready)
     hanging = child.pid
-    # Then it is killed and replaced
+    # Then it is killed and replaced, and the log says which it was, and why
     nursery.tend_until(lambda: child.pid not in (hanging, None))
+    assert f"(pid {hanging}) has shown no sign of life for" in caplog.text
     assert nursery.deaths[0][1] is True
 
 
