@@ -18,7 +18,7 @@ from tests.acceptance.shell import Shell, serving, until
 
 _WORDS = ["the", "miller", "grinds", "wheat", "rye", "barley", "and", "oats", "between", "two", "stones"]
 
-_WIDTH, _HEIGHT = 100, 24
+_WIDTH, _HEIGHT = 112, 24
 
 
 def main(target: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, func, select
 
 from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
-from storage.tables import CHUNK_IS_PENDING, ChunkRow
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_PENDING, ChunkRow
 
 
 class ChunkCounts(NamedTuple):
@@ -40,17 +40,19 @@ class ChunkCounts(NamedTuple):
     chunks_left: int
 
 
-def count_chunks(connection: Connection, job_id: str, since: int) -> ChunkCounts:
+def count_chunks(connection: Connection, job_id: str, since: int, begun: bool = True) -> ChunkCounts:
     """Return the sums over a job's chunks, inside a transaction that sees one moment.
 
     Args:
         connection: Of the transaction.
         job_id: The job.
         since: From when on a chunk was done lately, in milliseconds since 1970.
+        begun: Whether any chunk was ever claimed, or cancelled; else all wait or are sent, which indexes find.
     """
+    rest_of = _REST if begun else _SENT
     # PostgreSQL adds bigints up to a decimal.
     waits = [int(found or 0) for found in connection.execute(_WAITING, {"job": job_id}).one()]
-    rest = [int(found or 0) for found in connection.execute(_REST, {"job": job_id, "since": since}).one()]
+    rest = [int(found or 0) for found in connection.execute(rest_of, {"job": job_id, "since": since}).one()]
     size, succeeded, failed, truncated, tokens, estimated, chunks = waits
     pending = size - succeeded - failed
     more = (size, succeeded, failed, truncated, 0, pending, tokens, 0, 0, estimated, chunks)
@@ -84,7 +86,8 @@ def _rest() -> Any:
         func.sum(ChunkRow.token_estimate).filter(is_done),
         func.sum(ChunkRow.token_estimate).filter(is_open),
         func.count().filter(is_open),
-    ).where(ChunkRow.job_id == bindparam("job"), ChunkRow.state.not_in([ChunkState.PENDING, ChunkState.SPLIT]))
+    ).where(ChunkRow.job_id == bindparam("job"))
 
 
-_REST = _rest()
+_REST = _rest().where(ChunkRow.state.not_in([ChunkState.PENDING, ChunkState.SPLIT]))
+_SENT = _rest().where(CHUNK_IS_DISPATCHED)

@@ -22,6 +22,19 @@ def counts(status: JobStatus) -> tuple[int, int, int, int, int]:
     return (status.total, status.succeeded, status.failed, status.cancelled, status.pending)
 
 
+def test_of_a_job_that_nobody_has_begun_what_was_sent_counts_as_what_waits(stores: Stores) -> None:
+    # Given a job of which a chunk is sent and none was ever claimed
+    serve(stores)
+    job_id = submit(stores, 3)
+    before = stores.statuses.looks([job_id])
+    stores.chunks.dispatch(CARD.id, Priority.BULK)
+    with stores.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM chunks WHERE state = 'dispatched'").scalar_one()
+    # When it is looked at, then it stands as before, and all its chunks wait
+    (look,) = stores.statuses.looks([job_id])
+    assert [look] == before and (look.chunks, look.tokens, look.status.pending) == (3, 60, 6)
+
+
 def test_counts_add_up_at_every_stage(stores: Stores) -> None:
     # Given six items, one of them refused at the door
     worker = serve(stores)

@@ -233,8 +233,11 @@ def test_what_is_wrong_with_redis_is_told_once_and_again_when_it_changes(
     assert caplog.text.count("throws messages away") == 2
 
 
-def test_old_jobs_go_when_their_time_is_over(stores: Stores, redis_server: str, outbox: Outbox) -> None:
-    # Given an ended job that nothing was said of
+def test_old_jobs_go_when_their_time_is_over(
+    stores: Stores, redis_server: str, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an ended job that nothing was said of, and a turn that is long enough on any machine
+    monkeypatch.setattr("worker.keeper._TURN", 60.0)
     worker = new_id()
     stores.workers.register(CARD, worker, "here", 1, "cpu")
     job_id = submitted(stores, "a")
