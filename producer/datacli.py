@@ -99,8 +99,9 @@ def export(
         exporter = Exporter(stores.database)
         sheets = exporter.everything() if everything else exporter.jobs([checked_job_id(one) for one in job_ids or ()])
         with opened_output(sys.stdout.buffer if str(output) == "-" else output, force) as sink:
-            written = write(sheets, sink)
-        say(f"{counted(written, 'sheet')} in {output}.")
+            write(sheets, sink)
+        size = "" if str(output) == "-" else f", {output.stat().st_size:,} bytes"
+        say(f"{counted(exporter.read, 'job')} with {counted(exporter.items, 'item')} in {output}{size}.")
         _tell_unsealed(exporter.unsealed)
 
 

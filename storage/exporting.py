@@ -54,6 +54,8 @@ class Exporter:
         self._db = database
         #: Jobs that were not read because they are still being submitted.
         self.unsealed = 0
+        #: Jobs that were read whole, and items in them.
+        self.read, self.items = 0, 0
 
     def jobs(self, job_ids: Sequence[str]) -> Iterator[Sheet]:
         """Yield the sheets of some jobs, with their models.
@@ -112,6 +114,7 @@ class Exporter:
             after = self._job(job_id)
             if after is not None and items == after["total"] and _is_same(before, after):
                 yield Sheet("jobs", [before], "end")
+                self.read, self.items = self.read + 1, self.items + items
                 return
             yield Sheet("jobs", [before], "gone")
         raise Conflict(f"Job {job_id} changes faster than it is read.", "Stop its workers, and try again.")

@@ -13,6 +13,22 @@ from storage.stores import Stores
 from tests.storage.builders import finish, serve, submit
 
 
+def test_export_says_how_much_it_has_written(tmp_path: Path, migrated_sqlite: Path) -> None:
+    # Given a database with a job of two texts that has ended and one that is open
+    path, archive = tmp_path / "mill.sqlite3", tmp_path / "mill.tar"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    with closing(Database(f"sqlite:///{path}")) as database:
+        stores = Stores.on(database)
+        worker = serve(stores)
+        finish(stores, submit(stores, 1), 1, worker)
+        submit(stores, 2)
+    where = ["--database-url", f"sqlite:///{path}"]
+    # When all is exported, then jobs, items and bytes are said
+    told = CliRunner().invoke(app, ["export", "--all", "-o", str(archive), *where])
+    assert told.exit_code == 0
+    assert f"2 jobs with 6 items in {archive}, {archive.stat().st_size:,} bytes." in told.stderr
+
+
 def test_purge_lets_one_look_first_and_deletes_what_has_ended(tmp_path: Path, migrated_sqlite: Path) -> None:
     # Given a database with two jobs that have ended and one that is open
     path = tmp_path / "mill.sqlite3"
