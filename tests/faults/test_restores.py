@@ -18,10 +18,13 @@ import pytest
 
 from storage.contract.errors import UnknownJob
 from tests.faults.ledger import Ledger
-from tests.faults.mill import Mill
+from tests.faults.mill import PATIENCE, Mill
 from tests.faults.running import running_mill
 from tests.servers import PostgresServer
 from tests.storage.forms import full
+
+#: Jobs that are open at most while somebody submits.
+_AHEAD = 8
 
 #: Longer than all of this takes: what a frozen worker holds is its own until somebody fences it off.
 _LEASE = 300.0
@@ -29,12 +32,15 @@ _LEASE = 300.0
 
 @contextmanager
 def submitting(mill: Mill) -> Iterator[None]:
-    """Submit small jobs one after the other, in a thread."""
+    """Submit small jobs one after the other, in a thread; never many more than are worked on."""
     stopped = threading.Event()
+    submitted: list[str] = []
 
     def submit() -> None:
         while not stopped.is_set():
-            mill.submit(60, length=2_000)
+            submitted.append(mill.submit(60, length=2_000))
+            for job_id in submitted[-_AHEAD : -_AHEAD + 1]:
+                mill.client.job(job_id).wait(timeout=PATIENCE)
 
     thread = threading.Thread(target=submit)
     thread.start()

@@ -39,7 +39,7 @@ def here(block: Block, data_dir: Path, server: PostgresServer) -> Block:
 
 
 @full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_commands_do_what_the_page_says(
     served: Served, data_dir: Path, tmp_path: Path, server: PostgresServer
 ) -> None:
@@ -47,7 +47,7 @@ def test_the_commands_do_what_the_page_says(
     commands = [here(block, data_dir, server) for block in blocks(PAGE) if block.is_typed]
     # When an operator types them, then all of them succeed
     path = f"{server.binaries}:{os.environ['PATH']}"
-    told = typed(commands, served.url, data_dir, tmp_path, timeout=500, environment={"PATH": path})
+    told = typed(commands, served.url, data_dir, tmp_path, timeout=1000, environment={"PATH": path})
     # And the job that was deleted came back with its archive, is in the copies, and its vectors are read by SQL
     (job,) = set(re.findall(r"[0-9a-f-]{36}", next(told[block.line] for block in commands if "sort -rn" in block.code)))
     for sign in ("--data-dir restored", "item_vectors", "<=>"):
