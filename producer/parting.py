@@ -14,8 +14,9 @@ from producer.ndjson import NdjsonRecords
 from storage.chunks import NewChunk
 from storage.contract.errors import Conflict, EmbedmillError, TooLarge, WrongState
 from storage.contract.states import JobState
-from storage.parts import Part, Taking
+from storage.parts import Part
 from storage.stores import Stores
+from storage.takings import Taking
 
 #: Jobs whose ids are remembered between two parts, and the most ids of one that are: 16 bytes each.
 _REMEMBERED, _MOST_IDS = 8, 4_000_000

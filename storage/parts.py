@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.chunks import NewChunk, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import Conflict, UnknownJob, WrongState
 from storage.contract.states import ChunkState, JobState
-from storage.database import Database, now_ms
+from storage.database import Database
 from storage.faults import retried
 from storage.newjobs import NewJob, open_job
 from storage.parttables import PartedJobRow, PartRow
 from storage.quotas import admit
 from storage.sealing import seal
 from storage.tables import ChunkRow, InputRow, JobRow
+from storage.takings import IS_THERE, Taking, ends, guard, require_parted, take
 
 #: Chunks of a part that was cut that are removed in one transaction.
 _STEP = 64
@@ -52,29 +53,6 @@ class Part:
     items: int
     chunk_end: int
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Taking:
-    """The right to write the next part.
-
-    Args:
-        job_id: The job.
-        token: Stands for the right, until another one is given.
-        next: Number of the part that is due.
-        items: Items of all parts before it.
-        chunks: Chunks of all parts before it.
-        on_invalid: `refuse` or `keep`.
-        has_ids: Whether the items before it have callers' ids.
-    """
-
-    job_id: str
-    token: int
-    next: int
-    items: int
-    chunks: int
-    on_invalid: str
-    has_ids: bool
 
 
 class PartStore:
@@ -112,7 +90,7 @@ class PartStore:
             WrongState: When the job is not submitted in parts.
         """
         with self._db.read() as connection:
-            _require_parted(connection, job_id)
+            require_parted(connection, job_id)
             return [Part(*row) for row in connection.execute(_PARTS.where(PartRow.job_id == job_id))]
 
     def get(self, job_id: str, number: int) -> Part | None:
@@ -129,8 +107,8 @@ class PartStore:
             WrongState: When the job is not submitted in parts.
         """
         with self._db.read() as connection:
-            _require_parted(connection, job_id)
-            return _ends(connection, job_id)[0]
+            require_parted(connection, job_id)
+            return ends(connection, job_id)[0]
 
     def begin(self, job_id: str) -> Taking:
         """Take the right to write the next part, and remove what a part that was cut has left.
@@ -154,7 +132,7 @@ class PartStore:
         """
         rows = packed(taking.job_id, chunks)
         with self._db.write() as connection:
-            key_id = _guard(connection, taking)
+            key_id = guard(connection, taking)
             write_chunks(connection, rows)
             admit(connection, taking.job_id, key_id, sealed=False)
         failpoints.reach("submit.appended")
@@ -176,7 +154,7 @@ class PartStore:
         """
         rows = packed(taking.job_id, rest)
         with self._db.write() as connection:
-            key_id = _guard(connection, taking)
+            key_id = guard(connection, taking)
             if rest:
                 write_chunks(connection, rows)
             values: dict[str, Any] = {"number": part.number, "first": part.first, "items": part.items}
@@ -199,7 +177,7 @@ class PartStore:
         """
         behind = (ChunkRow.job_id == taking.job_id, ChunkRow.number >= taking.chunks)
         with self._db.write() as connection:
-            _guard(connection, taking)
+            guard(connection, taking)
             connection.execute(update(ChunkRow).where(*behind).values(state=ChunkState.SPLIT))
         while self._clean(taking):
             pass
@@ -227,7 +205,7 @@ class PartStore:
             if not taking.next:
                 raise WrongState(f"Job {job_id} has no parts yet.", f"Send the first: PUT /v1/jobs/{job_id}/parts/0.")
             with self._db.write() as connection:
-                _guard(connection, taking)
+                guard(connection, taking)
                 seal(connection, job_id, taking.items, taking.chunks)
         except WrongState:
             # Another request may have sealed it a moment before.
@@ -254,14 +232,7 @@ class PartStore:
     @retried
     def _take(self, job_id: str) -> Taking:
         with self._db.write() as connection:
-            _lock(connection, job_id)
-            raised = update(PartedJobRow).where(PartedJobRow.job_id == job_id).values(token=PartedJobRow.token + 1)
-            row = connection.execute(raised.returning(PartedJobRow.token, PartedJobRow.on_invalid)).first()
-            if row is None:
-                raise _not_parted(job_id)
-            has_ids = select(JobRow.has_ids).where(JobRow.id == job_id)
-            ids = bool(connection.execute(has_ids).scalar_one())
-            return Taking(job_id, row.token, *_ends(connection, job_id), row.on_invalid, ids)
+            return take(connection, job_id)
 
     @retried
     def _clean(self, taking: Taking) -> bool:
@@ -271,7 +242,7 @@ class PartStore:
             if connection.execute(behind.limit(1)).first() is None:
                 return False
         with self._db.write() as connection:
-            _guard(connection, taking)
+            guard(connection, taking)
             numbers = list(connection.execute(behind.limit(_STEP)).scalars())
             for row in (InputRow, ChunkRow):
                 connection.execute(delete(row).where(row.job_id == taking.job_id, row.number.in_(numbers)))
@@ -279,43 +250,15 @@ class PartStore:
 
     def _is_sealed(self, job_id: str, parts: int | None, items: int | None) -> bool:
         with self._db.read() as connection:
-            state = connection.execute(select(JobRow.state).where(JobRow.id == job_id, _IS_THERE)).scalar()
+            state = connection.execute(select(JobRow.state).where(JobRow.id == job_id, IS_THERE)).scalar()
             if state is None:
                 raise UnknownJob(job_id)
-            _require_parted(connection, job_id)
+            require_parted(connection, job_id)
             if state == JobState.ACCEPTING:
                 return False
-            there = _ends(connection, job_id)
+            there = ends(connection, job_id)
         _compare(there[0], there[1], parts, items)
         return True
-
-
-def _lock(connection: Connection, job_id: str) -> str:
-    """Note that the producer lives, and return whose job it is; whoever writes to it takes turns from here on."""
-    accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, _IS_THERE)
-    touched = update(JobRow).where(*accepting).values(touched_at=now_ms()).returning(JobRow.key_id)
-    key_id: str | None = connection.execute(touched).scalar()
-    if key_id is None:
-        raise WrongState(f"Job {job_id} takes no more parts.", "It was sealed, or given up after a day without a part.")
-    return key_id
-
-
-def _guard(connection: Connection, taking: Taking) -> str:
-    """Return whose job it is, if the right to write to it still holds."""
-    key_id = _lock(connection, taking.job_id)
-    token = select(PartedJobRow.token).where(PartedJobRow.job_id == taking.job_id)
-    if connection.execute(token).scalar() != taking.token:
-        raise Conflict(
-            f"Another request writes to job {taking.job_id}.", f"GET /v1/jobs/{taking.job_id}/parts says what is there."
-        )
-    return key_id
-
-
-def _ends(connection: Connection, job_id: str) -> tuple[int, int, int]:
-    """Return the number of parts, of their items and of their chunks."""
-    sums = select(func.count(), func.sum(PartRow.items), func.max(PartRow.chunk_end)).where(PartRow.job_id == job_id)
-    parts, items, chunks = connection.execute(sums).one()
-    return int(parts), int(items or 0), int(chunks or 0)
 
 
 def _compare(parts: int, items: int, wanted_parts: int | None, wanted_items: int | None) -> None:
@@ -323,16 +266,6 @@ def _compare(parts: int, items: int, wanted_parts: int | None, wanted_items: int
         raise Conflict(f"The job has {parts} parts with {items} items.", "Send what is missing, or begin anew.")
 
 
-def _require_parted(connection: Connection, job_id: str) -> None:
-    if connection.execute(select(PartedJobRow.job_id).where(PartedJobRow.job_id == job_id)).first() is None:
-        raise _not_parted(job_id)
-
-
-def _not_parted(job_id: str) -> WrongState:
-    return WrongState(f"Job {job_id} is not submitted in parts.", 'Begin one that is: POST /v1/jobs {"parts": true}.')
-
-
-_IS_THERE: Any = JobRow.deleted_at.is_(None)
 _PARTS = select(PartRow.number, PartRow.first, PartRow.items, PartRow.chunk_end, PartRow.sha256).order_by(
     PartRow.number
 )
