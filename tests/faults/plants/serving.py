@@ -61,7 +61,7 @@ SERVING = (
         "late-part-writer-is-not-fenced",
         "a writer of a part whom another one has followed goes on writing",
         f"{_PART_TESTS}::test_what_a_killed_process_has_left_of_a_part_goes_with_the_next_writer",
-        (Edit(_PARTS, ".scalar() != taking.token:", ".scalar() is None:"),),
+        (Edit("storage/takings.py", ".scalar() != taking.token:", ".scalar() is None:"),),
     ),
     Plant(
         "batch-output-is-seen-early",
