@@ -177,7 +177,8 @@ def _draw_panel(axes: Axes, one: Drawn, began: float, lasted: float) -> None:
     else:
         for line in lines:
             axes.plot(at, line, linewidth=1.3)
-    axes.set_ylim(bottom=0)
+    # A line that does not move would lie on the frame.
+    axes.set_ylim(bottom=0, top=1.1 * axes.get_ylim()[1])
     axes.set_xlim(0, lasted)
     axes.yaxis.set_major_formatter(EngFormatter())
     axes.set_ylabel(unit, fontsize=8, labelpad=1)
