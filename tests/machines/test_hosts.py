@@ -140,6 +140,8 @@ def test_a_slow_host_costs_its_own_time_alone(fleet: Fleet) -> None:
     fleet.exchange("worker3", FAULTS_PAUSE_PER_TEXT=SLOW)
     fleet.hosts["worker3"].slow("256kbit")
     fleet.hosts["worker3"].lose(0.02)
+    wait_until_it_works(fleet, "worker3")
+    fleet.wait_complete(200)
     before, mark = fleet.counters(), fleet.commits()
     began = time.monotonic()
     at_work(fleet, 900)
@@ -167,8 +169,10 @@ def test_a_slow_host_costs_its_own_time_alone(fleet: Fleet) -> None:
     assert again == 0
     # And without it nobody waits for it
     fleet.exchange("worker3")
+    wait_until_it_works(fleet, "worker3")
+    fleet.wait_complete(200)
     began = time.monotonic()
-    at_work(fleet, 900)
+    fleet.accepted(fleet.start_producer(900, length=2_000))
     fleet.wait_complete(200)
     fleet.record("M3", "seconds for 900 texts with three good hosts", time.monotonic() - began)
 
