@@ -27,7 +27,7 @@ _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 ROWS = {
     "M1": "nothing: three workers' hosts, producers beside storage and over HTTP",
     "M2": "a worker's host is cut off, and comes back",
-    "M3": "a worker's host fifty times slower, behind a line of 256 kbit/s that loses a packet in fifty",
+    "M3": "a worker's host forty times slower, behind a line of 256 kbit/s that loses a packet in fifty",
     "M4": "a worker's host loses its power, and is started again",
     "M5": "Redis' host is cut off for 12 s",
     "M6": "PostgreSQL's host is cut off, or loses its power",
