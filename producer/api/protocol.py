@@ -1,10 +1,11 @@
-"""HTTP on the wire, with what uvicorn leaves open: how long and how large the head of a request may be."""
+"""HTTP on the wire, with what uvicorn leaves open: how long and how large a head may be, and answers to HTTP/1.0."""
 
 from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 #: Longest time from a request's first byte, or from the connection, to the end of its headers, in seconds.
 HEAD_SECONDS = 10.0
@@ -20,7 +21,7 @@ _TOO_LARGE = (
 
 
 class PatientNoLonger(HttpToolsProtocol):
-    """Ends connections whose requests begin too slowly or with too much."""
+    """Ends connections whose requests begin too slowly or with too much; speaks HTTP/1.0 where that is asked for."""
 
     _head_bytes = 0
     _in_head = True
@@ -55,6 +56,9 @@ class PatientNoLonger(HttpToolsProtocol):
         """Stop the clock."""
         self._end_head()
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0" and self.cycle is not None:
+            # In time: the application only begins once the event loop is free.
+            self.cycle.send = UntilClosed(self.cycle).send  # type: ignore[method-assign, assignment]
 
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
@@ -69,3 +73,30 @@ class PatientNoLonger(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class UntilClosed:
+    """Answers as HTTP/1.0 has it: what has no length ends with the connection, and does not come in pieces with sizes.
+
+    Args:
+        cycle: The request and its answer.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._has_length = True
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on.
+
+        Args:
+            message: As the application sends it.
+        """
+        if message["type"] == "http.response.start":
+            self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if not self._has_length:
+                self._cycle.chunked_encoding = False
+        elif not self._has_length:
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)  # type: ignore[arg-type]
