@@ -65,7 +65,8 @@ def _connections(database: Database) -> Outcome:
     ((used, ours),) = _rows(
         database,
         "SELECT count(*), count(*) FILTER (WHERE application_name = 'embedmill') FROM pg_stat_activity"
-        " WHERE backend_type = 'client backend'",
+        # Of other roles' sessions one's own is told no more than that they are there.
+        " WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'",
     )
     told = f"{used} of {most} connections are in use, {ours} by Embedmill."
     remedy = "Raise max_connections, or put PgBouncer in transaction mode before it."
