@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 import termios
 import threading
@@ -37,14 +38,18 @@ def show(overviews: Overviews, console: Console, interval: float) -> None:
 
     Raises:
         EmbedmillError: When the first look fails; later ones are told of, and tried again.
+        KeyboardInterrupt: On Ctrl-C.
     """
     looker = _Looker(overviews, interval, console)
     looker.first()
     sort, paused = next(iter(SORTS)), False
     seen: Any = None
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+    screen = Live(console=console, screen=True, auto_refresh=False)
+    with _interrupts() as interrupted, _keys() as pressed, screen as live:
         looker.start()
         while True:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             for key in pressed():
                 if key in ("q", "Q", "\x03", "\x04", "\x1b"):
                     return
@@ -99,6 +104,17 @@ class _Looker:
                 if self._error is None:
                     self._failing_since = time.monotonic()
                 self._error = error
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Note Ctrl-C, which Python would raise anywhere: also where whatever is raised is dropped, and it with it."""
+    noted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: noted.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

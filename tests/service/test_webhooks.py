@@ -15,6 +15,7 @@ import standardwebhooks
 from producer.api import deliverer, outbound
 from producer.api.settings import ApiSettings
 from producer.job import Job
+from producer.sender import Sender
 from storage.contract.errors import StorageUnavailable
 from tests.acceptance.shell import until
 from tests.service.receiver import Receiver, receiving
@@ -91,7 +92,7 @@ def test_a_job_that_is_accepted_has_its_webhook_whatever_ends_the_process_then(
             raise StorageUnavailable("The process died.")
 
         monkeypatch.setattr(type(stores.webhooks), "add", died)
-        monkeypatch.setattr(served.service.client, "_dispatch", died)
+        monkeypatch.setattr(Sender, "due", died)
         asked: dict[str, Any] = {"webhook": {"url": receiver.url}}
         # When a job is submitted in each way
         if how == "JSON":
