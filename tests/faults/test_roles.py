@@ -20,14 +20,12 @@ from storage.rights import Side, grant
 from tests.doctor.looking import outcomes
 from tests.faults import producer
 from tests.faults.encoder import CARD
-from tests.faults.forms import FULL
+from tests.faults.forms import full
 from tests.faults.ledger import Line
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
 from tests.service.serving import serving
 from tests.storage.rolemaking import NAMES, as_role, make_roles
-
-_SLOW = [Line("poisonous", 4, markers={1: "!exit"}), Line("failing", 4, markers={2: "!raise"})]
 
 
 def _made_by_its_owner(database: Database) -> None:
@@ -39,28 +37,29 @@ def _made_by_its_owner(database: Database) -> None:
     owner.close()
 
 
-@pytest.mark.timeout(240)
+@full
+@pytest.mark.timeout(600)
 def test_texts_go_their_whole_way_and_are_purged(tmp_path: Path) -> None:
     with running_mill("postgresql", made=_made_by_its_owner, role=NAMES[Side.WORKER]) as mill:
         database = as_role(mill.database, NAMES[Side.API])
         url = database.url.render_as_string(hide_password=False)
         database.close()
-        # When jobs are submitted beside the service: a plain one, one whose texts go at its end, and, which takes long,
-        # one with a text that fails again and again, and one with a text that ends worker after worker
+        # When jobs are submitted beside the service: a plain one, one with a text that ends worker after worker, one
+        # with a text that fails again and again, one whose texts go at its end
         with Client(database_url=url, redis_url=mill.redis.url, model=CARD.name, data_dir=tmp_path) as client:
             lines = [
                 Line("plain", 50, ids=True),
-                *(_SLOW if FULL else []),
+                Line("poisonous", 4, markers={1: "!exit"}),
+                Line("failing", 4, markers={2: "!raise"}),
                 Line("forgotten", 4, options={"keep_texts_days": 0}),
             ]
             jobs = {line.tag: client.job(producer.submit(client, mill.ledger, line)) for line in lines}
             for job in jobs.values():
                 job.wait(timeout=120)
             assert len(jobs["plain"].vectors()) == 50
-            if FULL:
-                assert [error.position for error in jobs["poisonous"].errors()] == [1]
-                jobs["failing"].retry_failed()
-                jobs["failing"].wait(timeout=120)
+            assert [error.position for error in jobs["poisonous"].errors()] == [1]
+            jobs["failing"].retry_failed()
+            jobs["failing"].wait(timeout=120)
             mill.wait_for(lambda: not mill.sql(_TEXTS, jobs["forgotten"].id)[0][0], what="the texts to go")
         # And by the service, with keys and quotas
         settings = ApiSettings.load(
