@@ -180,7 +180,8 @@ class Proxy:
                     continue
                 try:
                     data = source.recv(_BLOCK)
-                except TimeoutError:
+                except (TimeoutError, BlockingIOError):
+                    # The other thread, which sends on this socket, may just be changing how it waits.
                     continue
                 if not data:
                     break
