@@ -39,6 +39,10 @@ _SERVER_SIDE = {
 }
 
 
+#: Milliseconds since 1970 on SQLite's clock, which stands still for a statement.
+SQLITE_NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
 class now_ms(GenericFunction[int]):
     """Milliseconds since 1970 on the database's clock, at this very moment."""
 
@@ -48,7 +52,7 @@ class now_ms(GenericFunction[int]):
 
 @compiles(now_ms, "sqlite")
 def _now_sqlite(element: now_ms, compiler: Any, **kw: Any) -> str:
-    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+    return SQLITE_NOW
 
 
 @compiles(now_ms, "postgresql")

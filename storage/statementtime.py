@@ -12,6 +12,8 @@ from sqlalchemy import BigInteger
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
+from storage.database import SQLITE_NOW
+
 
 class statement_ms(GenericFunction[int]):
     """Milliseconds since 1970, as the statement began."""
@@ -23,7 +25,7 @@ class statement_ms(GenericFunction[int]):
 @compiles(statement_ms, "sqlite")
 def _on_sqlite(element: statement_ms, compiler: Any, **kw: Any) -> str:
     # SQLite compares its clock with an index as it is: it is asked before the first row.
-    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+    return SQLITE_NOW
 
 
 @compiles(statement_ms, "postgresql")
