@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from producer.decoding import TOO_LONG, whole_lines
+from producer.jsonsizes import JSONSize, is_within, measured
 from producer.jsonvalues import NotJSON, json_value
 from producer.records import Record
 
 #: The field that holds the ids when nobody said which, and the first line has one.
 _ID_FIELD = "id"
+
+#: What a line may hold that somebody else sent, and bytes of one that needs no look at it.
+_MOST, _SHORT = JSONSize(500, 10_000, 1_000), 10_000
 
 
 class NdjsonRecords:
@@ -88,6 +92,8 @@ def _numbered(blocks: Iterable[bytes]) -> Iterator[tuple[int, object]]:
 
 
 def _value(line: bytes) -> object:
+    if len(line) > _SHORT and not is_within(line, _MOST):
+        return _Bad("nested too deeply" if measured(line).depth > _MOST.depth else "more values than a line may have")
     try:
         return json_value(line.decode())
     except UnicodeDecodeError as error:

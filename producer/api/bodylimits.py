@@ -1,9 +1,9 @@
-"""Bodies of requests, held to their limits while they come: bytes, time, encoding, depth."""
+"""Bodies of requests, held to their limits while they come: bytes, time, encoding, depth, values."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import json
 import time
 
 from starlette.datastructures import Headers
@@ -12,10 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
 from producer.api.settings import ApiSettings
+from producer.jsonsizes import JSONSize, is_within, measured
 from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unreadable, UnsupportedMedia
-
-#: Deepest nesting of JSON; none of our routes needs more than a handful.
-_DEEPEST = 64
 
 #: A body that must be whole comes at this rate at least, once its longest silence is over, in bytes a second.
 _SLOWEST = 1_000
@@ -26,12 +24,9 @@ _DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 64_000_000
 #: Looking through larger bodies is left to a thread, in bytes.
 _LONG = 200_000
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
-
 
 class BodyLimits:
-    """Refuses bodies that are too large, too slow, compressed, or nested too deeply.
+    """Refuses bodies that are too large, too slow, compressed, nested too deeply, or of too many values.
 
     Args:
         app: What is guarded.
@@ -54,7 +49,7 @@ class BodyLimits:
             body.check_length(headers.get("content-length"))
             if body.kind.whole:
                 await body.read_whole()
-                await _check_json(headers, body.data)
+                await _check_json(headers, body)
         except EmbedmillError as error:
             await _refuse(error, scope, receive, send)
             return
@@ -172,24 +167,26 @@ def _check_encoding(headers: Headers) -> None:
         raise UnsupportedMedia("Compressed bodies are not read.", "Send it as it is, without Content-Encoding.")
 
 
-async def _check_json(headers: Headers, data: bytes) -> None:
+async def _check_json(headers: Headers, body: _Body) -> None:
     media = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         return
-    if await asyncio.to_thread(_is_too_deep, data) if len(data) > _LONG else _is_too_deep(data):
+    if len(body.data) > _LONG:
+        await asyncio.to_thread(_check_size, body.data, body.kind.json)
+    else:
+        _check_size(body.data, body.kind.json)
+
+
+def _check_size(data: bytes, most: JSONSize) -> None:
+    """Refuse JSON that would become far larger than it is; what is no JSON is the parser's, as far as it is safe."""
+    # Parsers read other encodings too, of which the marks that are counted mean something else.
+    if not json.detect_encoding(data).startswith("utf-8"):
+        raise Unreadable("The JSON is not in UTF-8.", "Send it in UTF-8.")
+    if is_within(data, most):
+        return
+    if measured(data).depth > most.depth:
         raise Unreadable("The JSON is nested too deeply, or is none.", "Send it flat.")
-
-
-def _is_too_deep(data: bytes) -> bool:
-    """Whether brackets are nested too deeply; what is no JSON at all is left to the parser, as far as it is safe."""
-    if data.count(b"[") + data.count(b"{") <= _DEEPEST:
-        return False
-    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
-    for _ in range(_DEEPEST):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return bool(brackets)
+    raise TooLarge("The JSON has more values, or more named ones, than any request here needs.", "Send less at a time.")
 
 
 async def _refuse(error: EmbedmillError, scope: Scope, receive: Receive, send: Send) -> None:

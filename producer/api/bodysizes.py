@@ -9,6 +9,17 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from producer.api.settings import ApiSettings
+from producer.jsonsizes import JSONSize
+
+#: Deepest nesting of JSON; none of our routes needs more than a handful.
+_DEEPEST = 64
+
+#: Most values and named values of JSON; no route but these needs as many. Token ids are refused in words of their own.
+_USUAL = JSONSize(_DEEPEST, 250_000, 1_000)
+_OF_IDS = JSONSize(_DEEPEST, 1_100_000, 1_000)
+
+#: Largest form of the page that has no texts in it, in bytes.
+_SMALL_FORM = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +29,12 @@ class BodyKind:
     Args:
         most: Most bytes; None: any number.
         whole: Whether it is read before its route is called; else its route gets it as it comes.
+        json: How much there may be in it where it is JSON that is read as a whole.
     """
 
     most: int | None
     whole: bool
+    json: JSONSize = _USUAL
 
 
 class BodyKinds:
@@ -33,6 +46,11 @@ class BodyKinds:
 
     def __init__(self, settings: ApiSettings) -> None:
         whole = BodyKind(settings.max_body_bytes, whole=True)
+        ids = BodyKind(settings.max_body_bytes, whole=True, json=_OF_IDS)
+        # An item has two named values. One text too many is told by the route, in better words.
+        most = JSONSize(_DEEPEST, 4 * settings.max_items + 10_000, 2 * settings.max_items + 10_000)
+        texts = BodyKind(settings.max_body_bytes, whole=True, json=most)
+        small_form = BodyKind(min(_SMALL_FORM, settings.max_body_bytes), whole=True)
         # Beside what it carries, a form has a few lines of its own.
         part = BodyKind(settings.max_part_bytes + 100_000, whole=False)
         stream = BodyKind(None, whole=False)
@@ -42,10 +60,13 @@ class BodyKinds:
             (method, re.compile(path), media, kind)
             for method, path, media, kind in (
                 ("POST", "/v1/jobs", "application/x-ndjson", stream),
+                ("POST", "/v1/jobs", "", texts),
                 ("PUT", "/v1/jobs/[^/]+/parts/[^/]+", "", part),
                 ("POST", "/v1/files", "", part),
                 ("POST", "/v1/uploads/[^/]+/parts", "", part),
-                ("POST", ".*", "multipart/form-data", part),
+                ("POST", "/decode", "", ids),
+                ("POST", "/jobs", "multipart/form-data", part),
+                ("POST", "/(signin|signout|jobs/[^/]+/[^/]+)", "", small_form),
             )
         )
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from storage.contract.errors import InvalidOption
 from storage.contract.keeping import MOST_DAYS
@@ -27,8 +35,8 @@ def _word(value: str) -> str:
     return value
 
 
-def _few(labels: dict[str, str]) -> dict[str, str]:
-    if len(labels) > _MOST_LABELS:
+def _few(labels: object) -> object:
+    if isinstance(labels, dict) and len(labels) > _MOST_LABELS:
         raise ValueError(f"There are more than {_MOST_LABELS} labels")
     return labels
 
@@ -52,7 +60,8 @@ Url = Annotated[str, StringConstraints(min_length=1, max_length=2000), _Kept, NO
 Prompt = Annotated[str, StringConstraints(max_length=100_000), _Kept]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64), _Kept, NO_NUL]
 LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept, NO_NUL]
-Labels = Annotated[dict[LabelName, LabelValue], AfterValidator(_few), WORDS_BY_NAME]
+#: Counted first: what is wrong with each of very many would take long to tell.
+Labels = Annotated[dict[LabelName, LabelValue], BeforeValidator(_few), WORDS_BY_NAME]
 
 
 #: Days that something is kept.
@@ -164,7 +173,9 @@ class JobIn(Asked):
     texts: list[Any] | None = Field(
         None, description="Strings; anything else is an invalid item.", examples=[["The mill grinds.", "Rye."]]
     )
-    items: list[ItemIn] | None = Field(None, description="Texts with ids; all have one, or none has.")
+    items: Annotated[list[ItemIn], Field(fail_fast=True)] | None = Field(
+        None, description="Texts with ids; all have one, or none has."
+    )
     parts: Literal[True] | None = Field(None, description="The texts come in parts; the job is then sealed.")
     labels: Labels | None = Field(None, description="Words of your own.", examples=[{"team": "search"}])
     webhook: Webhook | None = None

@@ -22,8 +22,11 @@ def _no_ids(given: Any) -> Any:
     return given
 
 
+# What is wrong with the first is told; to find out what is wrong with all would take a thousand times as long.
+_Strings = Annotated[list[str], Field(fail_fast=True)]
+
 Texts = Annotated[
-    str | list[str],
+    str | _Strings,
     BeforeValidator(_no_ids),
     Field(description=f"A text, or a list of at most {MAX_INPUTS}; none of them empty or blank."),
 ]
@@ -62,7 +65,7 @@ class TokenizeRequest(BaseModel):
 
     model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"inputs": "Unaffable millers"}]})
 
-    inputs: Annotated[str | list[str], Field(description=f"A text, or a list of at most {MAX_INPUTS}.")]
+    inputs: Annotated[str | _Strings, Field(description=f"A text, or a list of at most {MAX_INPUTS}.")]
     add_special_tokens: Annotated[_Flag, Field(description="Whether those before and after a text are told.")] = True
     prompt_name: Annotated[str | None, Field(description="One of the model's prompts, put before every text.")] = None
 
@@ -78,6 +81,7 @@ class Token(BaseModel):
 
 
 _Id = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+_Ids = Annotated[list[_Id], Field(fail_fast=True)]
 
 
 class DecodeRequest(BaseModel):
@@ -85,7 +89,10 @@ class DecodeRequest(BaseModel):
 
     model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"ids": [[101, 1996, 102]]}]})
 
-    ids: Annotated[list[_Id] | list[list[_Id]], Field(description="The ids of one text, or those of several.")]
+    ids: Annotated[
+        _Ids | Annotated[list[_Ids], Field(fail_fast=True)],
+        Field(description="The ids of one text, or those of several."),
+    ]
     skip_special_tokens: Annotated[_Flag, Field(description="Whether special tokens are left out.")] = True
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from producer.api.openai.requests import EmbeddingRequest, parse
+from producer.jsonsizes import JSONSize, is_within
 from producer.records import Record
 from storage.batchrecords import Group, Line
 from storage.contract.errors import EmbedmillError
@@ -19,6 +20,9 @@ ENDPOINT = "/v1/embeddings"
 
 #: Longest line, in bytes; invalid lines that are reported; most groups of a batch, as each is a job.
 _LINE, _REPORTED, _GROUPS = 32_000_000, 100, 100
+
+#: What a line may hold: as much as a request that is sent by itself.
+_MOST = JSONSize(64, 250_000, 1_000)
 
 #: Longest caller's id, in characters.
 _ID = 512
@@ -118,6 +122,9 @@ class _Planner:
 
     def take(self, number: int, line: bytes) -> None:
         """Judge a line and give it its place."""
+        if not is_within(line, _MOST):
+            self.plan.note(number, "invalid_json_line", "This line has more values than a request may have.")
+            return
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
