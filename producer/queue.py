@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from storage.contract.broker import TASK_NAME, sender_settings
+from storage.contract.broker import TASK_NAME, UNSAID, sender_settings
 from storage.contract.errors import QueueUnavailable
 from storage.contract.messages import Pointer
 from storage.redisclient import queue_unavailable
@@ -41,7 +41,7 @@ class Queue:
         try:
             with self._rest.noting():
                 for pointer in pointers:
-                    self._celery().send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
+                    self._celery().send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue, **UNSAID)
         except (OperationalError, OSError) as error:
             raise queue_unavailable(error) from error
 

@@ -40,7 +40,9 @@ class ChunkCounts(NamedTuple):
     chunks_left: int
 
 
-def count_chunks(connection: Connection, job_id: str, since: int, begun: bool = True) -> ChunkCounts:
+def count_chunks(
+    connection: Connection, job_id: str, since: int, begun: bool = True, waiting: bool = True
+) -> ChunkCounts:
     """Return the sums over a job's chunks, inside a transaction that sees one moment.
 
     Args:
@@ -48,15 +50,20 @@ def count_chunks(connection: Connection, job_id: str, since: int, begun: bool = 
         job_id: The job.
         since: From when on a chunk was done lately, in milliseconds since 1970.
         begun: Whether any chunk was ever claimed, or cancelled; else all wait or are sent, which indexes find.
+        waiting: Whether any chunk may wait to be sent; none does in a job that was completed.
     """
     rest_of = _REST if begun else _SENT
-    # PostgreSQL adds bigints up to a decimal.
-    waits = [int(found or 0) for found in connection.execute(_WAITING, {"job": job_id}).one()]
-    rest = [int(found or 0) for found in connection.execute(rest_of, {"job": job_id, "since": since}).one()]
+    waits = _sums(connection, _WAITING, {"job": job_id}) if waiting else [0] * len(_WAITING.selected_columns)
+    rest = _sums(connection, rest_of, {"job": job_id, "since": since})
     size, succeeded, failed, truncated, tokens, estimated, chunks = waits
     pending = size - succeeded - failed
     more = (size, succeeded, failed, truncated, 0, pending, tokens, 0, 0, estimated, chunks)
     return ChunkCounts(*map(sum, zip(rest, more, strict=True)))
+
+
+def _sums(connection: Connection, query: Any, values: dict[str, Any]) -> list[int]:
+    # PostgreSQL adds bigints up to a decimal.
+    return [int(found or 0) for found in connection.execute(query, values).one()]
 
 
 _WAITING = select(

@@ -82,7 +82,8 @@ def _look(connection: Connection, job_id: str) -> Look:
     if job is None:
         raise UnknownJob(job_id)
     begun = job.started_at is not None or job.state not in (JobState.ACCEPTING, JobState.QUEUED)
-    counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun)
+    waiting = job.state != JobState.COMPLETED
+    counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun, waiting)
     status = _status(connection, job_id, job, counts)
     left = (counts.chunks_left, counts.estimated_left, counts.recent)
     return Look(status, job.model_id, *left, job.created_at, job.started_at)

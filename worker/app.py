@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from storage.contract.broker import TASK_NAME, celery_settings, sender_settings
+from storage.contract.broker import TASK_NAME, UNSAID, celery_settings, sender_settings
 from storage.contract.messages import Pointer
 from storage.redisclient import queue_unavailable
 from worker import transport
@@ -39,6 +39,6 @@ def send(pointers: Sequence[Pointer], queue: str) -> None:
     """
     try:
         for pointer in pointers:
-            _sender.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue)
+            _sender.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue, **UNSAID)
     except (OperationalError, OSError) as error:
         raise queue_unavailable(error) from error

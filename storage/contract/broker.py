@@ -16,6 +16,9 @@ from storage.contract.sentinel import SentinelURL, is_sentinel
 
 TASK_NAME = "embedmill.embed_chunk"
 
+#: What `send_task` is told beside: else it spells out, in each message's header, what its body says too.
+UNSAID = {"argsrepr": "", "kwargsrepr": ""}
+
 #: Everything of ours in Redis begins so; an ACL user needs no other keys.
 KEY_PREFIX = "embedmill:"
 
