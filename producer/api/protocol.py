@@ -10,7 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 #: Longest time from a request's first byte, or from the connection, to the end of its headers, in seconds.
 HEAD_SECONDS = 10.0
 
-#: Largest head of a request: its line and all headers, in bytes.
+#: Largest head of a request: its line and all headers, in bytes. As much may come in its body that is none of it, such
+#: as headers behind its last piece: whoever reads them keeps them all.
 HEAD_BYTES = 64_000
 
 _TOO_LARGE = (
@@ -25,6 +26,9 @@ class PatientNoLonger(HttpToolsProtocol):
 
     _head_bytes = 0
     _in_head = True
+    # Since the head, or the last piece of the body.
+    _loose_bytes = 0
+    _in_body = False
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,13 +42,16 @@ class PatientNoLonger(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the head grows too large."""
+        """Read on, unless the head grows too large, or what is no part of a body within it."""
+        self._loose_bytes += len(data)
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+        found = self._head_bytes if self._in_head else self._loose_bytes if self._in_body else 0
+        if found > HEAD_BYTES and not self.transport.is_closing():
+            if self.cycle is None or not self.cycle.response_started:
                 self.transport.write(_TOO_LARGE)
-                self.transport.close()
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin to count anew with each request of a connection."""
@@ -55,10 +62,21 @@ class PatientNoLonger(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Stop the clock."""
         self._end_head()
+        self._loose_bytes, self._in_body = 0, True
         super().on_headers_complete()
         if self.scope["http_version"] == "1.0" and self.cycle is not None:
             # In time: the application only begins once the event loop is free.
             self.cycle.send = UntilClosed(self.cycle).send  # type: ignore[method-assign, assignment]
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body on."""
+        self._loose_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        self._in_body = False
+        super().on_message_complete()
 
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0

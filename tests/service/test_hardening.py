@@ -29,6 +29,12 @@ ALWAYS = {
 }
 
 
+#: A request whose body comes in pieces.
+_IN_PIECES = (
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service that takes little and waits for nobody, over an empty database."""
@@ -58,6 +64,16 @@ def test_a_body_that_is_too_large_is_refused(little: httpx.Client, path: str, de
     assert f"{MOST:,}" in answer.text or "140,000" in answer.text
     assert answer.headers["Connection"] == "close"
     _assert_dressed(answer)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed", "/nowhere", "/signin", "/jobs/x/cancel"])
+def test_only_what_is_read_as_it_comes_may_be_as_large_as_a_part(little: httpx.Client, path: str) -> None:
+    # Given a form of more than a body may have that is kept in memory as a whole
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    # When it is sent where no file is taken, then it is refused
+    assert little.post(path, content=b"x" * 2 * MOST, headers=form).status_code == 413
+    # But where one is, it is read
+    assert little.post("/jobs", content=b"x" * 2 * MOST, headers=form).status_code != 413
 
 
 def test_a_compressed_body_is_refused(little: httpx.Client) -> None:
@@ -109,6 +125,25 @@ def test_a_head_that_is_too_large_is_refused(small: Served) -> None:
     told = _exchange(small.url, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 200_000)
     # Then it is not kept
     assert told.startswith(b"HTTP/1.1 431 ") or told == b""
+
+
+@pytest.mark.parametrize("loose", [b"a:b\r\n", b"a"], ids=["many", "one without an end"])
+def test_headers_behind_a_body_are_not_kept_without_an_end(small: Served, loose: bytes) -> None:
+    # Given a request in pieces, and behind the last of them headers that do not end
+    began = time.monotonic()
+    told = _exchange(small.url, _IN_PIECES + b"2\r\n{}\r\n0\r\n" + loose * 1_000_000)
+    # Then they are not read to the end of all patience
+    assert told.startswith(b"HTTP/1.1 431 ") or told == b""
+    assert time.monotonic() - began < 10
+
+
+def test_a_body_in_very_small_pieces_is_read_all_the_same(small: Served) -> None:
+    # Given a body whose pieces have more bytes around them than in them, more than a head may have
+    body = b'{"texts": 1}' + b" " * (MOST - 12)
+    pieces = b"".join(b"1\r\n%c\r\n" % letter for letter in body)
+    # When sent with a header behind it, then it is read, and judged as a whole
+    told = _exchange(small.url, _IN_PIECES + pieces + b"0\r\nX-Sum: 1\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 400 ") and b'"param":"texts"' in told
 
 
 def test_a_reader_who_does_not_read_is_not_waited_for(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
