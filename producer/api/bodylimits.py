@@ -7,8 +7,11 @@ import json
 import time
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.api.auth import caller_of
+from producer.api.bodyroom import FREE, BodyRoom
 from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
 from producer.api.settings import ApiSettings
@@ -26,7 +29,7 @@ _LONG = 200_000
 
 
 class BodyLimits:
-    """Refuses bodies that are too large, too slow, compressed, nested too deeply, or of too many values.
+    """Refuses bodies that are too large, too slow, compressed, nested too deeply, of too many values, or of nobody.
 
     Args:
         app: What is guarded.
@@ -37,17 +40,27 @@ class BodyLimits:
         self._app = app
         self._kinds = BodyKinds(settings)
         self._seconds = settings.body_seconds
+        self._room = BodyRoom(settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
         if scope["type"] != "http" or not _has_body(headers := Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._kinds.kind_of(scope), self._seconds)
+        body = _Body(receive, self._kinds.kind_of(scope), self._seconds, self._room)
+        try:
+            await self._pass(headers, body, scope, receive, send)
+        finally:
+            body.forget()
+
+    async def _pass(self, headers: Headers, body: _Body, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _check_encoding(headers)
-            body.check_length(headers.get("content-length"))
+            size = body.check_length(headers.get("content-length"))
             if body.kind.whole:
+                if size is None or size > FREE:
+                    # Nobody fills this machine's memory who may not even ask.
+                    await caller_of(Request(scope))
                 await body.read_whole()
                 await _check_json(headers, body)
         except EmbedmillError as error:
@@ -67,27 +80,35 @@ class BodyLimits:
 class _Body:
     """A body on its way in."""
 
-    def __init__(self, receive: Receive, kind: BodyKind, seconds: float) -> None:
+    def __init__(self, receive: Receive, kind: BodyKind, seconds: float, room: BodyRoom) -> None:
         self.kind = kind
         self.data = b""
         #: Why it was cut short, once it was.
         self.refusal: EmbedmillError | None = None
         self._receive = receive
         self._seconds = seconds
+        self._room = room
+        self._taken = 0
         self._received = 0
         self._waited = 0.0
         self._ended = False
         self._kept: Message | None = None
 
-    def check_length(self, declared: str | None) -> None:
-        """Refuse at once what says itself that it is too large.
+    def check_length(self, declared: str | None) -> int | None:
+        """Return how long it says itself that it is, or None, and refuse at once what is too large by that.
 
         Raises:
-            TooLarge: When it does.
+            TooLarge: When it is.
         """
-        said = int(declared) if declared is not None and declared.isdigit() else 0
-        if self.kind.most is not None and said > self.kind.most:
+        said = int(declared) if declared is not None and declared.isdigit() else None
+        if said is not None and self.kind.most is not None and said > self.kind.most:
             raise self._too_large()
+        return said
+
+    def forget(self) -> None:
+        """Give back the room that it took."""
+        self._room.leave(self._taken)
+        self._taken = 0
 
     async def read_whole(self) -> None:
         """Read all of it.
@@ -95,6 +116,7 @@ class _Body:
         Raises:
             TooLarge: When there is too much.
             TooSlow: When it comes too slowly.
+            Overloaded: When there is no room for it now.
         """
         parts = bytearray()
         while not self._ended:
@@ -102,9 +124,15 @@ class _Body:
             if message["type"] != "http.request":
                 self._kept = message
                 return
+            self._take_room()
             parts += message.get("body", b"")
         self.data = bytes(parts)
         self._kept = {"type": "http.request", "body": self.data, "more_body": False}
+
+    def _take_room(self) -> None:
+        needed = max(0, self._received - FREE) - self._taken
+        self._room.take(needed)
+        self._taken += needed
 
     async def receive(self) -> Message:
         """Return what comes next; a body that is refused looks like a connection that was cut."""
