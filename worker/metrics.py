@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-import psutil
-
 from storage import exposition
 from storage.contract.errors import EmbedmillError
 from storage.figures import Figure, Figures
@@ -94,6 +92,11 @@ class Metrics:
         yield Figure("embedmill_stage_seconds", meaning, "histogram", (*_OF_SLOT, "stage"), spreads=spreads)
 
     def _processes(self) -> Iterator[Figure]:
+        try:
+            import psutil
+        except ImportError:
+            # A reconciler alone, installed without what workers need: in the api's image.
+            return
         pids = {self._role: os.getpid()}
         pids |= {child.name: child.pid for child in (*self._workers.values(), *self._others) if child.pid}
         memory: _Values = {}

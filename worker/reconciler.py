@@ -21,7 +21,7 @@ import redis
 from storage import counters, logs, tracing
 from storage.contract import failpoints
 from storage.contract.broker import KEY_PREFIX
-from storage.contract.errors import ServerError
+from storage.contract.errors import EmbedmillError, ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority, queue_name
 from storage.contract.settings import Settings
@@ -30,7 +30,7 @@ from storage.hints import Hints
 from storage.leaders import RECONCILE, LeaderStore
 from storage.redisclient import redis_client
 from storage.stores import Stores
-from worker import measures
+from worker import exits, measures
 from worker.brokercheck import findings
 from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
@@ -229,7 +229,11 @@ def main() -> None:
     supervisor.beat_for_ever()
     # From here on silence means that it hangs, and it is killed.
     supervisor.tell(ready=True)
-    run_until_stopped(settings, *sys.argv[1:2])
+    try:
+        run_until_stopped(settings, *sys.argv[1:2])
+    except EmbedmillError as error:
+        logger.error("%s", error)
+        sys.exit(exits.STORAGE_AWAY)
 
 
 if __name__ == "__main__":

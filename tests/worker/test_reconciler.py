@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import redis
@@ -21,9 +26,12 @@ from storage.leases import LeaseStore
 from storage.newjobs import NewJob
 from storage.stores import Stores
 from storage.tables import JobRow
+from tests.stack import free_port
 from tests.worker.engines import CARD
-from worker import keeper, reconciler
+from worker import exits, keeper, reconciler
 from worker.reconciler import Reconciler
+
+ROOT = Path(__file__).resolve().parents[2]
 
 QUEUE = f"{KEY_PREFIX}{queue_name(CARD.name, CARD.id, Priority.BULK)}"
 
@@ -251,3 +259,15 @@ def test_old_jobs_go_when_their_time_is_over(
     with pytest.raises(UnknownJob):
         stores.jobs.get(job_id)
     assert stores.purges.marked() == []
+
+
+def test_one_that_finds_no_database_at_its_start_says_so_in_a_line(tmp_path: Path) -> None:
+    # Given a database that nobody serves, when a supervisor starts its reconciler
+    nobody = f"postgresql://u:p@127.0.0.1:{free_port()}/mill"
+    told = os.environ | {"EMBEDMILL_DATABASE_URL": nobody, "EMBEDMILL_LOG_FORMAT": "json"}
+    command = [sys.executable, "-m", "worker.reconciler"]
+    ran = subprocess.run(command, env=told, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    # Then it ends with the code that tells so, and one line without a traceback
+    (line,) = ran.stderr.splitlines()
+    assert ran.returncode == exits.STORAGE_AWAY
+    assert "The database does not answer" in json.loads(line)["message"] and "Traceback" not in line
