@@ -83,6 +83,10 @@ fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; C
 compose-test: .venv/.dev ## Build, run, break, upgrade and remove the containers, half an hour; LOG=docs/compose-test.log
 	@$(PY) -m tests.compose $(if $(LOG),--log '$(LOG)') $(if $(DOCKER_BUILD),--docker-build '$(DOCKER_BUILD)')
 
+.PHONY: cluster-test
+cluster-test: .venv/.dev .venv/bin/helm .venv/bin/helm3 ## Install, use, break, upgrade and remove the chart in the cluster of KUBECONFIG, half an hour; REGISTRY TAG NEXT_TAG
+	@$(PY) -m tests.cluster $(if $(LOG),--log '$(LOG)')
+
 bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..."
 	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS))
 

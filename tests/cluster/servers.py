@@ -23,6 +23,9 @@ while :; do
 done
 """
 
+#: A probe under load is not a sign of death.
+_PATIENT = {"timeoutSeconds": 10, "failureThreshold": 6}
+
 _TLS = ["--port", "0", "--tls-port", "6380", "--tls-auth-clients", "no", "--tls-cert-file", "/tls/tls.crt"]
 _TLS += ["--tls-key-file", "/tls/tls.key", "--tls-ca-cert-file", "/tls/tls.crt"]
 
@@ -99,7 +102,7 @@ class Servers:
             "image": self._images[0],
             "command": ["sh", "/etc/embedmill/start.sh", *_TLS],
             "securityContext": {"runAsUser": 999, "runAsGroup": 999, "allowPrivilegeEscalation": False},
-            "readinessProbe": {"tcpSocket": {"port": 6380}, "periodSeconds": 2},
+            "readinessProbe": {"tcpSocket": {"port": 6380}, "periodSeconds": 2} | _PATIENT,
         }
         files = {"name": "files", "configMap": {"name": "redis-files"}}
         places = {"data": "/data", "tmp": "/tmp", "files": "/etc/embedmill"}
@@ -114,7 +117,7 @@ class Servers:
             "image": self._images[1],
             "command": ["sh", "-c", _POSTGRES],
             "env": told,
-            "readinessProbe": {"exec": {"command": ["pg_isready", "-h", "127.0.0.1"]}, "periodSeconds": 2},
+            "readinessProbe": {"exec": {"command": ["pg_isready", "-h", "127.0.0.1"]}, "periodSeconds": 2} | _PATIENT,
         }
         places = {"data": "/var/lib/postgresql/data", "hold": "/hold"}
         return _server("postgres", 5432, container, [_room("data"), _room("hold")], places)

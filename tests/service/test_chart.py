@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,3 +83,40 @@ def test_the_chart_s_own_test_passes_on_a_running_service(served: Served) -> Non
         command, env=os.environ | told | {"VERSION": "9.9.9"}, capture_output=True, text=True, timeout=100
     )
     assert other.returncode != 0 and "9.9.9" in other.stderr
+
+
+def test_the_chart_s_own_test_waits_for_a_service_that_is_only_starting() -> None:
+    # Given a service that is not ready when it is asked for the first time, as right after `helm install`
+    asked: list[str] = []
+    answers = {"/healthz": {"status": "alive"}, "/readyz": {"storage": "ready"}}
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            path = self.path.partition("?")[0]
+            self.send_response(503 if asked.count(self.path) == 1 else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers.get(path, {"info": {"version": told["VERSION"]}})).encode())
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Starting)
+    Thread(target=server.serve_forever, daemon=True).start()
+    (pod,) = [one for one in of_kind(render(), "Pod") if one["metadata"]["annotations"]["helm.sh/hook"] == "test"]
+    (container,) = pod["spec"]["containers"]
+    told = {one["name"]: one["value"] for one in container["env"]}
+    told["SERVICE"] = f"http://127.0.0.1:{server.server_port}"
+    # When the test's program asks it, then it asks again, and is content
+    command = [sys.executable, "-c", *container["args"]]
+    try:
+        ran = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=100)
+        assert ran.returncode == 0, ran.stderr
+        assert sorted(asked) == sorted(2 * ["/healthz", "/readyz?exclude=workers", "/openapi.json"])
+        # And it gives up in the end
+        asked.clear()
+        gives_up = os.environ | told | {"PATIENCE": "0"}
+        assert subprocess.run(command, env=gives_up, capture_output=True, timeout=100).returncode != 0
+    finally:
+        server.shutdown()
+        server.server_close()
