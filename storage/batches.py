@@ -26,6 +26,9 @@ _LEASE = 30_000
 #: Lines kept in one row.
 _LINES = 1000
 
+#: Batches looked through in one go.
+_PAGE = 256
+
 
 class BatchStore:
     """Every read and write of batches."""
@@ -115,12 +118,19 @@ class BatchStore:
             raise Conflict(f"The batch is {batch.state} and cannot be cancelled.")
         return batch
 
-    def unfinished(self) -> list[Batch]:
-        """Return batches that are not at their end and that nobody works at, oldest first."""
+    def unfinished(self) -> Iterator[Batch]:
+        """Yield all batches that are not at their end and that nobody works at, oldest first."""
         free = or_(BatchRow.lease_expires.is_(None), BatchRow.lease_expires < now_ms())
-        with self._db.read() as connection:
-            wanted = _BATCH.where(BatchRow.state.in_(UNFINISHED), free).order_by(BatchRow.id).limit(256)
-            return [_batch(row) for row in connection.execute(wanted)]
+        wanted = _BATCH.where(BatchRow.state.in_(UNFINISHED), free).order_by(BatchRow.id).limit(_PAGE)
+        after = ""
+        while True:
+            with self._db.read() as connection:
+                page = [_batch(row) for row in connection.execute(wanted.where(BatchRow.id > after))]
+            yield from page
+            # However many only wait, the one behind them has its turn too.
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
 
     def busy(self) -> set[str]:
         """Return batches one of whose jobs has not ended."""
@@ -169,8 +179,15 @@ class BatchStore:
             return connection.execute(update(BatchRow).where(*mine).values(moved)).rowcount == 1
 
     @retried
-    def keep_lines(self, batch_id: str, lines: Sequence[Line], groups: Sequence[Group]) -> None:
-        """Keep what the lines of a batch become, in place of what was kept before."""
+    def keep_lines(self, batch_id: str, owner: str, lines: Sequence[Line], groups: Sequence[Group]) -> bool:
+        """Keep what the lines of a batch become in place of what was kept before; return whether `owner` had the right.
+
+        Args:
+            batch_id: The batch, which is being validated.
+            owner: Who works at it.
+            lines: Every line and what it becomes.
+            groups: What becomes one job.
+        """
         rows: list[dict[str, Any]] = []
         for start in range(0, len(lines), _LINES):
             data = json.dumps(lines[start : start + _LINES], separators=(",", ":")).encode()
@@ -178,12 +195,16 @@ class BatchStore:
             rows.append({"batch_id": batch_id, "number": start // _LINES, "data": packed})
         names = ("number", "job_id", "model", "lines", "items")
         of_groups = [{"batch_id": batch_id} | {name: getattr(group, name) for name in names} for group in groups]
+        mine = (BatchRow.id == batch_id, BatchRow.lease_owner == owner, BatchRow.state == "validating")
         with self._db.write() as connection:
+            # Else one who comes late would take the jobs away that another has noted meanwhile.
+            if not connection.execute(update(BatchRow).where(*mine).values(total=len(lines))).rowcount:
+                return False
             for table in (BatchLinesRow, BatchGroupRow):
                 connection.execute(delete(table).where(table.batch_id == batch_id))
             connection.execute(insert(BatchLinesRow), rows)
             connection.execute(insert(BatchGroupRow), of_groups)
-            connection.execute(update(BatchRow).where(BatchRow.id == batch_id).values(total=len(lines)))
+        return True
 
     @retried
     def finish(self, batch_id: str, owner: str, state: str, **values: Any) -> bool:
@@ -199,11 +220,11 @@ class BatchStore:
             return True
 
     @retried
-    def set_job(self, batch_id: str, number: int, job_id: str) -> None:
-        """Note which job a group of a batch became."""
+    def set_job(self, batch_id: str, number: int, job_id: str) -> bool:
+        """Note which job a group of a batch became; return whether the group is there: it goes after the end."""
         group = (BatchGroupRow.batch_id == batch_id, BatchGroupRow.number == number)
         with self._db.write() as connection:
-            connection.execute(update(BatchGroupRow).where(*group).values(job_id=job_id))
+            return connection.execute(update(BatchGroupRow).where(*group).values(job_id=job_id)).rowcount == 1
 
     def groups(self, batch_id: str) -> list[Group]:
         """Return the groups of a batch, in order; none are left soon after its end."""

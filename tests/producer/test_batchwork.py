@@ -135,7 +135,7 @@ def check(stores: Stores, batch: Batch) -> None:
         assert connection.execute(select(func.count()).select_from(JobRow)).scalar_one() == 0
         seen = select(FileRow.id).where(FileRow.state == "ready", FileRow.purpose == "batch_output")
         assert set(connection.execute(seen).scalars()) == {done.output_file_id, done.error_file_id}
-    assert stores.batches.groups(batch.id) == [] and stores.batches.unfinished() == []
+    assert stores.batches.groups(batch.id) == [] and list(stores.batches.unfinished()) == []
 
 
 def test_a_batch_is_done_once_wherever_the_process_that_works_at_it_is_killed(

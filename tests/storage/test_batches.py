@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
+from storage import batches
 from storage.batchrecords import Batch, Group, Line
 from storage.contract.errors import Conflict, NotFound
 from storage.contract.ids import new_id
@@ -34,21 +35,28 @@ def test_a_batch_is_kept_as_it_was_made(stores: Stores) -> None:
 
 
 def test_lines_and_groups_come_back_in_order_and_are_replaced_as_a_whole(stores: Stores) -> None:
-    batch = create(stores)
-    stores.batches.keep_lines(batch.id, LINES[:7], GROUPS[:1])
-    stores.batches.keep_lines(batch.id, LINES, GROUPS)
+    batch, owner = create(stores), new_id()
+    assert stores.batches.claim(batch.id, owner)
+    assert stores.batches.keep_lines(batch.id, owner, LINES[:7], GROUPS[:1])
+    assert stores.batches.keep_lines(batch.id, owner, LINES, GROUPS)
     assert list(stores.batches.lines(batch.id)) == LINES
     assert stores.batches.groups(batch.id) == GROUPS
     assert stores.batches.get(batch.id).total == len(LINES)
     job = new_id()
-    stores.batches.set_job(batch.id, 1, job)
+    assert stores.batches.set_job(batch.id, 1, job)
     assert [group.job_id for group in stores.batches.groups(batch.id)] == [None, job]
+    # And one who has lost the right to the batch replaces nothing
+    assert not stores.batches.keep_lines(batch.id, new_id(), LINES[:7], GROUPS[:1])
+    assert stores.batches.move(batch.id, owner, "in_progress")
+    assert not stores.batches.keep_lines(batch.id, owner, LINES[:7], GROUPS[:1])
+    assert [group.job_id for group in stores.batches.groups(batch.id)] == [None, job]
+    assert not stores.batches.set_job(batch.id, 2, job)
 
 
 def test_one_works_at_a_batch_until_it_is_silent_for_too_long(stores: Stores, database: Database) -> None:
     batch, first, second = create(stores), new_id(), new_id()
     assert stores.batches.claim(batch.id, first) and stores.batches.claim(batch.id, first)
-    assert not stores.batches.claim(batch.id, second) and stores.batches.unfinished() == []
+    assert not stores.batches.claim(batch.id, second) and list(stores.batches.unfinished()) == []
     # When its lease runs out
     with database.write() as connection:
         connection.execute(update(BatchRow).values(lease_expires=BatchRow.lease_expires - 30_001))
@@ -63,13 +71,20 @@ def test_one_works_at_a_batch_until_it_is_silent_for_too_long(stores: Stores, da
     assert stores.batches.claim(batch.id, first)
 
 
+def test_however_many_batches_wait_the_last_is_found_too(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_PAGE", 2)
+    waiting = [create(stores).id for _ in range(5)]
+    assert [one.id for one in stores.batches.unfinished()] == waiting
+
+
 def test_the_files_of_a_batch_are_seen_with_its_end_and_only_those_of_the_one_who_ended_it(stores: Stores) -> None:
     batch, owner, late = create(stores), new_id(), new_id()
-    stores.batches.keep_lines(batch.id, LINES[:1], GROUPS[:1])
+    assert stores.batches.claim(batch.id, owner)
+    assert stores.batches.keep_lines(batch.id, owner, LINES[:1], GROUPS[:1])
     writer = stores.files.open("output.jsonl", "batch_output", state="written")
     writer.write(b"{}")
     writer.close()
-    assert stores.batches.claim(batch.id, owner) and stores.batches.move(batch.id, owner, "finalizing")
+    assert stores.batches.move(batch.id, owner, "finalizing")
     told = {"completed": 1, "failed": 0, "tokens": 7, "output_file_id": writer.id, "error_file_id": None}
     # Given one who lost the right to end it
     assert not stores.batches.finish(batch.id, late, "completed", **told)

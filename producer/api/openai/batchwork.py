@@ -17,6 +17,7 @@ from producer.api.openai import batchoutput
 from producer.api.openai.batchplan import Plan, plan, records
 from producer.api.settings import ApiSettings
 from producer.client import Client
+from storage.batches import FINAL
 from storage.batchrecords import Batch
 from storage.contract.errors import (
     AccessError,
@@ -149,15 +150,23 @@ class BatchWork:
         if made.errors:
             self._stores.batches.move(batch.id, self._owner, "failed", errors={"data": made.errors, "more": made.more})
             return
-        self._stores.batches.keep_lines(batch.id, made.lines, made.groups)
+        if not self._stores.batches.keep_lines(batch.id, self._owner, made.lines, made.groups):
+            raise _GivenBack
         # What is cancelled before it began is written as such, with no job at all.
         if self._stores.batches.get(batch.id).cancelling_at is None:
             for group in made.groups:
-                self._stores.batches.set_job(batch.id, group.number, self._submit(batch, made, group.number))
+                self._note_job(batch.id, group.number, self._submit(batch, made, group.number))
         names = {group.model for group in made.groups}
         model = names.pop() if len(names) == 1 else None
         self._stores.batches.move(batch.id, self._owner, "in_progress", model=model)
         self.wake()
+
+    def _note_job(self, batch_id: str, group: int, job_id: str) -> None:
+        noted = self._stores.batches.set_job(batch_id, group, job_id)
+        if not noted and self._stores.batches.get(batch_id).state in FINAL:
+            # Another has brought the batch to its end meanwhile, and nobody would ever see to this job.
+            self._remove(job_id)
+            raise _GivenBack
 
     def _plan(self, batch: Batch) -> Plan:
         file = self._stores.files.get(batch.input_file_id)
@@ -209,8 +218,8 @@ class BatchWork:
             for job_id in jobs:
                 with suppress(WrongState, UnknownJob):
                     self._stores.jobs.cancel(job_id)
-        if len(self._stores.jobs.ended(jobs)) == len(jobs):
-            self._stores.batches.move(batch.id, self._owner, "finalizing")
+        ended = len(self._stores.jobs.ended(jobs)) == len(jobs)
+        if ended and self._stores.batches.move(batch.id, self._owner, "finalizing"):
             self._finish(batch)
 
     def _finish(self, batch: Batch) -> None:
@@ -234,7 +243,7 @@ class BatchWork:
         for writer in files:
             writer.close()
         done = "cancelled" if batch.cancelling_at is not None else "expired" if counts.unmade else "completed"
-        self._stores.batches.finish(
+        is_ours = self._stores.batches.finish(
             batch.id,
             self._owner,
             done,
@@ -245,19 +254,24 @@ class BatchWork:
             error_file_id=failures.id if failures.size else None,
         )
         for writer in files:
-            if not writer.size:
+            if not is_ours or not writer.size:
                 writer.discard()
-        self._clean(batch.id)
+        if is_ours:
+            # Else another may be reading the jobs, to write files of his own.
+            self._clean(batch.id)
 
     def _clean(self, batch_id: str) -> None:
         """Delete the jobs of a batch that is at its end: what came of them lies in its files."""
         for group in self._stores.batches.groups(batch_id):
             if group.job_id is not None:
-                with suppress(UnknownJob):
-                    with suppress(WrongState):
-                        self._stores.jobs.cancel(group.job_id)
-                    self._stores.purges.delete(group.job_id)
+                self._remove(group.job_id)
         self._stores.batches.forget_lines(batch_id)
+
+    def _remove(self, job_id: str) -> None:
+        with suppress(UnknownJob):
+            with suppress(WrongState):
+                self._stores.jobs.cancel(job_id)
+            self._stores.purges.delete(job_id)
 
     def _keep(self, batch_id: str) -> None:
         """Show that somebody works at a batch; stop when another does, or when the process ends."""

@@ -12,6 +12,7 @@ _METERING = "storage/metering.py"
 _PARTING = "producer/parting.py"
 _PARTS = "storage/parts.py"
 _BATCH_TESTS = "tests/service/openai/test_batches.py"
+_LATE_BATCH_TESTS = "tests/producer/test_late_batchwork.py"
 _PART_TESTS = "tests/storage/test_parts.py"
 _QUOTA_TESTS = "tests/storage/test_quotas.py"
 _WEBHOOK_TESTS = "tests/service/test_webhooks.py"
@@ -103,6 +104,24 @@ SERVING = (
                 "storage/batches.py",
                 'mine = (BatchRow.id == batch_id, BatchRow.lease_owner == owner, BatchRow.state == "finalizing")',
                 'mine = (BatchRow.id == batch_id, BatchRow.state == "finalizing")',
+            ),
+        ),
+    ),
+    Plant(
+        "late-batch-worker-clears-up",
+        "whoever has lost the right to end a batch deletes its jobs all the same, while another one reads them",
+        f"{_LATE_BATCH_TESTS}::test_whoever_ends_a_batch_too_late_takes_no_job_from_under_the_one_who_reads_it",
+        (Edit(_BATCHWORK, "        if is_ours:\n", "        if files:\n"),),
+    ),
+    Plant(
+        "late-batch-plan-replaces",
+        "whoever has lost the right to plan a batch replaces what another one has noted, its jobs too",
+        f"{_LATE_BATCH_TESTS}::test_whoever_has_planned_too_late_takes_no_job_from_a_batch",
+        (
+            Edit(
+                "storage/batches.py",
+                'mine = (BatchRow.id == batch_id, BatchRow.lease_owner == owner, BatchRow.state == "validating")',
+                "mine = (BatchRow.id == batch_id,)",
             ),
         ),
     ),
