@@ -102,7 +102,9 @@ def _our_error(error: Exception) -> ServerError:
             f"The database does not let this role do that: {sentence}.",
             "Have the owner of its tables run `embedmill migrate`, naming the role: that grants what is needed.",
         )
-    if "certificate" in sentence or "SSL" in sentence:
+    # Of a connection that was lost the driver speaks of TLS too: whoever was trusted before has gone away.
+    is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if not is_lost and ("certificate" in sentence or "SSL" in sentence):
         return StorageUnavailable(
             f"The database is not trusted, or speaks no TLS: {sentence}.",
             "Check the server's certificate, and sslmode and sslrootcert in EMBEDMILL_DATABASE_URL.",

@@ -26,16 +26,23 @@ class PgBouncer:
     Args:
         port: Where it listens, on 127.0.0.1.
         is_secure: Whether it speaks TLS alone.
+        process: The program.
     """
 
-    def __init__(self, port: int, is_secure: bool) -> None:
+    def __init__(self, port: int, is_secure: bool, process: subprocess.Popen[bytes]) -> None:
         self.port = port
         self._is_secure = is_secure
+        self._process = process
 
     def url(self, name: str, parameters: str = "") -> str:
         """Return the URL of a database, as a user would write it."""
         mode = "" if self._is_secure else "sslmode=disable"
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}?{parameters or mode}"
+
+    def stop(self) -> None:
+        """End it at once, its connections too, and wait until it has ended."""
+        self._process.terminate()
+        self._process.wait()
 
 
 @contextmanager
@@ -85,7 +92,7 @@ def running_pgbouncer(
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        pooler = PgBouncer(port, certificate is not None)
+        pooler = PgBouncer(port, certificate is not None, process)
         try:
             deadline = time.monotonic() + _START
             while True:

@@ -133,3 +133,19 @@ def test_a_server_is_believed_with_a_good_certificate_alone(
                 pass
             assert re.search(told, str(raised.value)) and "sslrootcert" in str(raised.value)
         database.close()
+
+
+def test_a_server_that_goes_away_is_away_and_its_certificate_is_not_to_blame(
+    postgres_server: PostgresServer, authority: Authority
+) -> None:
+    # Given a connection over TLS
+    with running_pgbouncer(postgres_server, authority.certify("127.0.0.1")) as pooler:
+        database = Database(pooler.url("postgres", f"sslmode=verify-full&sslrootcert={authority.file}"))
+        # When it is ended in the midst of a transaction
+        with pytest.raises(StorageUnavailable) as raised, database.read() as connection:
+            connection.exec_driver_sql("SELECT 1")
+            pooler.stop()
+            connection.exec_driver_sql("SELECT 1")
+        # Then that is said, though the driver speaks of TLS
+        assert "does not answer" in str(raised.value) and "that the server runs" in str(raised.value)
+        database.close()
