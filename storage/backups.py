@@ -34,6 +34,8 @@ def back_up(database: Database, target: Path, force: bool = False) -> int:
         InvalidOption: When the database is no SQLite file.
         OutputExists: When `target` exists and `force` is not given.
         InvalidFile: When it cannot be written, or is not sound.
+        StorageUnavailable: When the database cannot be read, or the copy not be written to its end.
+        StorageFull: When there is no room for the copy.
     """
     if not database.is_sqlite:
         raise InvalidOption(

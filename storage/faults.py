@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -69,11 +70,14 @@ def translated() -> Iterator[None]:
     """Turn the drivers' errors into ours, keeping the cause."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    # SQLite's own too, of what is done past SQLAlchemy: copies of a file, and its pragmas.
+    except (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError) as error:
         raise _our_error(error) from error
-    except DBAPIError as error:
-        known = getattr(error.orig, "sqlstate", None) in _PG_FULL | _PG_AWAY | {_PG_FORBIDDEN}
-        if error.connection_invalidated or known or sqlite_name(error.orig).startswith(_SQLITE_DAMAGED):
+    except (DBAPIError, sqlite3.DatabaseError) as error:
+        cause = getattr(error, "orig", None) or error
+        known = getattr(cause, "sqlstate", None) in _PG_FULL | _PG_AWAY | {_PG_FORBIDDEN}
+        is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if is_lost or known or sqlite_name(cause).startswith(_SQLITE_DAMAGED):
             raise _our_error(error) from error
         raise
 

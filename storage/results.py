@@ -200,7 +200,8 @@ class ResultStore:
         """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
         wanted = texts.hash_ids([custom_id])[0]
         hashes = select(InputRow.number, InputRow.id_hashes).where(InputRow.job_id == job_id)
-        with self._db.read() as connection:
+        # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
+        with self._db.read(one_moment=True) as connection:
             for number, blob in connection.execute(hashes.order_by(InputRow.number)):
                 if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
                     continue

@@ -159,7 +159,7 @@ def _served_otherwise(connection: Connection, job: Any) -> str | None:
     if not any(live[one.id] for one in identities):
         return None
     bound = next(one for one in identities if one.id == job.model_id)
-    dtype = "float32" if bound.precision == "float32" else "bfloat16"
+    dtype = "bfloat16" if bound.precision == "half" else bound.precision
     return (
         f"a worker that serves {job.model} at revision {bound.revision[:12]} in {bound.precision}, which is not the one"
         f" served now; start one (--revision {bound.revision} --dtype {dtype}), or cancel it and submit again"

@@ -140,9 +140,16 @@ class WebhookStore:
             job = select(JobRow.id).where(JobRow.id == WebhookRow.job_id)
             connection.execute(delete(WebhookRow).where(~job.exists()))
 
-    @retried
     def rotate(self, key_id: str) -> str:
         """Make a new secret for the webhooks of one owner's jobs and return it; the old one signs for a day yet."""
+        try:
+            return self._rotate(key_id)
+        except IntegrityError:
+            # Another process has made the first in the same moment: this one follows it.
+            return self._rotate(key_id)
+
+    @retried
+    def _rotate(self, key_id: str) -> str:
         made = _new_secret()
         mine = WebhookSecretRow.key_id == key_id
         with self._db.write() as connection:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import sqlite3
 import stat
 import subprocess
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from storage.backups import back_up, compact, fence
-from storage.contract.errors import InvalidOption, OutputExists
+from storage.contract.errors import InvalidOption, OutputExists, StorageUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.database import Database
@@ -189,6 +191,27 @@ def test_a_backup_replaces_no_file_unasked_and_postgresql_is_left_to_its_own_too
         back_up(database, target)
     assert target.read_text() == "rye"
     assert back_up(database, target, force=True) == target.stat().st_size
+
+
+def test_what_stands_in_the_way_of_a_copy_is_told_in_our_words(tmp_path: Path, migrated_sqlite: Path) -> None:
+    path, target = tmp_path / "mill.sqlite3", tmp_path / "backup.sqlite3"
+    shutil.copy(migrated_sqlite, path)
+    with closing(Database(f"sqlite:///{path}", busy_timeout=50)) as database:
+        # Given somebody who writes for longer than anybody waits
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageUnavailable, match="locked"):
+                compact(database)
+        # Given no room for the copy
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+        try:
+            with pytest.raises(StorageUnavailable, match="cannot be read or written"):
+                back_up(database, target)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    # Then nothing is left of it
+    assert not target.exists() and not list(tmp_path.glob(".backup*"))
 
 
 def test_a_file_of_before_learns_by_compacting_to_give_room_back(tmp_path: Path, migrated_sqlite: Path) -> None:

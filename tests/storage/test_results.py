@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from storage import texts
 from storage.contract.errors import WrongState
@@ -142,6 +143,27 @@ def test_an_item_is_found_by_its_callers_id(stores: Stores) -> None:
     assert stores.results.find(job_id, "z") is None
     assert stores.results.find(other, "z") is not None
     assert stores.results.find(submit(stores), "a") is None
+
+
+def test_an_item_is_looked_for_at_one_moment_whoever_deletes_its_job_meanwhile(
+    stores: Stores, open_again: Callable[[], Stores]
+) -> None:
+    # Given an ended job that somebody else deletes once its ids have been looked through
+    worker = serve(stores)
+    job_id = submit(stores, [with_ids(0, 0, "a", "b")])
+    finish(stores, job_id, 1, worker)
+    others, deleted = open_again(), list[str]()
+
+    def delete(*told: Any) -> None:
+        if "id_hashes" in str(told[2]) and not deleted:
+            deleted.append(job_id)
+            others.purges.delete(job_id)
+
+    event.listen(stores.database.engine, "after_cursor_execute", delete)
+    # When an item is looked for, then it is found as it was when the look began, and not any more by the next
+    page = stores.results.find(job_id, "b")
+    assert page is not None and page.ids == ["a", "b"]
+    assert stores.results.find(job_id, "b") is None
 
 
 def test_an_id_whose_hash_collides_with_another_is_still_told_apart(

@@ -1,5 +1,6 @@
 """What a job's status says at each stage, over both databases."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -7,6 +8,7 @@ from sqlalchemy import update
 
 from storage.contract.errors import InvalidOption, UnknownJob
 from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.database import Database, now_ms
 from storage.jobstatus import JobStatus
@@ -126,6 +128,24 @@ def test_a_job_waits_for_a_worker_only_while_nobody_serves_its_model(stores: Sto
     stores.jobs.cancel(job_id)
     assert stores.statuses.get(job_id).waiting_for is None
     assert stores.statuses.get(accept(stores)).waiting_for == "the end of its submission"
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", "float32"), ("half", "bfloat16"), ("int8", "int8")], ids=lambda word: word
+)
+def test_a_job_bound_to_a_number_type_says_which_a_worker_for_it_needs(
+    stores: Stores, precision: str, dtype: str
+) -> None:
+    # Given a job that was begun in one precision of a model, and nobody but a worker of another revision
+    bound = replace(CARD, precision=precision)
+    worker = serve(stores, bound)
+    job_id = submit(stores, card=bound)
+    assert stores.leases.claim(Pointer(job_id, 0), worker, bound.id, 0)
+    stores.workers.leave(worker)
+    serve(stores, replace(CARD, revision="0ther"))
+    # Then a worker that is started as the job says would serve it
+    told = stores.statuses.get(job_id).waiting_for
+    assert told is not None and f"in {precision}, " in told and f"--dtype {dtype})" in told
 
 
 def test_the_rate_of_a_finished_job_is_that_of_its_whole_run(stores: Stores, database: Database) -> None:

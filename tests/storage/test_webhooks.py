@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from sqlalchemy import event
 
 from storage.contract.errors import InvalidOption
 from storage.contract.webhookurls import checked_url, is_public
@@ -64,6 +68,26 @@ def test_a_new_secret_leaves_the_old_one_valid_beside_it(stores: Stores) -> None
     assert stores.webhooks.secrets("anna") == [second, first]
     assert not {first, second} & set(stores.webhooks.secrets("ben"))
     assert stores.webhooks.secrets("ben") == stores.webhooks.secrets("ben")
+
+
+def test_of_two_first_secrets_at_once_neither_is_refused(stores: Stores, open_again: Callable[[], Stores]) -> None:
+    # Given an owner without a secret, for whom another process makes one just before the row is added
+    others = open_again().webhooks
+    made: list[str] = []
+
+    def make_first(*told: Any) -> None:
+        if str(told[2]).startswith("INSERT INTO webhook_secrets") and not made:
+            made.append("")
+            made[0] = others.rotate("anna")
+
+    if stores.database.is_sqlite:
+        # There whoever writes has begun before he looks: the other comes before or after.
+        made.append(others.rotate("anna"))
+    event.listen(stores.database.engine, "before_cursor_execute", make_first)
+    # When a secret is made
+    second = stores.webhooks.rotate("anna")
+    # Then both sign
+    assert stores.webhooks.secrets("anna") == [second, *made]
 
 
 @pytest.mark.parametrize(
