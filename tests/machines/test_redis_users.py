@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis.exceptions import AuthenticationError
 
 from embedmill import Client
 from producer.queue import Queue
@@ -186,3 +187,26 @@ def test_the_example_is_a_file_that_redis_reads(tmp_path: Path) -> None:
             b"operator",
             *map(str.encode, users(USERS.read_text())),
         }
+
+
+def test_what_was_sent_in_a_transaction_is_there_after_a_restart_of_redis() -> None:
+    # Given a Redis with the advised users, and messages of a transaction in its append-only file
+    with secure_redis(None, acl=USERS.read_text(), enable_debug_command="local") as server:
+        urls = {
+            name: f"redis://{name}:{word}@127.0.0.1:{server.port}/0"
+            for name, (word, _) in users(USERS.read_text()).items()
+        }
+        with redis_client(urls[WORKER]) as worker:
+            with worker.pipeline(transaction=True) as together:
+                together.lpush("embedmill:mill", "one", "two").zadd("embedmill:when", {"mill": 1})
+                together.sadd("embedmill:who", "miller", "baker").srem("embedmill:who", "baker").execute()
+        # When Redis reads the file as it does at its start, in the name of a user who is off
+        server.operator.execute_command("DEBUG", "LOADAOF")
+        # Then all of it is there
+        assert server.operator.lrange("embedmill:mill", 0, -1) == [b"two", b"one"]
+        assert server.operator.zscore("embedmill:when", "mill") == 1
+        assert server.operator.smembers("embedmill:who") == {b"miller"}
+        assert "NOPERM" not in (server.folder / "redis.log").read_text()
+        # And nobody is let in by that name
+        with pytest.raises(AuthenticationError), redis_client(f"redis://127.0.0.1:{server.port}/0") as nobody:
+            nobody.lpush("embedmill:mill", "three")
