@@ -129,6 +129,20 @@ def test_each_service_has_the_role_in_postgres_that_its_work_needs() -> None:
     assert {n for n, one in SERVICES.items() if "postgres_password" in one.get("secrets", ())} == {"postgres", "roles"}
 
 
+def test_postgres_has_room_for_the_connections_of_every_scale_that_is_shown() -> None:
+    from storage.checkups.onpostgres import _EACH
+
+    told = dict(word.split("=", 1) for word in SERVICES["postgres"]["command"] if "=" in word)
+    most = int(default(told["max_connections"]))
+    pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("operations.md", "containers.md"))
+    shown = [int(number) for number in re.findall(r"(?:--scale worker|EMBEDMILL_WORKERS)=(\d+)", pages)]
+    assert max(shown) >= 4
+    # Supervisor, worker and reconciler of each; an api, the command line and a migration; and what the server keeps back
+    assert _EACH * (3 * max(shown) + 3) + 3 <= most
+    # Each connection is a process; beside them it has a handful of its own
+    assert most + 30 <= SERVICES["postgres"]["pids_limit"]
+
+
 def test_redis_keeps_what_it_has_and_refuses_when_it_is_full() -> None:
     lines = (ROOT / "deploy/redis/redis.conf").read_text().splitlines()
     assert {"appendonly yes", "maxmemory-policy noeviction", "aclfile /tmp/users.acl"} <= set(lines)

@@ -16,6 +16,8 @@ SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 SET log_min_error_statement = 'panic';
 SET lock_timeout = '10s';
+-- What is so already is no news.
+SET client_min_messages = 'warning';
 
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY['embedmill_owner', 'embedmill_api', 'embedmill_worker']) AS name

@@ -22,6 +22,16 @@ _PREFIX = "EMBEDMILL_"
 #: Variables that are no settings: how a process of ours tells its children something, and what tests set.
 _OTHERS = frozenset({"EMBEDMILL_FAILPOINTS", "EMBEDMILL_PARENT", "EMBEDMILL_SUPERVISOR_PIPE"})
 
+#: What docker-compose.yml and deploy/postgres/roles.sql read, and an operator therefore has in `.env` or his shell.
+_OPERATORS = frozenset(
+    f"{_PREFIX}{name}"
+    for name in (
+        *("TAG", "TORCH", "REVISION", "SECRETS", "PORT", "WORKERS"),
+        *(f"{part}_{limit}" for part in ("API", "WORKER", "GPU_WORKER") for limit in ("CPUS", "MEMORY")),
+        *(f"{role}_PASSWORD" for role in ("OWNER", "API", "WORKER")),
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -91,7 +101,7 @@ def _names(settings: list[Setting]) -> Outcome:
     # A setting may also stand in a file that a variable names.
     known = {name for setting in settings for name in (setting.name, f"{setting.name}_FILE")}
     set_here = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
-    unknown = sorted(name for name in set_here - known - _OTHERS if name.startswith(_PREFIX))
+    unknown = sorted(name for name in set_here - known - _OTHERS - _OPERATORS if name.startswith(_PREFIX))
     if not unknown:
         return ok(f"Every variable that begins with {_PREFIX} is a setting.")
     likely = [difflib.get_close_matches(name, known, 1) for name in unknown]

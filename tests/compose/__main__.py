@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tests.compose import steps
+from tests.compose import operating, steps
 from tests.compose.engine import Engine, why_not
 from tests.compose.privileges import check_leaves_out_grafana
 from tests.compose.report import Report
@@ -68,8 +68,10 @@ def _run(stack: Stack, given: argparse.Namespace) -> None:
     steps.size_the_job(stack, SENTENCES, given.seconds)
     steps.submit(stack)
     steps.scale(stack)
+    operating.four_workers(stack)
     steps.kill_worker(stack)
     steps.restart_servers(stack)
+    operating.redis_kept_all(stack)
     steps.stop_gracefully(stack)
     steps.upgrade(stack)
     steps.monitor(stack)
@@ -77,6 +79,7 @@ def _run(stack: Stack, given: argparse.Namespace) -> None:
         report.leave_out(
             "Grafana", "its image is not here and cannot be got; tests/test_compose_file.py reads its files"
         )
+    operating.restore(stack)
     steps.look_for_secrets(stack, [*steps.SERVICES, "prometheus"])
     steps.from_the_first_schema(stack, ROOT, shlex.split(given.docker_build))
 

@@ -63,6 +63,11 @@ class Engine:
         """
         return self._run([*self._compose, *words], stdin, check, timeout)
 
+    def typed(self, code: str) -> str:
+        """Type commands of a page into a shell, each of which must succeed; return what they printed."""
+        written = code.replace("docker compose", " ".join(self._compose))
+        return self._run(["bash", "-eu", "-o", "pipefail", "-c", written], None, True, _COMMAND)
+
     def build(self, *services: str) -> None:
         """Build the images of services."""
         self.compose("build", *services, timeout=_BUILD)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from tests.compose import operating
 from tests.compose.engine import Engine
 from tests.compose.privileges import check_images, check_nothing_is_told, check_privileges, check_servers_refuse
 from tests.compose.stack import Stack, free_ports, make_texts, unit
@@ -183,6 +184,7 @@ def monitor(stack: Stack) -> None:
     written = (engine.root / "deploy/prometheus/alerts.yml").read_text().count("- alert:")
     stack.until("every alert rule was evaluated", lambda: len(evaluated()) == written, patience=180)
     report.check("it evaluates every alert rule", len(evaluated()) == written, f"{written} rules")
+    operating.panels_show(stack, base)
 
 
 def look_for_secrets(stack: Stack, services: list[str]) -> None:

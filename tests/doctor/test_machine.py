@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError, version
@@ -50,6 +51,16 @@ def test_a_name_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("EMBEDMILL_REDIS_ULR", "redis://there")
     told = amiss(onsettings.area(KINDS, {}))["names"]
     assert told.verdict is Verdict.WARNING and "meant EMBEDMILL_REDIS_URL?" in told.found
+
+
+def test_what_compose_and_the_roles_of_postgres_read_is_known(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    compose = (root / "docker-compose.yml").read_text(encoding="utf-8")
+    roles = (root / "deploy/postgres/roles.sql").read_text(encoding="utf-8")
+    read = {*re.findall(r"\$\{(EMBEDMILL_\w+)", compose), *re.findall(r"getenv \w+ (EMBEDMILL_\w+)", roles)}
+    assert {"EMBEDMILL_TAG", "EMBEDMILL_OWNER_PASSWORD"} <= read
+    (tmp_path / ".env").write_text("".join(f"{name}=\n" for name in sorted(read)))
+    assert outcomes(onsettings.area(KINDS, {}))["names"].verdict is Verdict.OK
 
 
 def test_a_setting_that_stands_in_a_file_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
 from tests.chart.rendering import find_helm, of_kind, pods, render
+from tests.servers import running_postgres
 from tests.service.serving import Served
 from tests.service.typedpage import blocks, typed
+from tests.stack import free_port
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
@@ -28,6 +35,42 @@ def test_the_commands_do_what_the_page_says(served: Served, data_dir: Path, tmp_
         if block.is_typed and following.language == "text"
     ]
     assert shown and all(printed == expected for printed, expected in shown)
+
+
+def test_postgres_gets_its_roles_as_the_page_says(tmp_path: Path) -> None:
+    # Given the page's commands for a server that is called `postgres`, and a server
+    (block,) = [block for block in blocks(PAGE) if "roles.sql" in block.code]
+    port = free_port()
+    with running_postgres(port) as server:
+        path = f"{server.binaries}:{os.environ['PATH']}"
+        there = {"PATH": path, "PGHOSTADDR": "127.0.0.1", "PGPORT": str(port)}
+        # When an administrator types them in this folder, and the migration a second time
+        again = replace(block, line=block.line + 1, code=block.code[block.code.index("EMBEDMILL_DATABASE_URL") :])
+        typed([block, again], "", tmp_path, PAGE.parents[1], timeout=120, environment=there)
+        # Then each table belongs to the owner, and the two have what the page's table says
+        told = {}
+        with psycopg.connect(server.url("embedmill")) as connection:
+            owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+            assert owners.fetchall() == [("embedmill_owner",)]
+            for table, role, rights in connection.execute(
+                "SELECT table_name, grantee, array_agg(lower(privilege_type)) FROM information_schema.role_table_grants"
+                " WHERE grantee IN ('embedmill_api', 'embedmill_worker') AND table_schema = 'public' GROUP BY 1, 2"
+            ):
+                told[table, role] = set(rights)
+    shown = dict(_rights_of_the_page())
+    assert {key: rights for key, rights in shown.items() if rights} == told
+
+
+def _rights_of_the_page() -> Iterator[tuple[tuple[str, str], set[str]]]:
+    """Yield what the page's table says that a role may do with a table."""
+    text = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([a-z, ]+) \| ([a-z, ]+) \|$", text, re.MULTILINE)
+    everything = {"select", "insert", "update", "delete"}
+    for tables, *rights in rows:
+        for table in re.findall(r"\w+", tables):
+            for role, words in zip(("embedmill_api", "embedmill_worker"), rights, strict=True):
+                may = everything if words == "all" else set() if words == "nothing" else set(words.split(", "))
+                yield (table, role), may
 
 
 @pytest.mark.skipif(find_helm() is None, reason="needs Helm")
