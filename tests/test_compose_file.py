@@ -137,7 +137,7 @@ def test_postgres_has_room_for_the_connections_of_every_scale_that_is_shown() ->
     pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("operations.md", "containers.md"))
     shown = [int(number) for number in re.findall(r"(?:--scale worker|EMBEDMILL_WORKERS)=(\d+)", pages)]
     assert max(shown) >= 4
-    # Supervisor, worker and reconciler of each; an api, the command line and a migration; and what the server keeps back
+    # Supervisor, worker and reconciler of each; an api, the command line a migration; and what the server keeps
     assert _EACH * (3 * max(shown) + 3) + 3 <= most
     # Each connection is a process; beside them it has a handful of its own
     assert most + 30 <= SERVICES["postgres"]["pids_limit"]

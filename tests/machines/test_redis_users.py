@@ -196,10 +196,9 @@ def test_what_was_sent_in_a_transaction_is_there_after_a_restart_of_redis() -> N
             name: f"redis://{name}:{word}@127.0.0.1:{server.port}/0"
             for name, (word, _) in users(USERS.read_text()).items()
         }
-        with redis_client(urls[WORKER]) as worker:
-            with worker.pipeline(transaction=True) as together:
-                together.lpush("embedmill:mill", "one", "two").zadd("embedmill:when", {"mill": 1})
-                together.sadd("embedmill:who", "miller", "baker").srem("embedmill:who", "baker").execute()
+        with redis_client(urls[WORKER]) as worker, worker.pipeline(transaction=True) as together:
+            together.lpush("embedmill:mill", "one", "two").zadd("embedmill:when", {"mill": 1})
+            together.sadd("embedmill:who", "miller", "baker").srem("embedmill:who", "baker").execute()
         # When Redis reads the file as it does at its start, in the name of a user who is off
         server.operator.execute_command("DEBUG", "LOADAOF")
         # Then all of it is there
