@@ -44,8 +44,8 @@ def test_postgres_gets_its_roles_as_the_page_says(tmp_path: Path) -> None:
     with running_postgres(port) as server:
         path = f"{server.binaries}:{os.environ['PATH']}"
         there = {"PATH": path, "PGHOSTADDR": "127.0.0.1", "PGPORT": str(port)}
-        # When an administrator types them in this folder, and the migration a second time
-        again = replace(block, line=block.line + 1, code=block.code[block.code.index("EMBEDMILL_DATABASE_URL") :])
+        # When an administrator types them in this folder, and for new passwords all but the first line again
+        again = replace(block, line=block.line + 1, code=block.code[block.code.index("export") :])
         typed([block, again], "", tmp_path, PAGE.parents[1], timeout=120, environment=there)
         # Then each table belongs to the owner, and the two have what the page's table says
         told = {}
