@@ -80,8 +80,8 @@ data-test: .venv/.dev ## Back up, restore and move in earnest, and look at the p
 fuzz: .venv/.dev ## Fuzz every route by its OpenAPI document, an hour or more; CASES=50000 SEED=1 AUTH=keys
 	@$(PY) -m tests.service.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(AUTH),--auth $(AUTH))
 
-compose-test: .venv/.dev ## Build, run, break, upgrade and remove the containers, half an hour; LOG=docs/compose-test.log
-	@$(PY) -m tests.compose $(if $(LOG),--log '$(LOG)') $(if $(DOCKER_BUILD),--docker-build '$(DOCKER_BUILD)')
+compose-test: .venv/.dev ## Build, run, break, upgrade and remove the containers, half an hour; LOG=docs/compose-test.log PART=operating
+	@$(PY) -m tests.compose $(if $(PART),--part $(PART)) $(if $(LOG),--log '$(LOG)') $(if $(DOCKER_BUILD),--docker-build '$(DOCKER_BUILD)')
 
 .PHONY: cluster-test
 cluster-test: .venv/.dev .venv/bin/helm .venv/bin/helm3 ## Install, use, break, upgrade and remove the chart in the cluster of KUBECONFIG, half an hour; REGISTRY TAG NEXT_TAG

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.compose import operating, steps
@@ -25,11 +26,34 @@ from tests.compose.stack import Stack, free_ports
 ROOT = Path(__file__).parents[2]
 SENTENCES = ROOT / "examples" / "sentences.jsonl"
 
+#: What is done after the first jobs: everything, or what an operator does who breaks nothing on purpose but Redis.
+_PARTS: dict[str, tuple[Callable[[Stack], None], ...]] = {
+    "all": (
+        steps.scale,
+        operating.four_workers,
+        steps.kill_worker,
+        steps.restart_servers,
+        operating.redis_kept_all,
+        steps.stop_gracefully,
+        steps.upgrade,
+        steps.monitor,
+        operating.restore,
+    ),
+    "operating": (
+        operating.four_workers,
+        steps.restart_redis,
+        operating.redis_kept_all,
+        steps.monitor,
+        operating.restore,
+    ),
+}
+
 
 def main() -> int:
     """Run every step; return 0 when all that must hold did, or nothing could be run here."""
     parser = argparse.ArgumentParser(prog="python -m tests.compose", description=__doc__)
     parser.add_argument("--log", type=Path, help="file that gets what is printed")
+    parser.add_argument("--part", choices=_PARTS, default="all", help="which steps")
     parser.add_argument("--seconds", type=float, default=90, help="how long one worker needs for a job, about")
     parser.add_argument("--docker-build", default="", help="options of `docker build` for the image of an old commit")
     given = parser.parse_args()
@@ -58,7 +82,8 @@ def main() -> int:
 
 def _run(stack: Stack, given: argparse.Namespace) -> None:
     report, variables = stack.report, stack.engine.variables
-    report.say(f"make compose-test, commit {variables['EMBEDMILL_REVISION']}")
+    named = "" if given.part == "all" else f" PART={given.part}"
+    report.say(f"make compose-test{named}, commit {variables['EMBEDMILL_REVISION']}")
     report.say(f"{stack.engine.versions()}; {platform.machine()}, {os.cpu_count()} processors")
     steps.build(stack)
     steps.start(stack)
@@ -67,21 +92,15 @@ def _run(stack: Stack, given: argparse.Namespace) -> None:
         report.note(f"{service}: {image['Config']['Image']} {image['Image'][7:19]}")
     steps.size_the_job(stack, SENTENCES, given.seconds)
     steps.submit(stack)
-    steps.scale(stack)
-    operating.four_workers(stack)
-    steps.kill_worker(stack)
-    steps.restart_servers(stack)
-    operating.redis_kept_all(stack)
-    steps.stop_gracefully(stack)
-    steps.upgrade(stack)
-    steps.monitor(stack)
+    for step in _PARTS[given.part]:
+        step(stack)
     if not check_leaves_out_grafana(stack):
         report.leave_out(
             "Grafana", "its image is not here and cannot be got; tests/test_compose_file.py reads its files"
         )
-    operating.restore(stack)
     steps.look_for_secrets(stack, [*steps.SERVICES, "prometheus"])
-    steps.from_the_first_schema(stack, ROOT, shlex.split(given.docker_build))
+    if given.part == "all":
+        steps.from_the_first_schema(stack, ROOT, shlex.split(given.docker_build))
 
 
 def _variables(folder: str) -> dict[str, str]:

@@ -105,17 +105,26 @@ def kill_worker(stack: Stack) -> None:
 def restart_servers(stack: Stack) -> None:
     """Redis and PostgreSQL are restarted, then killed, in the midst of jobs."""
     for service in ("redis", "postgres"):
-        for how, words in (("Restart", ["restart"]), ("Kill", ["kill", "-s", "SIGKILL"])):
-            stack.report.step(f"{how} {service} in the midst of a job")
-            with stack.job_under_way() as job_id:
-                before = stack.engine.inspect(stack.engine.containers(service)[0])["State"]["StartedAt"]
-                pending = stack.pending(job_id)
-                stack.engine.compose(*words, service)
-                stack.engine.compose("start", service)
-                stack.until(f"{service} is healthy", lambda s=service: stack.healthy(s))
-                after = stack.engine.inspect(stack.engine.containers(service)[0])["State"]["StartedAt"]
-                stack.report.check(f"{service} has started anew", after > before)
-                stack.report.check("the job was in its midst", pending > 0, stack.of_all(pending))
+        _restart(stack, service, "Restart", "restart")
+        _restart(stack, service, "Kill", "kill", "-s", "SIGKILL")
+
+
+def restart_redis(stack: Stack) -> None:
+    """Redis alone is restarted in the midst of a job."""
+    _restart(stack, "redis", "Restart", "restart")
+
+
+def _restart(stack: Stack, service: str, how: str, *words: str) -> None:
+    stack.report.step(f"{how} {service} in the midst of a job")
+    with stack.job_under_way() as job_id:
+        before = stack.engine.inspect(stack.engine.containers(service)[0])["State"]["StartedAt"]
+        pending = stack.pending(job_id)
+        stack.engine.compose(*words, service)
+        stack.engine.compose("start", service)
+        stack.until(f"{service} is healthy", lambda: stack.healthy(service))
+        after = stack.engine.inspect(stack.engine.containers(service)[0])["State"]["StartedAt"]
+        stack.report.check(f"{service} has started anew", after > before)
+        stack.report.check("the job was in its midst", pending > 0, stack.of_all(pending))
 
 
 def stop_gracefully(stack: Stack) -> None:
