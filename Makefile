@@ -60,7 +60,7 @@ chart-test: .venv/bin/helm .venv/bin/helm3 ## Render the Helm chart in every for
 
 chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=300 SEED=1 MINUTES=30 TEXTS=10000000
 	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS))
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS)) $(if $(MACHINE),--machine $(MACHINE))
 
 alerts-test: ## Try every alert rule with Prometheus' own tool (Debian: apt-get install prometheus)
 	@cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
@@ -87,8 +87,8 @@ compose-test: .venv/.dev ## Build, run, break, upgrade and remove the containers
 cluster-test: .venv/.dev .venv/bin/helm .venv/bin/helm3 ## Install, use, break, upgrade and remove the chart in the cluster of KUBECONFIG, half an hour; REGISTRY TAG NEXT_TAG
 	@$(PY) -m tests.cluster $(if $(LOG),--log '$(LOG)')
 
-bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..."
-	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS))
+bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..." MACHINE=matrix-unit
+	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS)) $(if $(MACHINE),--machine $(MACHINE))
 
 bench-gpu: ## Measure the engine on this machine's GPU, with any python3 that has torch and transformers: PY=python3
 	@$(PY) -m benchmarks.gpu

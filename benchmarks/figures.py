@@ -17,8 +17,8 @@ OURS = {"float32": "embedmill float32", "bf16": "embedmill auto", "int8": "embed
 
 MINILM = "throughput-minilm"
 
-#: The same on a processor that multiplies bfloat16 in a unit of its own.
-MATRIX_UNIT = "throughput-minilm-matrix-unit"
+#: What follows in the name of each file with results of a processor that multiplies bfloat16 in a unit of its own.
+MATRIX_UNIT = "matrix-unit"
 
 #: The workload that stands for mixed paragraphs where one number is asked for.
 PARAGRAPHS = "W7"
@@ -29,14 +29,21 @@ class NotMeasured(Exception):
 
 
 class Figures:
-    """All files of results.
+    """All files of results of one machine.
 
     Args:
         folder: Where they lie.
+        machine: What follows in the name of each, after a hyphen; none where it is the machine that was first.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machine: str = "") -> None:
+        self.folder = folder
+        self._ending = f"-{machine}" if machine else ""
         self._files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+
+    def of(self, machine: str) -> Figures:
+        """Return the results of another machine."""
+        return Figures(self.folder, machine)
 
     def section(self, file: str, key: str) -> dict[str, Any]:
         """Return one section of a file.
@@ -45,7 +52,7 @@ class Figures:
             NotMeasured: When it is not there.
         """
         try:
-            section: dict[str, Any] = self._files[file][key]
+            section: dict[str, Any] = self._files[file + self._ending][key]
         except KeyError:
             raise NotMeasured from None
         return section

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.figures import BARE, MINILM, PARAGRAPHS, Figures, NotMeasured
+from benchmarks.figures import BARE, MATRIX_UNIT, MINILM, PARAGRAPHS, Figures, NotMeasured
 
 _AUTO, _INT8, _FLOAT32 = "embedmill auto", "embedmill int8", "embedmill float32"
 
@@ -136,23 +137,39 @@ _ON_A_GPU = (
 )
 
 
+#: The machines that the goals are held against, by what the names of their results end in.
+_MACHINES = {"": "vector registers", MATRIX_UNIT: "matrix unit"}
+
+
 def table(figures: Figures) -> str:
-    """Return all goals as a Markdown table."""
-    lines = ["| goal | at least | measured | | where and when |", "| --- | --- | --- | --- | --- |"]
+    """Return all goals as a Markdown table, and which machines they were measured on, and when."""
+    machines = {kind: figures.of(machine) for machine, kind in _MACHINES.items()}
+    lines = [f"| goal | at least | {' | | '.join(machines)} | |", f"| --- | --- |{' --- | --- |' * len(machines)}"]
     for goal in goals():
-        measured, verdict, where = _judged(goal, figures)
         aim = f"{'at most ' if goal.most else ''}{goal.form.format(goal.aim)}"
-        lines.append(f"| {goal.what} | {aim} | {measured} | {verdict} | {where} |")
-    lines += [f"| H200: {what} | {aim} | | | |" for what, aim in _ON_A_GPU]
-    return "\n".join(lines)
+        judged = " | ".join(" | ".join(_judged(goal, of)) for of in machines.values())
+        lines.append(f"| {goal.what} | {aim} | {judged} |")
+    lines += [f"| H200: {what} | {aim} |{' |' * 2 * len(machines)}" for what, aim in _ON_A_GPU]
+    told = [f"{kind}: {_where(of)}" for kind, of in machines.items() if _where(of)]
+    return "\n".join([*lines, "", f"Where and when: {'; '.join(told)}."] if told else lines)
 
 
-def _judged(goal: Goal, figures: Figures) -> tuple[str, str, str]:
+def _judged(goal: Goal, figures: Figures) -> tuple[str, str]:
     try:
         value = goal.measure(figures)
-        machine = figures.section(*goal.section)["machine"]
     except NotMeasured:
-        return "", "", ""
+        return "", ""
     met = (operator.le if goal.most else operator.ge)(value, goal.aim)
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['measured_at'][:10]}"
-    return goal.form.format(value), "met" if met else "**missed**", where
+    return goal.form.format(value), "met" if met else "**missed**"
+
+
+def _where(figures: Figures) -> str:
+    """Return which processors these results are of, and from when until when they were measured; nothing for none."""
+    found: dict[str, set[str]] = {}
+    for section in {goal.section for goal in goals()}:
+        with suppress(NotMeasured):
+            machine = figures.section(*section)["machine"]
+            found.setdefault(f"{machine['processor']}, {machine['cores']} cores", set()).add(
+                machine["measured_at"][:10]
+            )
+    return ", ".join(f"{name}, {' to '.join(sorted({min(days), max(days)}))}" for name, days in sorted(found.items()))

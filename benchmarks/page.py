@@ -19,7 +19,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "paragraphs": partial(tables.contenders, key="W7"),
     "contenders": tables.contenders,
     "workloads": tables.workloads,
-    "matrix unit": partial(tables.workloads, file=MATRIX_UNIT),
+    "matrix unit": lambda figures: tables.workloads(figures.of(MATRIX_UNIT)),
     "layers": tables.layers,
     "latency": tables.latency,
     "keys": tables.keys,

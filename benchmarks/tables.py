@@ -48,13 +48,13 @@ def contenders(figures: Figures, key: str = "W1") -> str:
     return joined(grid([*head, "CPU s a million tokens", "MiB"], rows), " ".join(notes), machine(section["machine"]))
 
 
-def workloads(figures: Figures, file: str = MINILM) -> str:
+def workloads(figures: Figures) -> str:
     """Return how many times the reference everybody is on each workload that a file of results holds."""
     rows = []
     last: dict[str, Any] | None = None
     for key in WORKLOADS:
         try:
-            last = figures.section(file, key)
+            last = figures.section(MINILM, key)
         except NotMeasured:
             continue
         rows.append([f"{key}, {last['title']}", *(_times(last, name) for name in _SHOWN)])
