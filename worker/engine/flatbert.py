@@ -7,6 +7,7 @@ three matrix products for query, key and value and, on a CPU, the additions of t
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -40,7 +41,7 @@ class FlatBert(nn.Module):
         self._words = embeddings.word_embeddings
         self._places = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
         self._padding = embeddings.position_embeddings.padding_idx
-        self._norm = embeddings.LayerNorm
+        self._norm = _norm(embeddings.LayerNorm)
         self._layers = nn.ModuleList(
             _Layer(layer, network.config.num_attention_heads, linear) for layer in network.encoder.layer
         )
@@ -48,7 +49,7 @@ class FlatBert(nn.Module):
     def forward(self, packed: Packed, layer: int) -> Tensor:
         """Return the token states; see `Encoder.forward_flat`."""
         places = functional.embedding(packed.places(self._padding), self._places)
-        states: Tensor = self._norm(self._words(packed.ids) + places)
+        states: Tensor = self._norm(self._words(packed.ids).add_(places))
         for block in itertools.islice(self._layers, None if layer < 0 else layer):
             states = block(states, packed)
         return states
@@ -62,9 +63,9 @@ class _Layer(nn.Module):
         attention = layer.attention.self
         self._heads = heads
         self._ask = linear(_joined(attention.query, attention.key, attention.value))
-        self._answer, self._answer_norm = linear(layer.attention.output.dense), layer.attention.output.LayerNorm
+        self._answer, self._answer_norm = linear(layer.attention.output.dense), _norm(layer.attention.output.LayerNorm)
         self._widen = linear(layer.intermediate.dense, gelu=True)
-        self._narrow, self._narrow_norm = linear(layer.output.dense), layer.output.LayerNorm
+        self._narrow, self._narrow_norm = linear(layer.output.dense), _norm(layer.output.LayerNorm)
 
     def forward(self, states: Tensor, packed: Packed) -> Tensor:
         """Return the next states, shape (tokens of all texts, components)."""
@@ -97,6 +98,11 @@ def _is_plain(network: Any) -> bool:
     projected = hasattr(network, "embeddings_project")
     acts = [getattr(layer.intermediate, "intermediate_act_fn", None) for layer in network.encoder.layer]
     return absolute and not decoder and not projected and all(isinstance(act, GELUActivation) for act in acts)
+
+
+def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
+    """Return a norm that is computed as fast as can be: on a CPU, factors in float32 save that they are widened."""
+    return norm if norm.weight.is_cuda else copy.deepcopy(norm).float()
 
 
 def _joined(*linears: nn.Linear) -> nn.Linear:
