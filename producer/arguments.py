@@ -79,6 +79,10 @@ def _option_arguments(
     prompt_name: Annotated[str | None, typer.Option(help="One of the model's own prompts instead.")] = None,
     dimensions: Annotated[int | None, typer.Option(help="Keep the first so many, renormalised (Matryoshka).")] = None,
     store_dtype: Annotated[str, typer.Option(help=_one_of(STORE_DTYPES))] = "float32",
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Batches follow from the chunk alone: the same bits each time."),
+    ] = False,
 ) -> None: ...
 
 

@@ -114,7 +114,7 @@ class Client(AnyClient):
             keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key
                 says, else EMBEDMILL_KEEP_TEXTS_DAYS, else as long as the job.
             **options: See `JobOptions`: pooling, normalize, layer, max_length, padding, on_long, prompt, prompt_name,
-                dimensions, store_dtype.
+                dimensions, store_dtype, deterministic.
 
         Returns:
             The job's handle; its `notice` says when the job has to wait for something.

@@ -22,7 +22,7 @@ from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
 from worker import measures, tracks
-from worker.chunkresults import chunk_result, unsettled
+from worker.chunkresults import chunk_result, sent, unsettled
 from worker.enginelike import EngineLike
 from worker.pace import Pace
 from worker.solitude import Solitude
@@ -251,16 +251,16 @@ class Embedding:
         with measures.here.taking("read"):
             found = self._stores.leases.inputs(claims)
         todo = [unsettled(chunk) for _, chunk in found]
-        texts = [chunk.texts[i] for (_, chunk), places in zip(found, todo, strict=True) for i in places]
+        given = [sent(chunk, places, options) for (_, chunk), places in zip(found, todo, strict=True)]
+        texts = [chunk.texts[i] for (_, chunk), places in zip(found, given, strict=True) for i in places]
         urgent = claims[0].priority == Priority.URGENT
         failpoints.reach("embed.begin")
         embedded = self._engine.embed(texts, options, urgent)
         failpoints.reach("embed.end")
         results, start = [], 0
-        for (claim, chunk), places in zip(found, todo, strict=True):
-            own = slice(start, start + len(places))
-            results.append((claim, chunk_result(chunk, places, embedded, own, options)))
-            start += len(places)
+        for (claim, chunk), places, own in zip(found, todo, given, strict=True):
+            results.append((claim, chunk_result(chunk, places, own, embedded, start, options)))
+            start += len(own)
         return results
 
     def _commit(self, results: Sequence[tuple[Claim, ChunkResult]]) -> tuple[set[AttemptKey], list[str]]:
@@ -293,9 +293,10 @@ def _within(milliseconds: int) -> int:
 
 
 def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:
-    """Return claims that are embedded as one call: those with the same options; without pooling, each alone."""
+    """Return claims that are embedded as one call: those with the same options; each alone where that is asked for."""
     groups: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
-        own = f" {claim.key}" if claim.options.get("pooling") == NO_POOLING else ""
+        alone = claim.options.get("pooling") == NO_POOLING or claim.options.get("deterministic")
+        own = f" {claim.key}" if alone else ""
         groups[json.dumps(claim.options, sort_keys=True) + own].append(claim)
     return list(groups.values())

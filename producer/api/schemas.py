@@ -105,6 +105,7 @@ class Asked(BaseModel):
     prompt_name: Name | None = Field(None, description="One of the model's own prompts instead.")
     dimensions: int | None = Field(None, ge=1, le=1_000_000, description="Keep the first so many components.")
     store_dtype: Literal["float32", "float16"] = Field("float32", description="What is kept.")
+    deterministic: bool = Field(False, description="Batches follow from the chunk alone: the same bits each time.")
 
     def options(self) -> JobOptions:
         """Return the job's options.

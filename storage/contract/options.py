@@ -39,6 +39,9 @@ class JobOptions:
         prompt_name: Names one of the model's own prompts instead.
         dimensions: Keep only the first so many components, renormalised (Matryoshka, arXiv 2205.13147).
         store_dtype: `float32` or `float16`: what is kept.
+        deterministic: Whether each chunk is embedded without company, in batches that follow from its texts alone: the
+            same texts in the same order then have the same vectors, bit for bit, on the same processor or GPU with the
+            same versions and token budget. Costs some speed where chunks are small.
 
     Raises:
         InvalidOption: When a value is not allowed for any model.
@@ -54,6 +57,7 @@ class JobOptions:
     prompt_name: str | None = None
     dimensions: int | None = None
     store_dtype: str = "float32"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.pooling != NO_POOLING:
@@ -65,6 +69,8 @@ class JobOptions:
         _check_choice("store_dtype", self.store_dtype, STORE_DTYPES)
         if self.normalize is not None and not isinstance(self.normalize, bool):
             raise InvalidOption(f"normalize must be true or false, not {shown(self.normalize)}.")
+        if not isinstance(self.deterministic, bool):
+            raise InvalidOption(f"deterministic must be true or false, not {shown(self.deterministic)}.")
         _check_integer("layer", self.layer, least=-1)
         _check_integer("max_length", self.max_length, least=MIN_MAX_LENGTH, optional=True)
         _check_integer("dimensions", self.dimensions, least=1, optional=True)
@@ -109,8 +115,14 @@ class JobOptions:
         return card.states_width if self.pooling == NO_POOLING else self.dimensions or card.width
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as a JSON object with every option named."""
-        return asdict(self)
+        """Return the options as a JSON object with every option named.
+
+        But for one that is younger than others and not asked for: workers of the version before would refuse the job.
+        """
+        named = asdict(self)
+        if not self.deterministic:
+            del named["deterministic"]
+        return named
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> JobOptions:

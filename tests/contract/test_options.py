@@ -55,6 +55,9 @@ CARD = ModelCard(
         ("dimensions", True),
         ("store_dtype", "bfloat16"),
         ("store_dtype", None),
+        ("deterministic", 1),
+        ("deterministic", "yes"),
+        ("deterministic", None),
     ],
 )
 def test_a_value_that_no_model_allows_is_refused_by_name(name: str, value: Any) -> None:
@@ -125,8 +128,12 @@ def test_the_width_of_a_vector_is_the_models_unless_it_is_cut() -> None:
 def test_options_come_back_from_json_with_every_option_named() -> None:
     options = JobOptions(pooling="cls", max_length=16, prompt="问：", store_dtype="float16")
     kept = options.to_dict()
-    assert set(kept) == set(JobOptions.__dataclass_fields__)
+    assert set(kept) == set(JobOptions.__dataclass_fields__) - {"deterministic"}
     assert JobOptions.from_dict(kept) == options
+    # What an earlier version's workers do not know is named only where it was asked for
+    asked = JobOptions(deterministic=True)
+    assert set(asked.to_dict()) == set(JobOptions.__dataclass_fields__)
+    assert JobOptions.from_dict(asked.to_dict()) == asked
     assert JobOptions.from_dict({}) == JobOptions()
 
 

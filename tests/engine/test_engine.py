@@ -82,6 +82,34 @@ def test_the_last_batch_is_shared_by_the_cores(watched: MakeWatched) -> None:
     assert np.isfinite(found.vectors).all() and max(len(batch) for batch in encoder.batches) == 50
 
 
+def test_the_batches_of_a_deterministic_call_follow_from_its_texts_alone(watched: MakeWatched) -> None:
+    # Given what a call's batches are on one core with nobody else, and an engine on two that is kept busy by others
+    texts, options = TEXTS[:100], JobOptions(deterministic=True)
+    engine, encoder = watched(lambda ids: None, 640, 1)
+    alone = engine.embed(texts, options).vectors
+    expected = sorted(encoder.batches)
+    gate = threading.Semaphore(0)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None, 640, 2)
+    first = in_thread(lambda: engine.embed(TEXTS[100:], JobOptions()))
+    until(lambda: len(encoder.batches) == 2)
+    kinds = (options, JobOptions())
+    others = [in_thread(lambda kind=kind: engine.embed(TEXTS[100:120], kind)) for kind in kinds]
+    until(lambda: len(engine._room._bulk) == 2)
+    # When it is embedded among them, and again when they are gone, so that a core is idle at its end
+    found: list[np.ndarray] = []
+    mine = in_thread(lambda: found.append(engine.embed(texts, options).vectors))
+    until(lambda: len(engine._room._bulk) == 3)
+    gate.release(10_000)
+    for thread in (first, *others, mine):
+        thread.join(30)
+    among = [batch for batch in encoder.batches if batch in expected]
+    encoder.batches.clear()
+    found.append(engine.embed(texts, options).vectors)
+    # Then its batches are the same each time, and so are its vectors, to the last bit
+    assert sorted(among) == expected and sorted(encoder.batches) == expected
+    assert all(np.array_equal(vectors, alone) for vectors in found)
+
+
 def test_calls_of_several_threads_share_batches(watched: MakeWatched) -> None:
     gate = threading.Event()
     engine, encoder = watched(lambda ids: gate.wait(10) and None)

@@ -311,6 +311,24 @@ def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed
     assert np.array_equal(mill.matrix(job_id), [vector_of("pear")])
 
 
+def test_a_deterministic_chunk_has_no_company_and_a_retry_has_that_of_the_first_time(mill: Mill) -> None:
+    # Given a deterministic job of two chunks where an item fails, when one message brings both
+    mill.engine.failing = {"pear"}
+    job_id = mill.submit(["plum", "pear", "fig"], ["quince"], deterministic=True)
+    mill.embedding._pace._rate = 1e6
+    mill.run(job_id)
+    # Then each is a call of its own
+    assert mill.engine.calls == [["plum", "pear", "fig"], ["quince"]]
+    before = mill.matrix(job_id)
+    # And the item is tried again beside the texts it was with, whose outcomes stay
+    mill.engine.failing.clear()
+    assert mill.stores.jobs.retry_failed(job_id) == 1
+    mill.run(job_id)
+    assert mill.engine.calls[2:] == [["plum", "pear", "fig"]]
+    after = mill.matrix(job_id)
+    assert np.array_equal(after[[0, 2, 3]], before[[0, 2, 3]]) and np.array_equal(after[1], vector_of("pear"))
+
+
 def test_states_of_tokens_are_kept_text_by_text_each_chunk_on_its_own(mill: Mill) -> None:
     # Given two calls for states of tokens beside an ordinary job, one text of which fails and one of which is cut
     mill.engine.failing.add("quince")

@@ -57,10 +57,12 @@ class Lane(NamedTuple):
     Args:
         layer: Which hidden states are pooled.
         padded: Every encoding is padded to so many tokens; 0 pads to the longest of the batch.
+        alone: Stands for the one call that is to have no company; 0 where calls may share.
     """
 
     layer: int
     padded: int
+    alone: int = 0
 
 
 class Call:

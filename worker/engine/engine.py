@@ -9,6 +9,7 @@ charges no text: `runner.py` tells the one from the other.
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import threading
 import time
@@ -99,6 +100,7 @@ class Engine:
         self._cores = count = 1 if on_gpu else cores
         budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
         self._room = WaitingRoom(budget, top_up=on_gpu, takers=count, packing=self._encoder.packing)
+        self._alone = itertools.count(1)
         self._most_flights = flights or (CUDA_FLIGHTS if on_gpu else 1)
         self._tally = Tally()
         pad_id = self._tokenizer.pad_id if self._tokenizer.pad_id < self._encoder.vocabulary else 0
@@ -222,7 +224,8 @@ class Engine:
             for place in np.flatnonzero(encodings.lengths > max_length).tolist():
                 length = int(encodings.lengths[place])
                 errors[place] = ItemError("too_long", f"The text has {length} tokens, more than {max_length}.")
-        lane = Lane(options.layer, max_length if options.padding == "max_length" else 0)
+        padded = max_length if options.padding == "max_length" else 0
+        lane = Lane(options.layer, padded, next(self._alone) if options.deterministic else 0)
         recipe = Recipe.of(options, self.card)
         return Call(encodings, errors, lane, recipe, urgent, options.width(self.card))
 

@@ -190,6 +190,7 @@ class WaitingRoom:
     def _next_bulk(self) -> Batch:
         batch = self._fitting(self._bulk_batches)
         last = not self._bulk and not self._tokenizing and len(self._bulk_batches) < self._takers
+        last = last and not batch.window.lane.alone  # its batches do not depend on who is idle
         if last and self._takers > 1 and len(batch) > 1 and batch.tokens >= 2 * TAIL_TOKENS:
             batch, rest = batch.halves()
             self._bulk_batches.appendleft(rest)

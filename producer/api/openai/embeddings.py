@@ -47,6 +47,7 @@ SCHEMA: dict[str, Any] = {
         "prompt": _optional("string", description="Put before every text."),
         "prompt_name": _optional("string", description="One of the model's own prompts instead."),
         "store_dtype": _optional("string", enum=[*STORE_DTYPES, None]),
+        "deterministic": _optional("boolean"),
     },
     "example": {"input": ["wheat", "rye"], "encoding_format": "float"},
 }
