@@ -60,7 +60,7 @@ chart-test: .venv/bin/helm .venv/bin/helm3 ## Render the Helm chart in every for
 
 chaos: .venv/.dev ## Run the whole fault suite, some hours; PART=nemesis FAULTS=300 SEED=1 MINUTES=30 TEXTS=10000000
 	@$(PY) -m tests.faults.chaos $(if $(PART),--part $(PART)) $(if $(filter-out full,$(FAULTS)),--faults $(FAULTS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS)) $(if $(MACHINE),--machine $(MACHINE))
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TEXTS),--texts $(TEXTS))
 
 alerts-test: ## Try every alert rule with Prometheus' own tool (Debian: apt-get install prometheus)
 	@cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
