@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from storage.rest import Rest
 
 
 class Queue:
-    """Sends pointers to Redis through Celery.
+    """Sends pointers to Redis through Celery; may be used by several threads.
 
     Args:
         redis_url: The Redis-protocol server; not connected to before something is sent.
@@ -22,6 +23,7 @@ class Queue:
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
         self._rest = Rest()
+        self._lock = threading.Lock()
         self._app: Any = None
 
     def send(self, pointers: Sequence[Pointer], queue: str) -> None:
@@ -34,24 +36,28 @@ class Queue:
         Raises:
             QueueUnavailable: When Redis cannot be reached or refuses; some of the messages may have been sent.
         """
-        from kombu.exceptions import OperationalError  # Celery costs a third of a second, and only here
-
         if self._rest.due:
             raise QueueUnavailable("Redis cannot be reached.", "It did not answer a moment ago.")
+        app = self._celery()
+        from kombu.exceptions import OperationalError
+
         try:
             with self._rest.noting():
                 for pointer in pointers:
-                    self._celery().send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue, **UNSAID)
+                    app.send_task(TASK_NAME, kwargs=pointer.to_message(), queue=queue, **UNSAID)
         except (OperationalError, OSError) as error:
             raise queue_unavailable(error) from error
 
     def _celery(self) -> Any:
-        if self._app is None:
-            from celery import Celery
+        # Celery's package puts another in its own place while it is imported: a second thread would find half of it.
+        with self._lock:
+            if self._app is None:
+                from celery import Celery  # which costs a third of a second, and only here
 
-            self._app = Celery("embedmill-producer", set_as_current=False)
-            self._app.conf.update(sender_settings(self._redis_url))
-        return self._app
+                app = Celery("embedmill-producer", set_as_current=False)
+                app.conf.update(sender_settings(self._redis_url))
+                self._app = app
+            return self._app
 
     def close(self) -> None:
         """Close the connections."""

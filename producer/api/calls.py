@@ -21,6 +21,7 @@ from storage.contract.errors import (
     InvalidItems,
     ModelUnavailable,
     Overloaded,
+    QueueUnavailable,
     ServerError,
     UnknownModel,
     WaitTimeout,
@@ -36,6 +37,9 @@ _AFTERLIFE = 30
 
 #: Seconds after which a call may be sent again that found no room.
 _RETRY = 1
+
+#: Longest wait of a call that Redis took no message of, in seconds: it may be back in a moment, or not.
+_UNSENT = 10.0
 
 #: How often those who wait look whether they will be served, in seconds; and lines that are remembered.
 _LOOK, _LINES = 1.0, 64
@@ -93,6 +97,7 @@ class Calls:
             InvalidOption: When an option is not allowed, or does not fit the model.
             UnknownModel: When no worker has ever served the model.
             ModelUnavailable: When no worker serves it now.
+            QueueUnavailable: When Redis does not take messages, so that no worker hears of it.
             Overloaded: When too many calls wait already.
             WaitTimeout: When the vectors were not there in time.
             CallerGone: When nobody waits for the answer any more.
@@ -183,7 +188,8 @@ class Calls:
             raise InvalidItems(error.problems, error.count, MEND_INPUTS) from None
 
     async def _until_ended(self, request: Request, job: Job, line: Line, place: Place) -> None:
-        ended = asyncio.ensure_future(self._waiting.until_ended(job.id, self._timeout))
+        timeout = self._timeout if job.notice is None else min(self._timeout, _UNSENT)
+        ended = asyncio.ensure_future(self._waiting.until_ended(job.id, timeout))
         gone = asyncio.ensure_future(_gone(request))
         news: set[asyncio.Future[Any]] = {ended, gone, place.refused}
         try:
@@ -195,6 +201,8 @@ class Calls:
                 raise CallerGone("Whoever asked went away.") if gone.done() else place.refused.result()
             if not ended.result():
                 await asyncio.to_thread(self._blame_workers, job)
+                if job.notice is not None:
+                    raise QueueUnavailable("Redis takes no messages now: no worker heard of this call.", _AWAY)
                 # Workers that did others' calls meanwhile are there, and have too much to do.
                 raise line.overtaken(place) or WaitTimeout(
                     f"The vectors were not there within {self._timeout:g} s.", "Send fewer texts, or submit a job."

@@ -15,6 +15,7 @@ import openai as sdk
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from producer.api import calls
 from producer.api.settings import ApiSettings
 from storage.contract.ids import new_id
 from storage.contract.models import DEFAULT_MODEL, ModelCard
@@ -153,9 +154,9 @@ def test_models_are_listed_and_shown(openai: OpenAI, model: str) -> None:
 
 
 @pytest.fixture
-def lame_settings(tmp_path: Path) -> ApiSettings:
+def lame_settings(tmp_path: Path, redis_server: str) -> ApiSettings:
     """Settings of a service whose model has a worker that never does anything."""
-    settings = ApiSettings.load(data_dir=tmp_path, call_timeout=0.3, max_calls=2)
+    settings = ApiSettings.load(data_dir=tmp_path, redis_url=redis_server, call_timeout=0.3, max_calls=2)
     stores = Stores.on(open_database(Settings.load(data_dir=tmp_path)))
     card = ModelCard(settings.model, "5f1c0de", "float32", 4, 128, 2, "mean", True)
     stores.workers.register(card, new_id(), "millhouse", 4711, "cpu")
@@ -182,6 +183,20 @@ def test_a_call_whose_last_worker_went_away_says_so(lame_settings: ApiSettings) 
         answer = asked.result(timeout=30)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
         assert "any more" in answer.json()["error"]["message"] and "Retry-After" in answer.headers
+        until(lambda: calls_left(lame) == 0)
+
+
+def test_a_call_that_no_worker_can_hear_of_is_not_waited_for_to_the_end(
+    lame_settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a Redis that is not there, and calls that may wait for long
+    monkeypatch.setattr(calls, "_UNSENT", 0.3)
+    away = {"redis_url": f"unix://{lame_settings.data_dir}/nowhere.sock", "call_timeout": 60}
+    with serving(lame_settings.model_copy(update=away)) as lame, lame.http() as http:
+        # When somebody calls, then he is told why nothing comes, and when to call again
+        answer = http.post("/v1/embeddings", json={"input": "rye"}, timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_unavailable")
+        assert "Redis" in answer.json()["error"]["message"] and "Retry-After" in answer.headers
         until(lambda: calls_left(lame) == 0)
 
 
