@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -10,14 +10,22 @@ from pydantic import BaseModel, Field
 from producer.api.auth import Reader
 from producer.api.documented import failures
 from producer.api.service import ServiceDep
+from storage.contract.options import check_word
 
 router = APIRouter(tags=["workers"])
 
+_NO_NUL: dict[str, Any] = {"pattern": "^[^\\u0000]*$"}
+
 Model = Annotated[
     str | None,
-    Query(max_length=500, description="Hub name or folder; default: the service's own model."),
+    Query(
+        max_length=500, description="Hub name or folder; default: the service's own model.", json_schema_extra=_NO_NUL
+    ),
 ]
-Revision = Annotated[str | None, Query(max_length=100, description="Commit hash, or its beginning; default: any.")]
+Revision = Annotated[
+    str | None,
+    Query(max_length=100, description="Commit hash, or its beginning; default: any.", json_schema_extra=_NO_NUL),
+]
 Precision = Annotated[
     Literal["float32", "half", "int8"] | None,
     Query(description="Only what workers of this class of precision may do; default: any."),
@@ -56,6 +64,8 @@ def get_backlog(
 
     It is made for autoscalers: one flat object, and zero, not an error, for a model that nobody has asked for.
     """
+    check_word("model", model)
+    check_word("revision", revision)
     name = service.client.named(model)
     found = service.stores.backlogs.of_model(name, revision, precision)
     return BacklogView(

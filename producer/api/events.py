@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from producer.api.auth import Caller, Reader, caller_of
 from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
+from producer.api.streams import Streams
 from producer.api.views import found, status_view
 from storage.contract.states import FINAL_JOB_STATES, JobState
 
@@ -57,20 +58,25 @@ async def follow_job(
     status, ended = await run_in_threadpool(_first_look, service, job_id, caller)
     events = service.streams.follow(status["id"], status, ended, lambda: caller_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return _Following(events, media_type="text/event-stream", headers=headers)
+    return _Following(service.streams, events, headers)
 
 
 class _Following(StreamingResponse):
     """A stream that is over for us the moment it is over for its reader."""
 
+    def __init__(self, streams: Streams, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._streams = streams
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            # Else it would be counted as open until memory is tidied up.
-            if isinstance(self.body_iterator, AsyncGenerator):
-                await self.body_iterator.aclose()
+        """Send it, if there is room for it yet."""
+        with self._streams.room():
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                # Else its job would be looked at until memory is tidied up.
+                if isinstance(self.body_iterator, AsyncGenerator):
+                    await self.body_iterator.aclose()
 
 
 def look(service: Service, job_id: str) -> tuple[dict[str, Any], bool]:

@@ -70,19 +70,27 @@ class _Http(http.client.HTTPConnection):
     """A connection that is made to an address that was checked, not to whatever the name means a moment later."""
 
     anywhere = False
+    _aborted = False
 
     def connect(self) -> None:
         """Connect to the first address that may be connected to."""
         self.sock = self._checked_socket()
+        self._check_time()
 
     def abort(self) -> None:
         """End it from another thread."""
+        self._aborted = True
         sock = self.sock
         if sock is not None:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
+
+    def _check_time(self) -> None:
+        """End here what was ended while its name was looked up, or TLS began, and there was no socket to be closed."""
+        if self._aborted:
+            raise TimeoutError
 
     def _checked_socket(self) -> socket.socket:
         try:
@@ -103,6 +111,7 @@ class _Https(_Http):
         """Connect and greet."""
         self.sock = self._checked_socket()
         self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+        self._check_time()
 
 
 def _words(error: Exception) -> str:

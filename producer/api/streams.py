@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from storage.contract.errors import AccessError, Overloaded, ServerError, UnknownJob
@@ -47,13 +47,27 @@ class Streams:
         self._closing = False
 
     def check_room(self) -> None:
-        """Refuse one stream too many.
+        """Refuse one stream too many, before anything is looked at for it.
 
         Raises:
             Overloaded: When as many are open as may be.
         """
         if self.open >= self._most:
             raise Overloaded("Too many streams of events are open.", "Poll the job's status instead.", 10)
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Count a stream as open until the end of the block.
+
+        Raises:
+            Overloaded: When as many are open as may be: others may have come since it was asked last.
+        """
+        self.check_room()
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
 
     def close(self) -> None:
         """End all streams; their readers find the job again by its id."""
@@ -75,7 +89,6 @@ class Streams:
         watch = self._watches.setdefault(job_id, _Watch())
         watch.note(status, ended)
         watch.readers += 1
-        self.open += 1
         self._keep_looking()
         try:
             yield _COME_AGAIN
@@ -98,7 +111,6 @@ class Streams:
                     return
                 await watch.changes(min(_ASK_AGAIN, HEARTBEAT))
         finally:
-            self.open -= 1
             watch.readers -= 1
             if not watch.readers and self._watches.get(job_id) is watch:
                 del self._watches[job_id]
@@ -126,6 +138,10 @@ class Streams:
                 found[job_id] = ({"id": job_id, "deleted": True}, True)
             except ServerError as error:
                 logger.debug("followers of jobs wait for the database: %s", error)
+                break
+            except Exception as error:
+                # Such as a table that is being restored: whoever follows must hear when it is back.
+                logger.error("jobs that are followed cannot be seen: %s", type(error).__name__)
                 break
         return found
 

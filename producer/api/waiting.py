@@ -86,6 +86,9 @@ class Waiting:
             self._wake(self._jobs.ended(awaited))
         except ServerError as error:
             logger.warning("the ends of jobs cannot be seen: %s", error)
+        except Exception as error:
+            # Such as a table that is being restored: whoever waits must be woken when it is back.
+            logger.error("the ends of jobs cannot be seen: %s", type(error).__name__)
 
     def _wake(self, job_ids: list[str]) -> None:
         with self._lock:

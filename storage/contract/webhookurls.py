@@ -57,13 +57,16 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour
         if inner is not None:
             return is_public(str(inner))
-        if ip.teredo is not None or ip in _NAT64 or ip.scope_id is not None:
+        if ip.teredo is not None or ip.scope_id is not None:
             return False
+    if any(ip in network for network in _INSIDE):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 
-#: Addresses of IPv4 as a translator writes them.
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: What is no place of the public network whatever this Python's own lists say, which differ: addresses of IPv4 as a
+#: translator writes them, those of a site, of protocols (a cloud's metadata among them), of documents.
+_INSIDE = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10", "3fff::/20", "192.0.0.0/24")))
 
 
 def _is_number(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
 from storage.contract.models import DEFAULT_MODEL
 from tests.service.serving import Served
@@ -32,6 +33,12 @@ def test_texts_that_no_worker_takes_are_a_backlog_until_they_are_cancelled(serve
 
 def test_a_precision_that_is_none_is_refused(http: httpx.Client) -> None:
     assert http.get("/v1/backlog", params={"precision": "float64"}).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["model", "revision"])
+def test_a_word_that_no_database_keeps_is_refused(http: httpx.Client, name: str) -> None:
+    answer = http.get("/v1/backlog", params={name: "mill\0"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_option")
 
 
 def test_only_a_key_that_may_read_is_told(keyed: Served) -> None:

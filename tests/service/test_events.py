@@ -124,6 +124,27 @@ def test_one_stream_too_many_is_refused_and_a_stop_ends_the_others(data_dir: Pat
             assert list(_events(lines))[-1][0] == "status"
 
 
+def test_of_many_who_come_at_the_same_moment_no_more_are_let_in_than_there_is_room_for(data_dir: Path) -> None:
+    # Given a service with room for one, and several who ask before any of them is answered
+    settings = ApiSettings.load(data_dir=data_dir, max_streams=1)
+    with waiting_job(data_dir) as job, serving(settings) as one:
+        answers = awaited(_ask_at_once(one.url, f"/v1/jobs/{job.id}/events", 12))
+        # Then one of them has his stream, and the others come again
+        assert sorted(answers) == [200, *[429] * 11]
+
+
+async def _ask_at_once(url: str, path: str, number: int) -> list[int]:
+    """Send the same request over many connections, and return the statuses of the answers."""
+    place = httpx.URL(url)
+    wires = [await asyncio.open_connection(place.host, place.port) for _ in range(number)]
+    for _, writer in wires:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {place.host}\r\n\r\n".encode())
+    heads = await asyncio.gather(*(reader.readline() for reader, _ in wires))
+    for _, writer in wires:
+        writer.close()
+    return [int(head.split()[1]) for head in heads]
+
+
 async def _follow(url: str, job: Job, readers: int, served: Served) -> int:
     """Follow a job with many connections, cancel it once all are there, and return how many heard of its end."""
     place = httpx.URL(url)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread, Timer
 from typing import Any
 
 import httpx
@@ -196,6 +197,34 @@ def test_one_that_answers_a_letter_at_a_time_is_not_waited_for(monkeypatch: pyte
         # When something is sent there, then the try ends
         with pytest.raises(outbound.NotDelivered, match="in time"):
             outbound.send(f"http://127.0.0.1:{port}/", b"{}", {}, frozenset({"127.0.0.1"}))
+
+
+def test_the_time_of_a_try_is_over_although_it_ran_out_before_there_was_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a name that is looked up for longer than a try may take, and a receiver whose answer would have no end
+    found = socket.getaddrinfo
+    monkeypatch.setattr(outbound, "_WHOLE", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **more: (Event().wait(0.5), found(*given, **more))[1])
+    over = Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def dribble() -> None:
+            with server.accept()[0] as wire, suppress(OSError):
+                while not over.wait(0.05):
+                    wire.sendall(b"H")
+
+        thread = Thread(target=dribble, daemon=True)
+        thread.start()
+        # When something is sent there, then the try ends all the same
+        clock = Timer(10, over.set)
+        clock.start()
+        with pytest.raises(outbound.NotDelivered, match="in time"):
+            outbound.send(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", {}, frozenset({"127.0.0.1"}))
+        assert not over.is_set()
+        clock.cancel()
+        over.set()
+        thread.join()
 
 
 def test_a_submission_names_its_webhook_and_one_that_leads_inside_is_refused(

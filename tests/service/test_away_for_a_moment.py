@@ -1,0 +1,98 @@
+"""Those who wait for ends of jobs are woken although a table was away for a moment, as while a backup is put back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.api.streams import Streams
+from producer.api.waiting import Waiting
+from storage.database import Database
+from storage.hints import Hints
+from storage.stores import Stores
+from tests.storage.builders import serve, submit
+
+#: Longest wait, in seconds.
+_LONGEST = 30
+
+
+@pytest.fixture
+def waiting(stores: Stores, tmp_path: Path) -> Iterator[Waiting]:
+    """Whoever waits for jobs, without a Redis that hints anything."""
+    hints = Hints(f"unix://{tmp_path}/nowhere.sock")
+    waiting = Waiting(stores.jobs, hints)
+    waiting.start()
+    yield waiting
+    waiting.stop()
+    hints.close()
+
+
+def test_a_call_is_woken_although_the_jobs_were_away(
+    stores: Stores, waiting: Waiting, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(stores)
+    job_id = submit(stores)
+
+    async def wait() -> bool:
+        # Given somebody who waits, while the table cannot be seen
+        ended = asyncio.create_task(waiting.until_ended(job_id, _LONGEST))
+        await asyncio.sleep(0)
+        with _away(stores.database):
+            await _noticed(caplog, "producer.api.waiting")
+        # When the job ends after it is back
+        await asyncio.to_thread(stores.jobs.cancel, job_id)
+        return await ended
+
+    with caplog.at_level(logging.DEBUG):
+        # Then he is woken
+        assert asyncio.run(wait())
+
+
+def test_a_stream_tells_the_end_although_the_jobs_were_away(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
+    serve(stores)
+    job_id = submit(stores)
+
+    def look(_: str) -> tuple[dict[str, Any], bool]:
+        status = stores.statuses.get(job_id)
+        return status.to_dict(), status.is_final
+
+    async def nobody_objects() -> None:
+        return
+
+    async def follow() -> bytes:
+        # Given somebody who follows a job, while the table cannot be seen
+        streams = Streams(look, 1)
+        events: AsyncIterator[bytes] = streams.follow(job_id, *look(job_id), nobody_objects)
+        assert b"retry" in await anext(events) and b"status" in await anext(events)
+        with _away(stores.database):
+            await _noticed(caplog, "producer.api.streams")
+        # When the job ends after it is back
+        await asyncio.to_thread(stores.jobs.cancel, job_id)
+        async with asyncio.timeout(_LONGEST):
+            return b"".join([event async for event in events])
+
+    with caplog.at_level(logging.DEBUG):
+        # Then he hears of it
+        assert b"event: end" in asyncio.run(follow())
+
+
+@contextmanager
+def _away(database: Database) -> Iterator[None]:
+    """Let the table of jobs have another name until the end of the block."""
+    for old, new in (("jobs", "jobs_away"), ("jobs_away", "jobs")):
+        with database.write() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+        if old == "jobs":
+            yield
+
+
+async def _noticed(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    async with asyncio.timeout(_LONGEST):
+        while not any(record.name == name for record in caplog.records):
+            await asyncio.sleep(0.05)
