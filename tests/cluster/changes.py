@@ -19,9 +19,9 @@ def upgrade_a_value(fleet: Fleet) -> None:
         fleet.values = fleet.changed(settings={"maxTextBytes": 900_000})
         with fleet.asked_all_the_while():
             done, told = cluster.helm("upgrade", values=fleet.values)
+            report.check("Helm has upgraded it", done, told.splitlines()[0])
+            fleet.check_midst(job_id)
             fleet.until_rolled_out()
-        report.check("Helm has upgraded it", done, told.splitlines()[0])
-        fleet.check_midst(job_id)
         now = fleet.pods_and_restarts()
         report.check(
             "every pod is a new one, ready and never restarted",
@@ -44,9 +44,9 @@ def upgrade_the_image(fleet: Fleet, tag: str) -> None:
         fleet.values = fleet.changed(image=new)
         with fleet.asked_all_the_while():
             done, told = fleet.cluster.helm("upgrade", values=fleet.values)
+            report.check("Helm has upgraded it", done, told.splitlines()[0])
+            fleet.check_midst(job_id)
             fleet.until_rolled_out()
-        report.check("Helm has upgraded it", done, told.splitlines()[0])
-        fleet.check_midst(job_id)
         pods = [pod for component in COMPONENTS for pod in fleet.cluster.pods(component)]
         images = {pod["spec"]["containers"][0]["image"] for pod in pods}
         report.check("every pod runs from it", all(one.endswith(f":{tag}") for one in images), " ".join(sorted(images)))
@@ -72,6 +72,7 @@ def delete_a_worker(fleet: Fleet) -> None:
     with fleet.job_under_way() as job_id:
         victim = fleet.until("a worker holds leases", fleet.holders)[0]
         grace = next(p for p in fleet.cluster.pods("worker-minilm") if name_of(p) == victim)["spec"]
+        fleet.check_midst(job_id)
         began = time.monotonic()
         fleet.cluster.kubectl("delete", "pod", victim)
         took = time.monotonic() - began
@@ -81,7 +82,6 @@ def delete_a_worker(fleet: Fleet) -> None:
         report.check(
             "it is not registered any more, and so holds no lease", left == "0" and victim not in fleet.holders()
         )
-        fleet.check_midst(job_id)
     fleet.until_rolled_out()
 
 
@@ -90,8 +90,8 @@ def kill_a_worker(fleet: Fleet) -> None:
     fleet.report.step("Delete a worker's pod without grace (--grace-period 0 --force) in the midst of a job")
     with fleet.job_under_way() as job_id:
         victim = fleet.until("a worker holds leases", fleet.holders)[0]
-        fleet.cluster.kubectl("delete", "pod", victim, "--grace-period", "0", "--force")
         fleet.check_midst(job_id)
+        fleet.cluster.kubectl("delete", "pod", victim, "--grace-period", "0", "--force")
     fleet.until_rolled_out()
 
 

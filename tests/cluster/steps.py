@@ -28,10 +28,11 @@ def bring_servers(fleet: Fleet, base: str) -> None:
     report.step("A namespace with Redis and PostgreSQL over TLS, and a role for each side")
     cluster.kubectl("create", "namespace", cluster.namespace)
     fleet.servers.start()
+    asks = {"requests": {"cpu": "50m"}}
     client = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 1,
-        "containers": [{"name": "client", "image": base, "command": ["sleep", "infinity"]}],
+        "containers": [{"name": "client", "image": base, "command": ["sleep", "infinity"], "resources": asks}],
     }
     meta = {"name": "client", "labels": {"app": "client"}}
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": client})
