@@ -20,7 +20,7 @@ from storage.jobstatus import JobStatus
 #: Most jobs that the service lists at a time.
 _LISTED = 100
 
-_DEFAULTS = JobOptions().to_dict()
+_DEFAULTS = JobOptions()
 
 
 class HttpClient(AnyClient):
@@ -162,7 +162,7 @@ class HttpClient(AnyClient):
         if on_invalid not in ("refuse", "keep"):
             raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
         given = (options or JobOptions()).to_dict()
-        asked = {option: value for option, value in given.items() if value != _DEFAULTS[option]}
+        asked = {option: value for option, value in given.items() if value != getattr(_DEFAULTS, option)}
         asked |= {"model": model or self._model, "revision": revision, "on_invalid": on_invalid}
         asked |= {"keep_days": keep_days, "keep_texts_days": keep_texts_days}
         asked |= {"priority": priority, "expires_in": expires_in, "name": name, "labels": labels}

@@ -104,6 +104,14 @@ def test_options_reach_the_encoder(client: Client) -> None:
     assert job.vectors().shape == (1, 8) and job.vectors().dtype == np.float32
 
 
+def test_a_deterministic_job_has_the_same_bits_each_time(client: Client) -> None:
+    texts = [f"{text} {number}" for number, text in enumerate(TEXTS * 5)]
+    jobs = [client.submit(texts, deterministic=True) for _ in range(3)]
+    client.submit(texts[::2])
+    first, *others = [job.wait(60) and job.vectors() for job in jobs]
+    assert all(np.array_equal(vectors, first) for vectors in others)
+
+
 def test_every_invalid_item_is_reported_and_nothing_kept(client: Client) -> None:
     # Given good items, bad ones of every kind, and an id that comes twice
     before = client.jobs(1)
