@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from producer.api.outbound import NotDelivered, send
+from producer.api.rounds import Rounds
 from storage.contract.errors import ServerError, UnknownJob
 from storage.contract.ids import new_id
 from storage.leaders import LeaderStore
@@ -63,36 +64,26 @@ class Deliverer:
         self._allowed = allowed
         self._schedule = SCHEDULE if schedule is None else schedule
         self._owner = new_id()
-        self._stopping = threading.Event()
         self._sending: set[str] = set()
         self._lock = threading.Lock()
         self._tidied = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._rounds = Rounds("webhooks", self._round, _TICK)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End; what was not answered yet is told again by the next one, under the same id."""
-        self._stopping.set()
-        self._thread.join(5)
+        self._rounds.stop()
         try:
             self._leaders.resign(TELL, self._owner)
         except ServerError as error:
             logger.debug("the lead of webhooks runs out by itself: %s", error)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_TICK):
-            try:
-                if self._leaders.lead(TELL, self._owner):
-                    self._round()
-            except ServerError as error:
-                logger.debug("webhooks wait for the database: %s", error)
-            except Exception:
-                logger.exception("a round of webhooks failed")
-
     def _round(self) -> None:
+        if not self._leaders.lead(TELL, self._owner):
+            return
         for webhook_id, job_id, generation in self._stores.webhooks.ended():
             try:
                 self._stores.webhooks.begin(webhook_id, generation, _payload(self._look(job_id)))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict
 
+from producer.api.rounds import Rounds
 from storage.contract.errors import ServerError
 from storage.hints import Hints
 from storage.jobs import JobStore
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 #: How often the database is asked for the jobs that are waited for, when Redis hints nothing, in seconds.
 _POLL = 0.5
+
+#: How long one ear listens, in seconds.
+_EAR = 30.0
 
 
 class Waiting:
@@ -31,17 +35,15 @@ class Waiting:
         self._hints = hints
         self._lock = threading.Lock()
         self._waiters: defaultdict[str, set[_Waiter]] = defaultdict(set)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="waiting", daemon=True)
+        self._rounds = Rounds("waiting", self._listen, 0.0)
 
     def start(self) -> None:
         """Begin to listen."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End; whoever waits is not woken."""
-        self._stopping.set()
-        self._thread.join(5)
+        self._rounds.stop()
 
     async def until_ended(self, job_id: str, timeout: float) -> bool:
         """Wait until a job has ended or is gone; return whether it has.
@@ -68,14 +70,13 @@ class Waiting:
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            with self._hints.listen() as listener:
-                # Now and then a new ear, so that one that went deaf with Redis hears again.
-                until = time.monotonic() + 30
-                while not self._stopping.is_set() and time.monotonic() < until:
-                    self._wake(listener.hear(_POLL))
-                    self._look()
+    def _listen(self) -> None:
+        """Listen for a while: now and then comes a new ear, so that one that went deaf with Redis hears again."""
+        with self._hints.listen() as listener:
+            until = time.monotonic() + _EAR
+            while not self._rounds.stopping.is_set() and time.monotonic() < until:
+                self._wake(listener.hear(_POLL))
+                self._look()
 
     def _look(self) -> None:
         with self._lock:
