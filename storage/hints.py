@@ -102,4 +102,5 @@ class Listener:
                 self._pubsub = None
                 return
             if message is not None:
-                yield message["data"].decode().split()
+                # Whoever may publish may publish anything; what is no id is waited for by nobody.
+                yield message["data"].decode(errors="replace").split()
