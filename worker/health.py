@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from storage.contract.errors import AddressInUse, ServerError
 
+#: Longest wait for the words of whoever has connected, in seconds: each connection has a thread.
+_PATIENCE = 10.0
+
 
 class Watched(Protocol):
     """What is watched."""
@@ -33,7 +36,7 @@ class HealthServer:
     """
 
     def __init__(self, host: str, port: int, watched: Watched) -> None:
-        handler = type("Handler", (_Handler,), {"watched": watched})
+        handler = type("Handler", (_Handler,), {"watched": watched, "timeout": _PATIENCE})
 
         try:
             self._server = ThreadingHTTPServer((host, port), handler)

@@ -68,7 +68,10 @@ class Keeper:
                         return False
                     after = step(job_id, after)
                     self._may_give = True
-                    self._come[job_id] = START_OF_REMOVAL if after is None else after
+                    if after is not None:
+                        self._come[job_id] = after
+                # All are forgotten once nothing is left to remove; where that never comes, each as it goes.
+                self._come.pop(job_id, None)
             except ServerError:
                 raise
             except Exception:

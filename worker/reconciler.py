@@ -105,7 +105,10 @@ class Reconciler:
             except Exception:
                 counters.count("sweeps_failed")
                 logger.exception("sweep cut short by an unexpected error")
-        self._leaders.resign(RECONCILE, self._id)
+        try:
+            self._leaders.resign(RECONCILE, self._id)
+        except ServerError as error:
+            logger.warning("could not give up the lead, its term runs out: %s", error)
 
     def sweep(self) -> None:
         """Do every duty once; one that fails does not keep the next from its turn."""

@@ -116,16 +116,12 @@ class Supervisor:
                 for child in children:
                     child.signal(signal.SIGKILL)
             for child in children:
-                child.tend(stopping=True)
+                _look_after(child, stopping=True)
             time.sleep(_TICK / 2)
 
     def _tend(self) -> None:
         for child in (self._reconciler, *self.workers):
-            try:
-                child.tend(hold=child is not self._reconciler and self._quarantine.holds(child))
-            except Exception:
-                # Whatever it was, the other children need somebody.
-                logger.exception("%s cannot be looked after", child.name)
+            _look_after(child, hold=child is not self._reconciler and self._quarantine.holds(child))
 
     def _do_chores(self) -> None:
         """Do what may have to wait for the database, beside the loop that must not."""
@@ -163,6 +159,14 @@ class Supervisor:
         except ServerError as error:
             logger.warning("could not give up a dead reconciler's lead, its term runs out: %s", error)
         return 0
+
+
+def _look_after(child: Child, stopping: bool = False, hold: bool = False) -> None:
+    try:
+        child.tend(stopping, hold)
+    except Exception:
+        # Whatever it was, the other children need somebody.
+        logger.exception("%s cannot be looked after", child.name)
 
 
 def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:

@@ -148,6 +148,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: add_layout(f, {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}),
         "asks for the pooling max and mean. Served is one of: mean, cls, max, last",
     ),
+    "a pooling that is a number": (lambda f: add_layout(f, {"pooling_mode": 7}), "asks for the pooling 7"),
+    "a pooling that is an object": (lambda f: add_layout(f, {"pooling_mode": [{}]}), "asks for the pooling {}"),
     "weighted pooling": (
         lambda f: add_layout(f, {"pooling_mode_weightedmean_tokens": True}),
         "asks for the pooling weightedmean",
@@ -219,6 +221,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no pooling configuration": (
         lambda f: (add_layout(f) / "1_Pooling" / "config.json").unlink(),
         "the pooling module has no configuration",
+    ),
+    "prompts that are a list": (lambda f: add_layout(f, prompts=["query: "]), "The prompts in .* are no JSON object"),
+    "a longest text in words": (
+        lambda f: edit(f / "tokenizer_config.json", model_max_length="all"),
+        "model_max_length 'all'",
     ),
     "a default prompt that is not there": (
         lambda f: add_layout(f, prompts={"query": "q"}, default_prompt_name="other"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from pathlib import Path
@@ -46,6 +47,22 @@ def test_a_damaged_or_foreign_file_is_none(tmp_path: Path, content: bytes) -> No
     assert records.read(KEY) == Record(key=KEY)
     records.write(RECORD)
     assert records.read(KEY) == RECORD
+
+
+def test_a_record_that_finds_no_room_leaves_nothing_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Given a record, and from then on no room for another
+    records = Records(tmp_path)
+    records.write(RECORD)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        # When a newer one is written
+        records.write(RECORD.model_copy(update={"attempts": 2}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    # Then the old one stays, alone
+    assert "the next start measures again" in caplog.text
+    assert records.read(KEY) == RECORD and list(tmp_path.iterdir()) == [records.path(KEY)]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from worker import exits
 from worker.child import Child
 from worker.parent import PARENT_VARIABLE
 from worker.settings import WorkerSettings
-from worker.supervisor import child_environment
+from worker.supervisor import Supervisor, child_environment
 
 READY = "from worker.parent import Supervisor; s = Supervisor(); s.tell(ready=True); "
 
@@ -246,3 +247,23 @@ def test_children_are_told_no_password_and_read_it_where_their_parent_did(
     read = WorkerSettings.load()
     assert read.redis == settings.redis == "redis://miller:grindstone@queue"
     assert read.database == settings.database == "postgresql://miller:millrace@db/mill"
+
+
+def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(
+    nursery: Nursery, migrated_sqlite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given two children, of which one writes to its supervisor what cannot be read
+    babbling = nursery.start(READY + "import os; os.write(s._pipe, b'chaff\\n'); import time; time.sleep(600)")
+    last = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(7)); " + READY + "time.sleep(600)"
+    sound = nursery.start(last)
+    deadline = time.monotonic() + 30
+    while not sound.ready:
+        assert time.monotonic() < deadline
+        sound.tend()
+        time.sleep(0.01)
+    # When both are to stop
+    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
+    Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), [])._stop([babbling, sound])
+    # Then both have ended, each by itself
+    assert babbling.pid is None and sound.pid is None
+    assert sound.last_end == "exit code 7" and "cannot be looked after" in caplog.text

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from storage.contract.errors import AddressInUse, StorageUnavailable
+from worker import health
 from worker.health import HealthServer
 
 
@@ -63,6 +64,15 @@ def test_metrics_are_plain_text_and_say_when_the_database_is_away() -> None:
         assert b"embedmill_commits_late_total 3.0" in answer.read()
     with answering(Machine(away=True)) as port:
         assert get(port, "/metrics") == (503, {"status": "The database does not answer."})
+
+
+def test_whoever_connects_and_asks_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_PATIENCE", 0.05)
+    with answering(Machine()) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
+        assert silent.recv(1) == b""
+    with answering(Machine()) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        assert slow.recv(1) == b""
 
 
 def test_an_occupied_port_is_told_with_what_to_do() -> None:

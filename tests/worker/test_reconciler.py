@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +25,7 @@ from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority, queue_name
 from storage.contract.options import JobOptions
-from storage.database import now_ms
+from storage.database import Database, now_ms
 from storage.leases import LeaseStore
 from storage.newjobs import NewJob
 from storage.stores import Stores
@@ -178,6 +182,21 @@ def test_one_duty_that_fails_does_not_keep_the_others_from_their_turn(
     submitted(stores, "a")
     sweeper.sweep()
     assert len(outbox.sent) == 1
+
+
+def test_a_reconciler_that_stops_while_the_database_is_away_stops_all_the_same(
+    migrated_sqlite: Path, tmp_path: Path, redis_server: str, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a reconciler that is to stop, and a database to which nobody can write
+    path, stopped = tmp_path / "mill.sqlite3", threading.Event()
+    shutil.copy(migrated_sqlite, path)
+    with closing(Database(f"sqlite:///{path}", busy_timeout=50)) as database:
+        stopped.set()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            # When it stops, then it says what becomes of its lead, and nothing is raised
+            Reconciler(Stores.on(database), redis_server, outbox.send).run(stopped)
+    assert "its term runs out" in caplog.text
 
 
 def test_a_redis_that_was_started_again_has_all_messages_sent_again_at_once(

@@ -130,6 +130,8 @@ def _max_length(layout: Layout, architecture: Architecture) -> int:
     limit = layout.max_seq_length
     if limit is None:
         limit = read_object(layout.transformer / "tokenizer_config.json").get("model_max_length")
+    if limit is not None and not isinstance(limit, int | float):
+        raise ModelBroken(f"{layout.transformer} has the model_max_length {limit!r}.", "Give it a number.")
     # A tokenizer without a limit says so by an absurd one (1e30), which may be a float.
     return architecture.positions if limit is None else int(min(limit, architecture.positions))
 

@@ -171,10 +171,10 @@ def _pooling(path: Path) -> str:
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for switch, mode in _SWITCHES.items() if config.get(switch)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else list(modes)
+    modes = [str(mode) for mode in (modes if isinstance(modes, list) else [modes])]
     if len(modes) != 1 or modes[0] not in _MODES:
         raise ModelRefused(
-            f"{path} asks for the pooling {' and '.join(map(str, modes))}.", "Served is one of: mean, cls, max, last."
+            f"{path} asks for the pooling {' and '.join(modes)}.", "Served is one of: mean, cls, max, last."
         )
     return _MODES[modes[0]]
 
@@ -202,7 +202,10 @@ def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     kind = config.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise ModelRefused(f"{path} describes a {kind}, whose output is not one dense vector a text.")
-    prompts = {str(name): str(text or "") for name, text in (config.get("prompts") or {}).items()}
+    told = config.get("prompts") or {}
+    if not isinstance(told, dict):
+        raise ModelBroken(f"The prompts in {path} are no JSON object.", "Mend that file.")
+    prompts = {str(name): str(text or "") for name, text in told.items()}
     default = config.get("default_prompt_name")
     if default is not None and default not in prompts:
         raise ModelBroken(f"{path} names the default prompt {default!r}, but has no such prompt.", "Mend that file.")

@@ -84,11 +84,13 @@ class Records:
         path = self.path(record.key)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._folder, prefix=path.stem, delete=False) as file:
-                file.write(record.model_dump_json(indent=1))
+            file = tempfile.NamedTemporaryFile("w", dir=self._folder, prefix=path.stem, delete=False)  # noqa: SIM115
             try:
+                with file:
+                    file.write(record.model_dump_json(indent=1))
                 os.replace(file.name, path)
             except OSError:
+                # On a full disk each start would leave another one.
                 os.unlink(file.name)
                 raise
         except OSError as error:
