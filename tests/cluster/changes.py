@@ -103,7 +103,7 @@ def evict(fleet: Fleet) -> None:
         first, second = cluster.ready(component)
         report.check("the first is granted", _evict(fleet, first) is None, first)
         refused = _evict(fleet, second) or ""
-        report.check("the second is refused by the budget", "disruption budget" in refused, refused[-120:])
+        report.check("the second is refused by the budget", "disruption budget" in refused, refused.splitlines()[-1:])
         began = time.monotonic()
         fleet.until("the second is granted in the end", lambda s=second: _evict(fleet, s) is None)
         report.check(
