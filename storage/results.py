@@ -19,8 +19,9 @@ from storage.database import Database
 from storage.outcomes import ItemError, Page
 from storage.tables import RESULTS, ChunkRow, InputRow, ResultRow
 
-#: Most bytes of vectors fetched in one read transaction: a longer one would make SQLite's log grow.
-_PAGE_BYTES = 8_000_000
+#: Most bytes of vectors fetched in one read transaction, but for the chunk that fills it over the brim: a longer one
+#: would make SQLite's log grow. Most chunks, too, and what an item is taken to have before the first was seen.
+_PAGE_BYTES, _PAGE_CHUNKS, _ITEM_BYTES = 8_000_000, 256, 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +156,28 @@ class ResultStore:
             first: Position of the first item of the chunk to begin with.
             settled_only: Stop before the first chunk whose items are still pending, for readers of a running job.
         """
-        many = 2
+        many, each = 2, _ITEM_BYTES
         rows = self._rows(job_id, first, many)
         # The next rows are read while those at hand are written somewhere.
         with ThreadPoolExecutor(1, "pages") as ahead:
             while rows:
                 following = None
-                if len(rows) == many:
-                    many = _rows_a_page(rows)
-                    following = ahead.submit(self._rows, job_id, rows[-1].first + rows[-1].size, many)
+                # Fewer than asked for are the last ones only where they were asked for by their number alone.
+                if many > 2 or len(rows) == many:
+                    many, each = _PAGE_CHUNKS, _bytes_an_item(rows) or each
+                    end = rows[-1].first + rows[-1].size
+                    following = ahead.submit(self._rows, job_id, end, many, max(1, _PAGE_BYTES // each))
                 for row in rows:
                     if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
                         return
                     yield _page(row)
                 rows = following.result() if following is not None else ()
 
-    def _rows(self, job_id: str, first: int, many: int) -> Sequence[Row[Any]]:
+    def _rows(self, job_id: str, first: int, many: int, items: int = 1 << 62) -> Sequence[Row[Any]]:
+        """Return chunks that follow each other, as far as they begin within so many items: at least the first one."""
+        wanted = {"job": job_id, "least": first, "below": first + items, "many": many}
         with self._db.read() as connection:
-            return connection.execute(_PAGES, {"job": job_id, "least": first, "many": many}).all()
+            return connection.execute(_PAGES, wanted).all()
 
     def page_at(self, job_id: str, position: int, status: str | None = None) -> Page | None:
         """Return the chunk that holds an item, or the first one behind it that may hold one of a status.
@@ -231,7 +236,11 @@ _CHUNKS = (
     .where(ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT)
 )
 _PAGE = _CHUNKS.where(ChunkRow.number == bindparam("number"))
-_PAGES = _CHUNKS.where(ChunkRow.first >= bindparam("least")).order_by(ChunkRow.first).limit(bindparam("many"))
+_PAGES = (
+    _CHUNKS.where(ChunkRow.first >= bindparam("least"), ChunkRow.first < bindparam("below"))
+    .order_by(ChunkRow.first)
+    .limit(bindparam("many"))
+)
 _around = select(func.max(ChunkRow.first)).where(
     ChunkRow.job_id == bindparam("job"), ChunkRow.first <= bindparam("position")
 )
@@ -251,9 +260,9 @@ _MAY_HOLD = {
 }
 
 
-def _rows_a_page(rows: Sequence[Any]) -> int:
-    largest = max(len(row.vectors or b"") for row in rows) or 100_000
-    return max(1, min(256, _PAGE_BYTES // largest))
+def _bytes_an_item(rows: Sequence[Any]) -> int:
+    """Return how many bytes of vectors an item has, of the chunk where they are most; 0 where there are none yet."""
+    return max(-(-len(row.vectors or b"") // int(row.size)) for row in rows)
 
 
 def _page(row: Row[Any]) -> Page:

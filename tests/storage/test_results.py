@@ -1,14 +1,17 @@
 """Vectors and errors as they are read back, over both databases."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import event
 
-from storage import texts
+from storage import results, texts
 from storage.contract.errors import WrongState
+from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
 from storage.database import Database
 from storage.outcomes import ItemError, Page
 from storage.results import ChunkResult
@@ -38,6 +41,34 @@ def test_every_chunk_is_read_once_however_many_there_are(stores: Stores) -> None
     serve(stores)
     job_id = submit(stores, [chunk(number, ("rye",)) for number in range(600)])
     assert [page.first for page in stores.results.pages(job_id)] == list(range(600))
+
+
+def test_no_read_holds_many_more_vectors_than_it_may_however_unlike_the_chunks_are(stores: Stores) -> None:
+    # Given a job of a few long texts, and of many short ones behind them: the first chunks are small, the others large
+    card = replace(CARD, width=512)
+    stores.workers.register(card, worker := new_id(), "millhouse", 4711, "cpu")
+    sizes = [1, 1, *[1024] * 12]
+    firsts = [sum(sizes[:number]) for number in range(len(sizes))]
+    job_id = submit(stores, [chunk(i, ["rye"] * sizes[i], firsts[i]) for i in range(len(sizes))], card)
+    for number, size in enumerate(sizes):
+        (held,) = stores.leases.claim(Pointer(job_id, number), worker, card.id, 0)
+        full = np.full((size, card.width), 0.5, dtype=np.float32)
+        ones = np.ones(size, dtype=np.int32)
+        stores.leases.commit([(held, ChunkResult(full, "float32", ones, ones, {}))])
+    # When it is read, and each read is watched
+    fetched: list[int] = []
+    read = stores.results._rows
+
+    def watched(*given: Any) -> Sequence[Any]:
+        rows = read(*given)
+        fetched.append(sum(len(row.vectors) for row in rows))
+        return rows
+
+    stores.results._rows = watched  # type: ignore[method-assign]
+    assert [page.first for page in stores.results.pages(job_id)] == firsts
+    # Then none holds more than a page, and the chunk that fills it over the brim
+    largest = 1024 * card.width * 4
+    assert max(fetched) <= results._PAGE_BYTES + largest and sum(fetched) == sum(sizes) * card.width * 4
 
 
 def test_vectors_are_read_back_bit_for_bit(stores: Stores) -> None:
