@@ -10,7 +10,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from storage.contract.errors import EmbedmillError, ServerError
 from storage.contract.models import model_name
@@ -116,12 +117,14 @@ class Supervisor:
                 for child in children:
                     child.signal(signal.SIGKILL)
             for child in children:
-                _look_after(child, stopping=True)
+                with _whatever_comes(child):
+                    child.tend(stopping=True)
             time.sleep(_TICK / 2)
 
     def _tend(self) -> None:
         for child in (self._reconciler, *self.workers):
-            _look_after(child, hold=child is not self._reconciler and self._quarantine.holds(child))
+            with _whatever_comes(child):
+                child.tend(hold=child is not self._reconciler and self._quarantine.holds(child))
 
     def _do_chores(self) -> None:
         """Do what may have to wait for the database, beside the loop that must not."""
@@ -161,9 +164,11 @@ class Supervisor:
         return 0
 
 
-def _look_after(child: Child, stopping: bool = False, hold: bool = False) -> None:
+@contextmanager
+def _whatever_comes(child: Child) -> Iterator[None]:
+    """Look after a child in the block."""
     try:
-        child.tend(stopping, hold)
+        yield
     except Exception:
         # Whatever it was, the other children need somebody.
         logger.exception("%s cannot be looked after", child.name)

@@ -17,6 +17,7 @@ from worker import child as child_module
 from worker import exits
 from worker.child import Child
 from worker.parent import PARENT_VARIABLE
+from worker.quarantine import Quarantine
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor, child_environment
 
@@ -267,3 +268,28 @@ def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(
     # Then both have ended, each by itself
     assert babbling.pid is None and sound.pid is None
     assert sound.last_end == "exit code 7" and "cannot be looked after" in caplog.text
+
+
+def test_a_slot_that_cannot_be_judged_keeps_no_other_from_being_looked_after(
+    nursery: Nursery, migrated_sqlite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a supervisor, one of whose slots is judged with an error that nobody foresaw, and a child that has died
+    class Judge(Quarantine):
+        def holds(self, child: Child) -> bool:
+            if child is first:
+                raise ValueError("a row that cannot be read")
+            return False
+
+    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
+    supervisor = Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), [])
+    supervisor._quarantine = Judge(supervisor._stores.workers, "mill")
+    lasting = READY + "import time; time.sleep(600)"
+    first, second, third = nursery.start(lasting), nursery.start("exit(3)"), nursery.start(lasting)
+    supervisor._reconciler, supervisor.workers = third, [first, second]
+    # When all are looked after, then the others are
+    deadline = time.monotonic() + 30
+    while not second.last_end:
+        assert time.monotonic() < deadline
+        supervisor._tend()
+        time.sleep(0.01)
+    assert "cannot be looked after" in caplog.text
