@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, delete, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.contract.ids import new_id
@@ -20,6 +20,9 @@ from storage.webhooktables import WebhookRow, WebhookSecretRow
 
 #: How long messages are signed with the old secret too after a new one was made, in milliseconds.
 _BOTH = 86_400_000
+
+#: Webhooks changed in one transaction when all are tidied up.
+_TIDIED_AT_ONCE = 1_000
 
 _WAITING = WebhookRow.state == literal_column("'waiting'")
 _PENDING = WebhookRow.state == literal_column("'pending'")
@@ -130,15 +133,28 @@ class WebhookStore:
             following = {"next_at": now_ms() + int(again_in * 1000)}
         self._note(webhook, following | {"last_status": status, "last_error": error})
 
-    @retried
     def tidy(self) -> None:
         """Have the ends of jobs that were sent round again told too, and forget the webhooks of jobs that are gone."""
-        again = select(JobRow.id).where(JobRow.id == WebhookRow.job_id, JobRow.generation > WebhookRow.generation)
+        job = select(JobRow.id).where(JobRow.id == WebhookRow.job_id)
         told = WebhookRow.state.in_(["delivered", "failed"])
+        again = told & job.where(JobRow.generation > WebhookRow.generation).exists()
+        self._each(update(WebhookRow).values(state="waiting", next_at=None), again)
+        self._each(delete(WebhookRow), ~job.exists())
+
+    def _each(self, change: Any, which: ColumnElement[bool]) -> None:
+        """Change some webhooks, a few at a time: all are looked through for them, and meanwhile others write."""
+        while True:
+            with self._db.read() as connection:
+                found = list(connection.execute(select(WebhookRow.id).where(which).limit(_TIDIED_AT_ONCE)).scalars())
+            if found:
+                self._change(change.where(WebhookRow.id.in_(found), which))
+            if len(found) < _TIDIED_AT_ONCE:
+                return
+
+    @retried
+    def _change(self, statement: Any) -> None:
         with self._db.write(durable=False) as connection:
-            connection.execute(update(WebhookRow).where(told, again.exists()).values(state="waiting", next_at=None))
-            job = select(JobRow.id).where(JobRow.id == WebhookRow.job_id)
-            connection.execute(delete(WebhookRow).where(~job.exists()))
+            connection.execute(statement)
 
     def rotate(self, key_id: str) -> str:
         """Make a new secret for the webhooks of one owner's jobs and return it; the old one signs for a day yet."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
+from storage import webhooks
 from storage.contract.errors import InvalidOption
+from storage.contract.ids import new_id
 from storage.contract.webhookurls import checked_url, is_public
+from storage.database import Database
 from storage.stores import Stores
 from tests.storage.builders import serve, submit
 
@@ -57,6 +64,31 @@ def test_the_webhooks_of_a_job_that_is_gone_go_with_it(stores: Stores) -> None:
     assert stores.webhooks.ended() == []
     stores.webhooks.tidy()
     assert stores.webhooks.of_job(job_id) == []
+
+
+def test_tidying_up_where_there_is_nothing_to_tidy_keeps_nobody_from_writing(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
+    with closing(Database(f"sqlite:///{path}", busy_timeout=50)) as database:
+        stores = Stores.on(database)
+        serve(stores)
+        stores.webhooks.add(submit(stores), "", "https://hooks.example.org/mill")
+        # Given somebody who writes, when the webhooks are looked through, then nobody waits for the other
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            stores.webhooks.tidy()
+
+
+def test_however_many_webhooks_are_left_all_go(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "_TIDIED_AT_ONCE", 2)
+    serve(stores)
+    kept = submit(stores)
+    gone = [new_id() for _ in range(5)]
+    for job_id in (kept, *gone):
+        stores.webhooks.add(job_id, "", "https://hooks.example.org/mill")
+    stores.webhooks.tidy()
+    assert [len(stores.webhooks.of_job(job_id)) for job_id in (kept, *gone)] == [1, 0, 0, 0, 0, 0]
 
 
 def test_a_new_secret_leaves_the_old_one_valid_beside_it(stores: Stores) -> None:
