@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 from dataclasses import dataclass
 
 from storage.contract.errors import InvalidOption
+
+logger = logging.getLogger(__name__)
+
+#: Longest wait for the driver's answer, in seconds; it takes some where it has to be started first.
+_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,23 @@ CPU = Slot("cpu", "cpu", {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def find_gpus() -> list[Gpu]:
-    """Return this machine's NVIDIA GPUs in PCI order; none where there is no driver."""
+    """Return this machine's NVIDIA GPUs in PCI order; none without a driver, nor with one that fails, which is told."""
     command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
+    except FileNotFoundError:
+        return []
+    except (OSError, subprocess.SubprocessError) as error:
+        # Else a machine of GPUs would serve on its CPU, and nobody would know why.
+        logger.warning("NVIDIA's driver does not tell of its GPUs (nvidia-smi: %s): none is used", _why(error))
         return []
     return parse_gpus(listed)
 
 
 def parse_gpus(listed: str) -> list[Gpu]:
     """Return the GPUs in the driver's comma-separated list of index and UUID."""
-    rows = (line.split(",") for line in listed.splitlines() if "," in line)
-    return [Gpu(int(index), uuid.strip()) for index, uuid in rows]
+    rows = (line.partition(",") for line in listed.splitlines())
+    return [Gpu(int(index), uuid.strip()) for index, _, uuid in rows if index.strip().isdecimal()]
 
 
 def choose_slots(wanted: str, gpus: list[Gpu]) -> list[Slot]:
@@ -75,6 +85,18 @@ def choose_slots(wanted: str, gpus: list[Gpu]) -> list[Slot]:
     if len(set(names)) != len(names):
         raise InvalidOption("A device is named twice.", "One process serves one device.")
     return [by_name[name] for name in names]
+
+
+def _why(error: OSError | subprocess.SubprocessError) -> str:
+    match error:
+        case subprocess.CalledProcessError():
+            told = f"{error.stdout}{error.stderr}".strip().splitlines()
+            return told[0] if told else f"exit code {error.returncode}"
+        case subprocess.TimeoutExpired():
+            return f"no answer within {error.timeout:.0f} s"
+        case OSError():
+            return error.strerror or type(error).__name__
+    return type(error).__name__
 
 
 def _gpu_slot(gpu: Gpu) -> Slot:

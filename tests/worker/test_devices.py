@@ -1,9 +1,12 @@
 """Which slots a worker takes."""
 
+from pathlib import Path
+
 import pytest
 
 from storage.contract.errors import InvalidOption
-from worker.devices import CPU, Gpu, choose_slots, parse_gpus
+from worker import devices
+from worker.devices import CPU, Gpu, choose_slots, find_gpus, parse_gpus
 
 LISTED = "0, GPU-aaaa\n1, GPU-bbbb\n"
 GPUS = [Gpu(0, "GPU-aaaa"), Gpu(1, "GPU-bbbb")]
@@ -12,6 +15,35 @@ GPUS = [Gpu(0, "GPU-aaaa"), Gpu(1, "GPU-bbbb")]
 def test_the_drivers_list_is_read() -> None:
     assert parse_gpus(LISTED) == GPUS
     assert parse_gpus("No devices were found\n") == []
+    assert parse_gpus(f"Unable to ask GPU 0000:3B:00.0: it is lost, reboot, please\n{LISTED}") == GPUS
+
+
+@pytest.mark.parametrize(
+    ("driver", "why"),
+    [
+        ("echo Failed to initialize NVML: Driver/library version mismatch; exit 18", "version mismatch"),
+        ("exit 9", "exit code 9"),
+        ("exec sleep 600", "no answer within"),
+    ],
+)
+def test_a_driver_that_fails_is_told_of_before_the_cpu_is_taken_in_its_place(
+    driver: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a machine whose driver is there and does not answer as it should
+    monkeypatch.setattr(devices, "_PATIENCE", 0.2)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{driver}\n")
+    program.chmod(0o755)
+    # When its GPUs are sought, then there are none, and the log says why
+    assert find_gpus() == [] and why in caplog.text
+
+
+def test_a_machine_without_a_driver_has_no_gpus_and_nothing_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_gpus() == [] and not caplog.records
 
 
 def test_auto_takes_all_gpus_and_the_cpu_only_without_any() -> None:
