@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from storage.contract.errors import NotFound
+from storage.contract.errors import UnknownJob
 from tests.compose.stack import Stack
 
 #: What there is nothing of where there is no GPU.
@@ -71,7 +71,7 @@ def restore(stack: Stack) -> None:
         try:
             client.job(later.id).status()
             unknown = False
-        except NotFound:
+        except UnknownJob:
             unknown = True
         report.check("what came after the dump is unknown", unknown)
         job = client.submit(stack.texts)
