@@ -113,12 +113,13 @@ def test_a_child_that_hangs_is_killed(
 
 
 def test_a_child_dies_with_its_parent() -> None:
-    # Given a parent whose child asked to die with it
+    # Given a parent whose child asked to die with it, as it has once it has become another program
     reader, writer = os.pipe()
     program = (
-        "import os, subprocess, sys, time;"
-        "p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '60']);"
-        f"time.sleep(1); os.write({writer}, str(p.pid).encode()); time.sleep(60)"
+        "import os, pathlib, subprocess, sys, time\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '60'])\n"
+        "while pathlib.Path(f'/proc/{p.pid}/comm').read_text() != 'sleep\\n': time.sleep(0.01)\n"
+        f"os.write({writer}, str(p.pid).encode()); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], pass_fds=(writer,))
     os.close(writer)
