@@ -43,10 +43,6 @@ def main() -> None:
         sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone, such as `head`.
-        sys.stderr.close()
-        sys.exit(SERVER_AWAY)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

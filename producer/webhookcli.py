@@ -27,6 +27,9 @@ def secret(
     from storage.stores import Stores
 
     stores = Stores.open(Settings.load(data_dir=data_dir, database_url=database_url))
+    if key:
+        # Of a key that is not there, nobody would ever sign with it.
+        stores.keys.get(key)
     print(stores.webhooks.rotate(key))
     print("Keep it: it is not shown again. Receivers verify by it.", file=sys.stderr)
     stores.database.close()

@@ -27,7 +27,11 @@ def file_answer(request: Request, file: ResultFile) -> Response:
     headers |= {"Content-Disposition": f'attachment; filename="{file.name}"', "Content-Type": MEDIA_TYPES[file.format]}
     if request.method == "HEAD":
         known = file.known_size()
-        return Response(headers=headers | ({"Content-Length": str(known)} if known is not None else {}))
+        answer = Response(headers=headers | {"Content-Length": str(known)})
+        if known is None:
+            # Said of a file that is yet to be made, nought would be a lie.
+            del answer.headers["Content-Length"]
+        return answer
     in_part = wants_part(request.headers, file.etag)
     made = None if file.format in ("npy", "jsonl") else file.made()
     try:

@@ -113,6 +113,9 @@ def test_the_end_of_a_job_is_told_although_the_service_was_killed_while_it_told_
     # And its secret is made and shown on the command line
     shown = own("webhooks", "secret")
     assert shown.code == 0 and re.fullmatch(r"whsec_[A-Za-z0-9+/=]{44}\n", shown.out), shown
+    # And none for a key that is not there
+    refused = own("webhooks", "secret", "--key", "nobody")
+    assert refused.code == 2 and "There is no key" in refused.err and refused.out == ""
 
 
 def _started(shell: Shell) -> tuple[subprocess.Popen[bytes], str]:
