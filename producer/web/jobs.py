@@ -21,7 +21,7 @@ from storage.contract.errors import EmbedmillError, InvalidField, InvalidItems
 from storage.contract.ids import checked_job_id
 from storage.contract.options import check_word
 from storage.contract.states import JobState
-from storage.jobrecords import JobRecord
+from storage.entries import Entry
 from storage.statuses import JobStatus
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -49,11 +49,11 @@ class Row:
     """One job of the list.
 
     Args:
-        record: What it was submitted with.
+        entry: What is shown beside its counts.
         status: Where it stands.
     """
 
-    record: JobRecord
+    entry: Entry
     status: JobStatus
 
 
@@ -123,5 +123,7 @@ def _page(
 
 
 def _rows(service: Service, ids: list[str]) -> list[Row]:
-    statuses = {status.id: status for status in service.stores.statuses.many(ids)}
-    return [Row(service.stores.jobs.get(job_id), statuses[job_id]) for job_id in ids if job_id in statuses]
+    """Return the jobs of a page, leaving out those deleted meanwhile."""
+    entries = service.stores.entries.many(ids)
+    statuses = service.stores.statuses.many(ids)
+    return [Row(entries[status.id], status) for status in statuses if status.id in entries]

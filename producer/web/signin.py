@@ -58,7 +58,7 @@ async def sign_out(request: Request, service: ServiceDep, visitor: VisitorDep) -
     async with form_of(request, service) as form:
         await run_in_threadpool(check_form, request, service, form)
     answer = RedirectResponse("/signin", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_is_secure(request))
     return answer
 
 
@@ -70,9 +70,14 @@ def _begin(request: Request, service: Service, key_id: str, then: str) -> Respon
         max_age=LIFE,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_is_secure(request),
     )
     return answer
+
+
+def _is_secure(request: Request) -> bool:
+    """Whether the browser speaks TLS, to us or to what stands before us: who lies about that binds but himself."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip())
 
 
 def _next(given: object) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from storage.clock import Clock
+from storage.statuses import JobStatus, StatusStore
 from tests.service.page.conftest import Visit
 from tests.service.page.test_jobs_page import check_landmarks, waiting_job
 from tests.service.serving import Served
@@ -123,3 +125,23 @@ def test_how_long_ago_is_told_by_the_clock_that_the_times_are_of(http: httpx.Cli
         database.clock = own
     # Then both pages say so
     assert all("3 h ago" in page for page in pages)
+
+
+def test_a_job_that_is_deleted_while_the_list_is_made_does_not_spoil_it(
+    served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two jobs, of which one is deleted once its counts were read
+    waiting_job(served, "mill/fleeting", "A steady one")
+    fleeting, stores = waiting_job(served, "mill/fleeting", "A fleeting one"), served.service.stores
+    many = StatusStore.many
+
+    def then_deleted(statuses: StatusStore, job_ids: Sequence[str]) -> list[JobStatus]:
+        found = many(statuses, job_ids)
+        stores.jobs.cancel(fleeting)
+        stores.purges.delete(fleeting)
+        return found
+
+    monkeypatch.setattr(StatusStore, "many", then_deleted)
+    # When the list is looked at, then it shows the other one
+    answer = http.get("/", params={"model": "mill/fleeting"})
+    assert answer.status_code == 200 and "A steady one" in answer.text

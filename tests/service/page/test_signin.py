@@ -84,6 +84,18 @@ def test_the_session_is_the_cookie_alone_and_ends_with_its_key(keyed: Served, si
     assert http.get("/v1/jobs").status_code == 401
 
 
+@pytest.mark.parametrize(("spoken", "is_bound"), [("https", True), ("https, http", True), ("http", False), ("", False)])
+def test_where_tls_ends_before_the_service_the_cookie_travels_by_tls_alone(
+    keyed: Served, spoken: str, is_bound: bool
+) -> None:
+    # Given a good key, and what a proxy says of how the browser speaks
+    _, key = keyed.service.stores.keys.create("behind a proxy")
+    with keyed.http() as http:
+        # When one signs in, then the cookie is bound to TLS where the browser speaks it
+        answer = http.post("/signin", data={"key": key}, headers={"X-Forwarded-Proto": spoken} if spoken else {})
+        assert answer.status_code == 303 and ("; Secure" in answer.headers["set-cookie"]) is is_bound
+
+
 def test_a_session_cannot_be_forged_stretched_or_handed_on(keyed: Served, sign_in: SignIn) -> None:
     value = str(next(one for one in sign_in("honest").cookies.jar if one.name == COOKIE).value)
     key_id, ends, signature = value.split(".")
