@@ -108,7 +108,10 @@ class RedisServer:
         while not self._stopping.wait(_WATCH):
             if self._process is not None and self._process.poll() is not None and not self._stopping.is_set():
                 logger.warning("the embedded Redis server ended, starting it again; nothing is lost")
-                self._spawn()
+                try:
+                    self._spawn()
+                except OSError as error:  # no process or memory to be had: perhaps there is a moment later
+                    logger.error("the embedded Redis server cannot be started: %s", error.strerror)
 
 
 def _binary() -> str:

@@ -1,0 +1,51 @@
+"""The embedded Redis-protocol server of one machine: it comes back, also where it could not be started at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from embedmill import redisserver
+from storage.contract.settings import Settings
+from tests.engine.watched import until
+
+
+def test_a_server_that_ended_comes_back_although_no_process_was_to_be_had_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a server, and a machine that has no room for a process, twice
+    settings, spawn, refused = Settings(data_dir=tmp_path), subprocess.Popen, []
+    server = redisserver.RedisServer(settings)
+    monkeypatch.setattr(redisserver, "_WATCH", 0.02)
+    server.start()
+
+    def scarce(*arguments: Any, **options: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(1)
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return spawn(*arguments, **options)
+
+    monkeypatch.setattr(redisserver.subprocess, "Popen", scarce)
+    client = redis.Redis(unix_socket_path=str(settings.redis_socket))
+    first = int(client.info("server")["process_id"])
+    # When it is killed
+    os.kill(first, signal.SIGKILL)
+    # Then another answers in its place, once there is room
+    until(lambda: _answers(client) and int(client.info("server")["process_id"]) != first)
+    assert len(refused) == 2
+    client.close()
+    server.stop()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
