@@ -90,6 +90,10 @@ cluster-test: .venv/.dev .venv/bin/helm .venv/bin/helm3 ## Install, use, break, 
 bench: .venv/.bench $(if $(filter-out throughput base,$(PART)),,.venv-infinity/.made) ## Measure all of docs/performance.md, an hour or more; PART=throughput RESUME=1 TEXTS="FILE ..." MACHINE=matrix-unit
 	@$(PY) -m benchmarks $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) $(if $(TEXTS),--texts $(TEXTS)) $(if $(MACHINE),--machine $(MACHINE))
 
+.PHONY: int8-test
+int8-test: .venv/.dev ## Quantise the default model with OpenVINO and compare its vectors
+	@INT8=all $(PY) -m pytest tests/engine/openvino $(PYTEST_ARGS)
+
 bench-gpu: ## Measure the engine on this machine's GPU, with any python3 that has torch and transformers: PY=python3
 	@$(PY) -m benchmarks.gpu
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 
 import numpy as np
@@ -94,6 +95,7 @@ def test_int8_is_a_class_of_its_own_whose_loss_is_told(
     assert cosines(alone(small, TEXTS[:40]), found[:40]).min() >= 0.999
 
 
+@pytest.mark.skipif(os.environ.get("INT8") != "all", reason="belongs to the long form: make int8-test")
 def test_minilm_in_int8_alone_and_in_company(minilm: Checkpoint, minilm_engine: Engine, make: MakeEngine) -> None:
     # Given real weights in int8
     small = make("int8", minilm)
