@@ -41,9 +41,12 @@ def test_a_call_is_woken_although_the_jobs_were_away(
     job_id = submit(stores)
 
     async def wait() -> bool:
-        # Given somebody who waits, while the table cannot be seen
+        # Given somebody who has looked once and waits, while the table cannot be seen
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         ended = asyncio.create_task(waiting.until_ended(job_id, _LONGEST))
         await asyncio.sleep(0)
+        await asyncio.to_thread(int)
+        assert not ended.done()
         with _away(stores.database):
             await _noticed(caplog, "producer.api.waiting")
         # When the job ends after it is back
@@ -92,11 +95,16 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 @contextmanager
 def _away(database: Database) -> Iterator[None]:
     """Let the table of jobs have another name until the end of the block."""
-    for old, new in (("jobs", "jobs_away"), ("jobs_away", "jobs")):
-        with database.write() as connection:
-            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
-        if old == "jobs":
-            yield
+    _rename(database, "jobs", "jobs_away")
+    try:
+        yield
+    finally:
+        _rename(database, "jobs_away", "jobs")
+
+
+def _rename(database: Database, old: str, new: str) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
 
 
 async def _noticed(caplog: pytest.LogCaptureFixture, name: str) -> None:
