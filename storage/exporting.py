@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, tuple_
@@ -170,14 +170,3 @@ def _is_same(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether a job has neither ended nor begun again between two looks, so that its chunks fit its row."""
     both_open = not {before["state"], after["state"]} & set(FINAL_JOB_STATES)
     return before["generation"] == after["generation"] and (both_open or before["state"] == after["state"])
-
-
-def sheets_of(database: Database, job_ids: Iterable[str] | None) -> Iterator[Sheet]:
-    """Yield the sheets of some jobs; None: of everything.
-
-    Args:
-        database: Where they are.
-        job_ids: Which ones.
-    """
-    exporter = Exporter(database)
-    return exporter.everything() if job_ids is None else exporter.jobs(list(job_ids))

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 from storage.contract.errors import AddressInUse, ServerError
+from storage.exposition import CONTENT_TYPE
 
 #: Longest wait for the words of whoever has connected, in seconds: each connection has a thread.
 _PATIENCE = 10.0
@@ -78,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_metrics(self, everything: bool) -> None:
         try:
-            self._send_bytes(200, self.watched.metrics(everything), "text/plain; version=0.0.4; charset=utf-8")
+            self._send_bytes(200, self.watched.metrics(everything), CONTENT_TYPE)
         except ServerError as error:
             self._send(503, {"status": error.message})
 

@@ -7,7 +7,6 @@ from typing import Any, NoReturn, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from storage.contract.errors import TooLarge, UnsupportedMedia
@@ -56,24 +55,6 @@ async def read_body(request: Request, most: int) -> bytes:
         if len(body) > most:
             raise TooLarge(f"The body has more than the {most:,} bytes allowed.", "Send less at a time.")
     return bytes(body)
-
-
-async def read_model(request: Request, model: type[M], most: int) -> M:
-    """Return what a JSON body says.
-
-    Args:
-        request: The request.
-        model: The form that it must have.
-        most: Most bytes that are read.
-
-    Raises:
-        UnsupportedMedia: When it is not said to be JSON.
-        RequestValidationError: When it is not JSON, or not of that form.
-        TooLarge: When it is longer.
-    """
-    require_media_type(request, JSON)
-    body = await read_body(request, most)
-    return await run_in_threadpool(parsed, body, model)
 
 
 def parsed(body: bytes, model: type[M]) -> M:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
 from storage.contract.errors import EmbedmillError
+from storage.exposition import CONTENT_TYPE
 
 router = APIRouter(tags=["operations"])
 
@@ -71,7 +72,7 @@ def readiness(service: ServiceDep, exclude: Exclude = None) -> Response:
 )
 def metrics(service: ServiceDep) -> Response:
     """Tell the service's own figures and those of the whole installation."""
-    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
 def _storage_is_ready(service: Service, parts: dict[str, str]) -> bool:

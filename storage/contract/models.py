@@ -12,8 +12,6 @@ from typing import Any
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-PRECISIONS = ("float32", "half", "int8")
-
 
 class Priority(IntEnum):
     """Which of a model's two queues a job waits in."""

@@ -48,5 +48,4 @@ CHUNK_MOVES: dict[ChunkState, frozenset[ChunkState]] = {
 }
 
 FINAL_JOB_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
-OPEN_JOB_STATES = frozenset({JobState.QUEUED, JobState.RUNNING})
 OPEN_CHUNK_STATES = frozenset({ChunkState.PENDING, ChunkState.DISPATCHED, ChunkState.LEASED})
