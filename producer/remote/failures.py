@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from storage.contract import errors
 from storage.contract.errors import (
     Conflict,
     EmbedmillError,
@@ -33,7 +34,7 @@ def _kinds(kind: type[EmbedmillError]) -> Iterator[type[EmbedmillError]]:
 #: Every error that both sides know, by its code; of two with one code the wider, which comes first.
 _BY_CODE: dict[str, type[EmbedmillError]] = {}
 for _kind in _kinds(EmbedmillError):
-    if _kind.__module__ == EmbedmillError.__module__:
+    if vars(errors).get(_kind.__name__) is _kind:
         _BY_CODE.setdefault(_kind.code, _kind)
 
 #: What an answer means whose code nobody knows, by its status.

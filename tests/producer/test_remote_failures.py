@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -15,7 +16,7 @@ from storage.contract.errors import EmbedmillError, InvalidItems, LimitError, Mi
 
 def _classes(kind: type[EmbedmillError]) -> Iterator[type[EmbedmillError]]:
     for narrower in kind.__subclasses__():
-        if narrower.__module__ == errors.__name__:
+        if vars(errors).get(narrower.__name__) is narrower:
             yield narrower
             yield from _classes(narrower)
 
@@ -39,6 +40,14 @@ def _over_http(error: EmbedmillError) -> EmbedmillError:
         sent.status_code, headers=dict(sent.headers), content=bytes(sent.body), request=httpx.Request("GET", "http://h")
     )
     return failure_of(response)
+
+
+def test_the_tree_as_it_is_drawn_is_what_the_module_has_and_what_goes_over_http() -> None:
+    # Given the tree in words
+    drawn = set(re.findall(r"── (\w+)", str(errors.__doc__)))
+    # Then those are the names of the module, beside the root and the part of one, and the kinds that come back
+    assert drawn == set(errors.__all__) - {"EmbedmillError", "Problem"}
+    assert drawn == {kind.__name__ for kind in _classes(EmbedmillError)}
 
 
 @pytest.mark.parametrize("kind", sorted(set(_classes(EmbedmillError)), key=lambda kind: kind.__name__))
