@@ -21,7 +21,7 @@ from storage.contract.options import NO_POOLING, JobOptions
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from storage.stores import Stores
-from worker import measures, tracks
+from worker import delays, measures, tracks
 from worker.chunkresults import chunk_result, sent, unsettled
 from worker.enginelike import EngineLike
 from worker.pace import Pace
@@ -31,13 +31,6 @@ logger = logging.getLogger(__name__)
 
 #: How long vectors are held while the database does not answer, in seconds; then the lease runs out.
 _COMMIT_PATIENCE = 45.0
-
-#: A chunk given back since a server is away is tried again at random within so many milliseconds: those that failed
-#: together do not come back together.
-_SERVER_DELAY = 5_000
-
-#: The same where nobody foresaw the reason, doubled with each such failure, capped.
-_RETRY_DELAY, _RETRY_CAP = 1_000, 60_000
 
 #: A chunk whose attempts failed so often for reasons nobody foresaw is given up: its items get that error.
 _ATTEMPTS = 10
@@ -156,7 +149,7 @@ class Embedding:
                     self._broken()
                 stopped = error.code == "engine_stopped"
                 logger.log(logging.INFO if stopped else logging.WARNING, "gave back %d chunks: %s", len(claims), error)
-                self._release(claims, 0 if stopped else _within(_SERVER_DELAY))
+                self._release(claims, 0 if stopped else delays.without_server())
             except Exception as error:
                 tracks.event(claims, "failed", kind=type(error).__name__)
                 logger.exception("an unexpected error in %d chunks", len(claims))
@@ -199,14 +192,14 @@ class Embedding:
     def _note_failure(self, claim: Claim) -> None:
         """Try a chunk again later, or, after many tries, end it: an error, which `retry` can try anew."""
         if claim.failures + 1 < _ATTEMPTS:
-            self._release([claim], _within(min(_RETRY_CAP, _RETRY_DELAY * 2 ** (claim.failures + 1))), failed=True)
+            self._release([claim], delays.after(claim.failures + 1), failed=True)
             return
         error = ItemError("unexpected", f"Embedding it failed {_ATTEMPTS} times for an unknown reason; see the logs.")
         try:
             self._committed(self._stores.leases.give_up([claim], error))
         except Exception:
             logger.exception("chunk %d of job %s could not be given up", claim.number, claim.job_id)
-            self._release([claim], _RETRY_CAP)
+            self._release([claim], delays.LONGEST)
 
     def _work(self, claims: Sequence[Claim]) -> None:
         results: list[tuple[Claim, ChunkResult]] = []
@@ -285,11 +278,6 @@ def _measure(results: Sequence[ChunkResult]) -> None:
         worker_texts_failed=sum(len(result.errors) for result in results),
         worker_tokens=sum(int(result.tokens.sum()) for result in results),
     )
-
-
-def _within(milliseconds: int) -> int:
-    """Return a random delay of at most so many milliseconds ("full jitter")."""
-    return int(random.random() * milliseconds)
 
 
 def _grouped(claims: Sequence[Claim]) -> list[list[Claim]]:

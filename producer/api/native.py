@@ -13,9 +13,10 @@ from starlette.requests import Request
 from producer.api.auth import Caller, Reader, Writer
 from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
 from producer.api.documented import JOB_BODY, JOB_LINKS, PARTS_LINKS, failures, linked
-from producer.api.schemas import AskedInQuery, JobIn, JobList, RetriedView, StatusView, SubmittedView
+from producer.api.schemas import AskedInQuery, JobIn
 from producer.api.service import Service, ServiceDep
 from producer.api.submitting import KEY_PATTERN, idempotency_key, merged, open_parts, submit_items, submit_records
+from producer.api.told import JobList, RetriedView, StatusView, SubmittedView
 from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
 from producer.ndjson import NdjsonRecords

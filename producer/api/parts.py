@@ -13,8 +13,9 @@ from producer.api.auth import Caller, Reader, Writer
 from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
 from producer.api.documented import NDJSON_BODY, failures, inlined
 from producer.api.native import JobId, submitted
-from producer.api.schemas import FieldsInQuery, PartAdded, PartList, SealIn, SubmittedView
+from producer.api.schemas import FieldsInQuery, SealIn
 from producer.api.service import Service, ServiceDep
+from producer.api.told import PartAdded, PartList, SubmittedView
 from producer.api.uploading import taken_in
 from producer.api.views import found
 

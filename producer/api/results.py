@@ -15,8 +15,8 @@ from producer.api.documented import failures
 from producer.api.downloads import file_answer
 from producer.api.native import JobId
 from producer.api.resultfiles import MEDIA_TYPES, ResultFile
-from producer.api.schemas import ItemPage, ItemView
 from producer.api.service import Service, ServiceDep
+from producer.api.told import ItemPage, ItemView
 from producer.api.views import found
 from producer.exports import item_json
 from producer.job import Job

@@ -104,8 +104,8 @@ WATCHING = (
         (
             Edit(
                 _EMBEDDING,
-                "self._release(claims, 0 if stopped else _within(_SERVER_DELAY))",
-                "self._release([] if stopped else claims, _within(_SERVER_DELAY))",
+                "self._release(claims, 0 if stopped else delays.without_server())",
+                "self._release([] if stopped else claims, delays.without_server())",
             ),
             Edit(_PROCESS, "            self._stores.leases.release_worker(self._id)\n", ""),
             Edit(
