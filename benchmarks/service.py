@@ -1,29 +1,17 @@
 """The HTTP service under load: many calls while a bulk job runs, many streams of events, and files of a gigabyte.
 
-The calls go to a whole stack. The large files go to the service alone, over a database whose vectors were committed
-beforehand and whose texts no worker takes: nothing is embedded. Each sender is a process of its own, and the memory
-of both sides is looked at.
+The calls go to a whole stack, the large files to the service alone (`transfers.py`). The memory of both sides is
+looked at.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
-import json
-import multiprocessing
 import os
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +20,15 @@ import psutil
 from rich.table import Table
 
 from benchmarks.crowd import call, following
-from benchmarks.lengths import Uniform
-from benchmarks.machine import cpu_seconds, describe, peak_memory
+from benchmarks.machine import describe
+from benchmarks.memory import Memory
 from benchmarks.results import Kept, console, show_machine
 from benchmarks.servicetable import rows
 from benchmarks.stack import own_stack
-from benchmarks.stores import results
-from benchmarks.texts import TextSource
-from benchmarks.words import read_words
+from benchmarks.transfers import NOBODYS, download, texts_of, transferred, upload
 from embedmill import Client
 
 PARTS = ("calls", "streams", "upload", "download")
-
-#: Words of a text: about 50 tokens.
-_WORDS = Uniform(36, 38)
 
 _STEMS = 5_000
 
@@ -54,55 +37,6 @@ _JOBS = 20
 
 #: Questions that are asked while streams are open, and their pause, in seconds.
 _ASKED, _PAUSE = 50, 0.2
-
-#: Of the default model, a revision that nobody serves: a job for it waits.
-NOBODYS = "feedbeef"
-
-_START = 60.0
-
-#: Returns what was measured; runs in a process of its own.
-Transfer = Callable[[str, str, int, Path], dict[str, Any]]
-
-
-@dataclass
-class Memory:
-    """The memory of a process, and its processor time, while something is done.
-
-    Args:
-        pid: The process.
-        every: Pause between two looks, in seconds.
-        looks: What was seen, in bytes.
-        cpu_seconds: Processor time that it used meanwhile.
-    """
-
-    pid: int
-    every: float = 0.5
-    looks: list[int] = field(default_factory=list)
-    cpu_seconds: float = 0.0
-
-    def __enter__(self) -> Memory:
-        self.cpu_seconds = -cpu_seconds(self.pid)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.cpu_seconds += cpu_seconds(self.pid)
-        self.looks.append(psutil.Process(self.pid).memory_info().rss)
-
-    def told(self) -> dict[str, int]:
-        """Return the first look, the last and the most, in bytes."""
-        return {"first": self.looks[0], "last": self.looks[-1], "most": max(self.looks)}
-
-    def _look(self) -> None:
-        process = psutil.Process(self.pid)
-        while True:
-            self.looks.append(process.memory_info().rss)
-            if self._over.wait(self.every):
-                return
 
 
 def main() -> None:
@@ -137,11 +71,6 @@ def service_pid(parent: int) -> int:
     """Return the process id of the service in a stack."""
     (found,) = (one.pid for one in psutil.Process(parent).children() if "embedmill.serviceprocess" in one.cmdline())
     return int(found)
-
-
-def texts_of(count: int) -> list[str]:
-    """Return texts of about 50 tokens."""
-    return TextSource(read_words().spaced).take(_WORDS, count)
 
 
 def _calls(url: str, pid: int, client: Client, asked: argparse.Namespace) -> dict[str, Any]:
@@ -227,108 +156,6 @@ async def followed(
         "status_milliseconds": {"median": round(statistics.median(waits), 1), "most": round(max(waits), 1)},
         "memory_open": open_memory,
     }
-
-
-def transferred(move: Transfer, size: int, folder: Path | None = None) -> dict[str, Any]:
-    """Return rate and memory of moving so many bytes between a service alone and a client, each a process of its own.
-
-    Args:
-        move: What the client does.
-        size: In bytes.
-        folder: Where the database and the files are made; default: the system's.
-    """
-    vectors = size // (4 * 384) if move is download else 1
-    with results("sqlite", folder, 384, 1024, vectors) as made, tempfile.TemporaryDirectory(dir=folder) as own:
-        made.commit()
-        with service_alone(str(made.client.settings.database_url), Path(own)) as (url, pid):
-            context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_moved, args=(theirs, move, url, made.job.id, size, Path(own)))
-            process.start()
-            theirs.close()
-            with Memory(pid, 0.1) as memory:
-                try:
-                    found: dict[str, Any] = ours.recv()
-                except EOFError:
-                    raise SystemExit("The client ended without a result.") from None
-                finally:
-                    process.join()
-            found["service_cpu_seconds"] = round(memory.cpu_seconds, 1)
-            found["service_memory"] = {**memory.told(), "peak": peak_memory(pid)}
-    return found | {"megabytes_per_second": round(found["bytes"] / 1e6 / found["seconds"], 1)}
-
-
-def _moved(connection: Connection, move: Transfer, url: str, job: str, size: int, folder: Path) -> None:
-    before = peak_memory()
-    found = move(url, job, size, folder)
-    connection.send({**found, "client_memory": {"first": before, "peak": peak_memory()}})
-
-
-def upload(url: str, job: str, size: int, folder: Path) -> dict[str, Any]:
-    """Submit so many bytes of NDJSON in one stream, as a job that waits."""
-    del job, folder
-    stems = [json.dumps({"text": text})[10:].encode() for text in texts_of(500)]
-    sent = 0
-
-    def blocks() -> Iterator[bytes]:
-        nonlocal sent
-        block: list[bytes] = []
-        for number in itertools.count():
-            block.append(b'{"text": "%d %s\n' % (number, stems[number % len(stems)]))
-            if len(block) == 500:
-                told = b"".join(block)
-                sent += len(told)
-                yield told
-                block.clear()
-                if sent >= size:
-                    return
-
-    headers = {"Content-Type": "application/x-ndjson"}
-    with httpx.Client(base_url=url, timeout=600) as http:
-        start = time.perf_counter()
-        answer = http.post("/v1/jobs", content=blocks(), headers=headers, params={"revision": NOBODYS})
-        seconds = time.perf_counter() - start
-        told = answer.raise_for_status().json()
-        http.post(f"/v1/jobs/{told['id']}/cancel").raise_for_status()
-    return {"bytes": sent, "texts": told["total"], "seconds": round(seconds, 2)}
-
-
-def download(url: str, job: str, size: int, folder: Path) -> dict[str, Any]:
-    """Save a job's vectors as .npy with our own client."""
-    del size
-    target = folder / "vectors.npy"
-    with Client(url) as client:
-        start = time.perf_counter()
-        client.job(job).save(target)
-        seconds = time.perf_counter() - start
-    return {"bytes": target.stat().st_size, "seconds": round(seconds, 2)}
-
-
-@contextmanager
-def service_alone(database_url: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """Run the service in a process of its own, without workers; yield where it answers, and its process id.
-
-    Args:
-        database_url: Its database.
-        folder: Where its data folder and its log are made.
-    """
-    log = folder / "service.log"
-    place = ["--data-dir", str(folder / "data"), "--database-url", database_url, "--port", "0"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDMILL_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "embedmill", "api", *place], cwd=folder, env=kept, stdout=output, stderr=output
-        )
-    try:
-        deadline = time.monotonic() + _START
-        while (found := re.search(r"answers at (\S+) ", log.read_text())) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"The service does not start: {log.read_text()[-1000:]}")
-            time.sleep(0.05)
-        yield found[1], process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def _show(kept: Kept) -> None:

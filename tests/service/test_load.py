@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from benchmarks.crowd import call
-from benchmarks.service import Transfer, download, followed, service_alone, transferred, upload, waiting_job
+from benchmarks.service import followed, waiting_job
+from benchmarks.transfers import Transfer, download, service_alone, transferred, upload
 from storage.contract.settings import Settings
 from tests.service.serving import Served, awaited
 
