@@ -53,6 +53,14 @@ INGRESS = {
     ],
     "tls": [{"secretName": "embed-tls", "hosts": ["embed.example.org"]}],
 }
+#: The servers of a fleet in which each side has a role of its own.
+ROLES = {
+    "workerRedisKey": "worker-redis-url",
+    "workerDatabaseKey": "worker-database-url",
+    "ownerDatabaseKey": "owner-database-url",
+    "apiRole": "embedmill_api",
+    "workerRole": "embedmill_worker",
+}
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -71,15 +79,7 @@ CASES: dict[str, dict[str, Any]] = {
     "an Ingress": {
         "api": {"ingress": INGRESS, "replicas": 3, "webhookHosts": ["hooks.internal"], "model": GPU["model"]}
     },
-    "a role of its own for each side": {
-        "servers": {
-            "workerRedisKey": "worker-redis-url",
-            "workerDatabaseKey": "worker-database-url",
-            "ownerDatabaseKey": "owner-database-url",
-            "apiRole": "embedmill_api",
-            "workerRole": "embedmill_worker",
-        }
-    },
+    "a role of its own for each side": {"servers": ROLES},
     "no network policy": {"networkPolicy": {"enabled": False}},
     "a tight network policy": {
         "networkPolicy": {

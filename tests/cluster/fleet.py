@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.chart.cases import ROLES
 from tests.cluster.kubectl import Cluster, CommandFailed, Object, is_ready, name_of, restarts
 from tests.cluster.servers import Servers
 from tests.compose.report import Broken, Report
@@ -244,13 +245,7 @@ def _values(registry: str, tag: str) -> Object:
             "base": {"repository": "embedmill-base", "tag": tag},
             "worker": {"repository": "embedmill-worker", "tag": tag},
         },
-        "servers": {
-            "workerRedisKey": "worker-redis-url",
-            "workerDatabaseKey": "worker-database-url",
-            "ownerDatabaseKey": "owner-database-url",
-            "apiRole": "embedmill_api",
-            "workerRole": "embedmill_worker",
-        },
+        "servers": ROLES,
         "settings": {"keepDays": 30},
         "api": ca
         | {
