@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from producer.api.settings import ApiSettings
+from tests.service.badjobs import BAD
 from tests.service.serving import Served, serving
 from tests.storage.builders import CARD, finish, serve, submit
 
@@ -190,50 +191,6 @@ def test_the_same_key_and_payload_are_the_same_job(alone: Served) -> None:
         for bad in ('""', '"open', "a,b", "a b", "x" * 256, '"ä"'.encode()):
             assert http.post("/v1/jobs", json={"texts": TEXTS}, headers={"Idempotency-Key": bad}).status_code == 400
         assert len(http.get("/v1/jobs").json()["data"]) == 1
-
-
-BAD = {
-    "nothing": {},
-    "no texts": {"texts": []},
-    "both": {"texts": ["a"], "items": [{"text": "b"}]},
-    "one text": {"texts": "a"},
-    "unknown field": {"texts": ["a"], "textx": 1},
-    "unknown field of an item": {"items": [{"text": "a", "txt": 1}]},
-    "item that is none": {"items": ["a"]},
-    "number as text": {"texts": [1]},
-    "null as text": {"texts": [None]},
-    "empty text": {"texts": [""]},
-    "blank text": {"texts": [" \n"]},
-    "surrogate": {"texts": ["\ud800"]},
-    "surrogate in an id": {"items": [{"text": "a", "id": "\udfff"}]},
-    "same id twice": {"items": [{"text": "a", "id": "1"}, {"text": "b", "id": 1}]},
-    "id missing": {"items": [{"text": "a", "id": "1"}, {"text": "b"}]},
-    "id too long": {"items": [{"text": "a", "id": "x" * 513}]},
-    "pooling": {"texts": ["a"], "pooling": "sum"},
-    "normalize": {"texts": ["a"], "normalize": "yes"},
-    "layer": {"texts": ["a"], "layer": 1.5},
-    "max_length": {"texts": ["a"], "max_length": 2},
-    "dimensions": {"texts": ["a"], "dimensions": 5},
-    "huge dimensions": {"texts": ["a"], "dimensions": 10**30},
-    "prompts": {"texts": ["a"], "prompt": "q: ", "prompt_name": "q"},
-    "prompt name": {"texts": ["a"], "prompt_name": "nobody"},
-    "nul in a prompt": {"texts": ["a"], "prompt": "\0"},
-    "priority": {"texts": ["a"], "priority": "now"},
-    "on_invalid": {"texts": ["a"], "on_invalid": "ignore"},
-    "expires_in": {"texts": ["a"], "expires_in": 0},
-    "expires_in never": {"texts": ["a"], "expires_in": 1e99},
-    "name": {"texts": ["a"], "name": "x" * 201},
-    "nul in a name": {"texts": ["a"], "name": "\0"},
-    "surrogate in a name": {"texts": ["a"], "name": "\udc00"},
-    "labels": {"texts": ["a"], "labels": ["x"]},
-    "label that is no text": {"texts": ["a"], "labels": {"a": 1}},
-    "many labels": {"texts": ["a"], "labels": {str(i): "" for i in range(17)}},
-    "long label": {"texts": ["a"], "labels": {"a": "x" * 513}},
-    "label without name": {"texts": ["a"], "labels": {"": "x"}},
-    "nul in a model": {"texts": ["a"], "model": "a\0b"},
-    "webhook": {"texts": ["a"], "webhook": "https://x"},
-    "parts with texts": {"texts": ["a"], "parts": True},
-}
 
 
 def test_bad_input_of_each_field_is_a_400_and_leaves_nothing(alone: Served) -> None:

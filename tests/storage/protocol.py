@@ -17,8 +17,8 @@ from storage.contract.options import JobOptions
 from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from tests.storage.builders import CARD, OTHER, PLENTY, chunk
+from tests.storage.protocol_jobs import Attempt, Chunk, Job
 from tests.storage.protocol_mill import ProtocolMill, step
-from tests.storage.protocol_model import Attempt, Chunk, Job
 from tests.storage.protocol_rows import result_of
 
 PLACE = st.integers(0, 30)

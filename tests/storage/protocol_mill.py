@@ -19,7 +19,8 @@ from storage.contract.messages import Pointer
 from storage.database import Database
 from storage.stores import Stores
 from tests.storage.builders import serve
-from tests.storage.protocol_model import Chunk, Model, Outcome, Refused
+from tests.storage.protocol_jobs import Chunk, Outcome
+from tests.storage.protocol_model import Model, Refused
 from tests.storage.protocol_rows import rows_in, rows_of
 
 Method = TypeVar("Method", bound=Callable[..., None])

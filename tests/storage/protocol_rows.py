@@ -12,7 +12,8 @@ from storage.database import Database
 from storage.outcomes import ItemError
 from storage.results import ChunkResult
 from tests.storage.builders import CARD
-from tests.storage.protocol_model import Chunk, Model, Outcome
+from tests.storage.protocol_jobs import Chunk, Outcome
+from tests.storage.protocol_model import Model
 
 _JOBS = (
     "SELECT CAST(id AS TEXT), state, generation, idempotency_key, deleted_at IS NOT NULL,"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -20,49 +19,8 @@ from storage.newjobs import NewJob
 from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import ChunkRow, InputRow
-from tests.worker.engines import CARD, HashEngine, Trouble, vector_of
-from worker.embedding import Embedding
-
-
-class Mill:
-    """A worker's inside: stores, an engine, and what it told the outside."""
-
-    def __init__(self, stores: Stores) -> None:
-        self.stores = stores
-        self.engine = HashEngine()
-        self.finished: list[str] = []
-        self.sent = 0
-        self.broken = 0
-        self.id = new_id()
-        stores.workers.register(CARD, self.id, "here", 1, "cpu")
-        outside = (self.finished.extend, self._send_next, self._break)
-        self.embedding = Embedding(stores, self.engine, self.id, *outside)
-
-    def _send_next(self) -> None:
-        self.sent += 1
-
-    def _break(self) -> None:
-        self.broken += 1
-
-    def submit(self, *chunks: list[str], invalid: dict[int, ItemError] | None = None, **options: object) -> str:
-        job_id = new_id()
-        job_options = JobOptions(**options).to_dict()  # type: ignore[arg-type]
-        self.stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, job_options))
-        first = 0
-        for number, texts in enumerate(chunks):
-            bad = invalid or {}
-            encoded = [b"" if i in bad else text.encode() for i, text in enumerate(texts)]
-            self.stores.chunks.append(job_id, [NewChunk(number, first, encoded, 10, None, bad)])
-            first += len(texts)
-        self.stores.jobs.seal(job_id, first, len(chunks))
-        return job_id
-
-    def run(self, job_id: str, chunk: int = 0) -> None:
-        self.embedding.run(Pointer(job_id, chunk))
-
-    def matrix(self, job_id: str) -> np.ndarray:
-        pages = [page.matrix() for page in self.stores.results.pages(job_id)]
-        return np.concatenate([page for page in pages if page is not None])
+from tests.worker.engines import CARD, Trouble, vector_of
+from tests.worker.mill import Mill
 
 
 @pytest.fixture
@@ -269,46 +227,6 @@ def test_an_urgent_job_is_embedded_as_urgent(mill: Mill) -> None:
     mill.stores.jobs.seal(job_id, 1, 1)
     mill.run(job_id)
     assert seen == [True]
-
-
-def test_an_engine_that_fails_on_everything_charges_no_suspect(mill: Mill) -> None:
-    # Given a chunk that a process held when it died
-    job_id, dead = mill.submit(["plum"]), new_id()
-    mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
-    assert mill.stores.leases.release_worker(dead, died=True) == 1
-    # When the engine of the next process fails for good before it has read the text
-    charged: list[int] = []
-
-    def end() -> None:
-        charged.append(mill.stores.leases.release_worker(mill.id, died=True))
-
-    mill.engine.trouble = Trouble("engine_failed")
-    Embedding(mill.stores, mill.engine, mill.id, mill.finished.extend, mill._send_next, end).run(Pointer(job_id, 0))
-    # Then the process ends holding nothing that could be charged, and the text was not shown to that engine
-    assert charged == [0]
-    assert all("plum" not in call for call in mill.engine.calls)
-
-
-def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed(mill: Mill) -> None:
-    # Given a suspect alone in the engine
-    job_id, dead = mill.submit(["plum"], ["pear"]), new_id()
-    mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
-    mill.stores.leases.release_worker(dead, died=True)
-    mill.engine.gated = {"plum"}
-    mill.engine.gate.clear()
-    threads = [threading.Thread(target=mill.run, args=(job_id, chunk)) for chunk in (0, 1)]
-    threads[0].start()
-    assert mill.engine.entered.wait(30)
-    # When a message of another chunk is taken, and the process dies
-    threads[1].start()
-    time.sleep(0.5)
-    held = mill.stores.leases.release_worker(mill.id, died=True)
-    mill.engine.gate.set()
-    for thread in threads:
-        thread.join(30)
-    # Then the suspect alone is charged, and the other chunk was done
-    assert held == 1
-    assert np.array_equal(mill.matrix(job_id), [vector_of("pear")])
 
 
 def test_a_deterministic_chunk_has_no_company_and_a_retry_has_that_of_the_first_time(mill: Mill) -> None:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 
+import numpy as np
+
+from storage.contract.ids import new_id
+from storage.contract.messages import Pointer
+from storage.stores import Stores
+from tests.worker.engines import CARD, Trouble, vector_of
+from tests.worker.mill import Mill
+from worker.embedding import Embedding
 from worker.solitude import Solitude
 
 
@@ -58,3 +67,45 @@ def test_two_suspects_take_turns() -> None:
     first.leave.set()
     assert second.inside.wait(30)
     second.leave.set()
+
+
+def test_an_engine_that_fails_on_everything_charges_no_suspect(stores: Stores) -> None:
+    # Given a chunk that a process held when it died
+    mill = Mill(stores)
+    job_id, dead = mill.submit(["plum"]), new_id()
+    mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
+    assert mill.stores.leases.release_worker(dead, died=True) == 1
+    # When the engine of the next process fails for good before it has read the text
+    charged: list[int] = []
+
+    def end() -> None:
+        charged.append(mill.stores.leases.release_worker(mill.id, died=True))
+
+    mill.engine.trouble = Trouble("engine_failed")
+    Embedding(mill.stores, mill.engine, mill.id, mill.finished.extend, mill._send_next, end).run(Pointer(job_id, 0))
+    # Then the process ends holding nothing that could be charged, and the text was not shown to that engine
+    assert charged == [0]
+    assert all("plum" not in call for call in mill.engine.calls)
+
+
+def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed(stores: Stores) -> None:
+    # Given a suspect alone in the engine
+    mill = Mill(stores)
+    job_id, dead = mill.submit(["plum"], ["pear"]), new_id()
+    mill.stores.leases.claim(Pointer(job_id, 0), dead, CARD.id, 0)
+    mill.stores.leases.release_worker(dead, died=True)
+    mill.engine.gated = {"plum"}
+    mill.engine.gate.clear()
+    threads = [threading.Thread(target=mill.run, args=(job_id, chunk)) for chunk in (0, 1)]
+    threads[0].start()
+    assert mill.engine.entered.wait(30)
+    # When a message of another chunk is taken, and the process dies
+    threads[1].start()
+    time.sleep(0.5)
+    held = mill.stores.leases.release_worker(mill.id, died=True)
+    mill.engine.gate.set()
+    for thread in threads:
+        thread.join(30)
+    # Then the suspect alone is charged, and the other chunk was done
+    assert held == 1
+    assert np.array_equal(mill.matrix(job_id), [vector_of("pear")])

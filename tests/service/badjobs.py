@@ -1,0 +1,48 @@
+"""Bodies that `POST /v1/jobs` refuses, one thing wrong in each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BAD: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no texts": {"texts": []},
+    "both": {"texts": ["a"], "items": [{"text": "b"}]},
+    "one text": {"texts": "a"},
+    "unknown field": {"texts": ["a"], "textx": 1},
+    "unknown field of an item": {"items": [{"text": "a", "txt": 1}]},
+    "item that is none": {"items": ["a"]},
+    "number as text": {"texts": [1]},
+    "null as text": {"texts": [None]},
+    "empty text": {"texts": [""]},
+    "blank text": {"texts": [" \n"]},
+    "surrogate": {"texts": ["\ud800"]},
+    "surrogate in an id": {"items": [{"text": "a", "id": "\udfff"}]},
+    "same id twice": {"items": [{"text": "a", "id": "1"}, {"text": "b", "id": 1}]},
+    "id missing": {"items": [{"text": "a", "id": "1"}, {"text": "b"}]},
+    "id too long": {"items": [{"text": "a", "id": "x" * 513}]},
+    "pooling": {"texts": ["a"], "pooling": "sum"},
+    "normalize": {"texts": ["a"], "normalize": "yes"},
+    "layer": {"texts": ["a"], "layer": 1.5},
+    "max_length": {"texts": ["a"], "max_length": 2},
+    "dimensions": {"texts": ["a"], "dimensions": 5},
+    "huge dimensions": {"texts": ["a"], "dimensions": 10**30},
+    "prompts": {"texts": ["a"], "prompt": "q: ", "prompt_name": "q"},
+    "prompt name": {"texts": ["a"], "prompt_name": "nobody"},
+    "nul in a prompt": {"texts": ["a"], "prompt": "\0"},
+    "priority": {"texts": ["a"], "priority": "now"},
+    "on_invalid": {"texts": ["a"], "on_invalid": "ignore"},
+    "expires_in": {"texts": ["a"], "expires_in": 0},
+    "expires_in never": {"texts": ["a"], "expires_in": 1e99},
+    "name": {"texts": ["a"], "name": "x" * 201},
+    "nul in a name": {"texts": ["a"], "name": "\0"},
+    "surrogate in a name": {"texts": ["a"], "name": "\udc00"},
+    "labels": {"texts": ["a"], "labels": ["x"]},
+    "label that is no text": {"texts": ["a"], "labels": {"a": 1}},
+    "many labels": {"texts": ["a"], "labels": {str(i): "" for i in range(17)}},
+    "long label": {"texts": ["a"], "labels": {"a": "x" * 513}},
+    "label without name": {"texts": ["a"], "labels": {"": "x"}},
+    "nul in a model": {"texts": ["a"], "model": "a\0b"},
+    "webhook": {"texts": ["a"], "webhook": "https://x"},
+    "parts with texts": {"texts": ["a"], "parts": True},
+}
