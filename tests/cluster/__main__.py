@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import traceback
 from pathlib import Path
 
-from tests.chart.rendering import ROOT
 from tests.cluster import changes, older, steps
 from tests.cluster.fleet import COMPONENTS, Fleet
 from tests.cluster.kubectl import Cluster, name_of, why_not
 from tests.cluster.servers import Servers
+from tests.commands import ROOT, revision
 from tests.compose.report import Report
 
 SENTENCES = ROOT / "examples" / "sentences.jsonl"
@@ -62,9 +61,7 @@ def main() -> int:
 
 
 def _introduce(cluster: Cluster, report: Report) -> None:
-    head = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    revision = subprocess.run(head, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
-    report.say(f"make cluster-test, commit {revision}")
+    report.say(f"make cluster-test, commit {revision()}")
     for node in cluster.get("nodes"):
         told = node["status"]["nodeInfo"]
         report.say(

@@ -6,8 +6,9 @@ import json
 import time
 
 from tests.cluster.fleet import COMPONENTS, Fleet
-from tests.cluster.kubectl import CommandFailed, is_ready, name_of, restarts
+from tests.cluster.kubectl import is_ready, name_of, restarts
 from tests.cluster.steps import SHORT
+from tests.commands import CommandFailed
 
 
 def upgrade_a_value(fleet: Fleet) -> None:

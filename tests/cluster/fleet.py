@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.chart.cases import ROLES
-from tests.cluster.kubectl import Cluster, CommandFailed, Object, is_ready, name_of, restarts
+from tests.cluster.kubectl import Cluster, Object, is_ready, name_of, restarts
 from tests.cluster.servers import Servers
-from tests.compose.report import Broken, Report
+from tests.commands import CommandFailed, until
+from tests.compose.report import Report
 from tests.compose.stack import unit
 
 #: Longest wait for anything, in seconds.
@@ -118,20 +119,12 @@ class Fleet:
         return values
 
     def until(self, what: str, holds: Callable[[], Any], patience: float = PATIENCE) -> Any:
-        """Wait until something is so, asking again and again; the cluster may fail to answer meanwhile.
+        """Wait until something is so; the cluster may fail to answer meanwhile.
 
         Raises:
-            Broken: When it is not in time.
+            TimeoutError: When it is not in time.
         """
-        deadline, last = time.monotonic() + patience, ""
-        while time.monotonic() < deadline:
-            try:
-                if found := holds():
-                    return found
-            except CommandFailed as error:
-                last = f"; last: {error}"
-            time.sleep(0.5)
-        raise Broken(f"{what}: not within {patience:.0f} s{last}")
+        return until(what, holds, patience, CommandFailed)
 
     def until_rolled_out(self) -> None:
         """Wait until every Deployment of the release runs what it should, as `kubectl rollout status` has it."""

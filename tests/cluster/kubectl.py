@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,18 +12,15 @@ from typing import Any
 
 import yaml
 
-from tests.chart.rendering import CHART, ROOT, find_helm
+from tests.chart.rendering import CHART, find_helm
 from tests.cluster import older
+from tests.commands import CommandFailed, run
 
 #: One object of Kubernetes.
 Object = dict[str, Any]
 
 #: Longest time that one command may take, in seconds.
 _COMMAND = 900
-
-
-class CommandFailed(Exception):
-    """A command of kubectl or of Helm failed."""
 
 
 def why_not() -> str | None:
@@ -67,7 +63,7 @@ class Cluster:
         Raises:
             CommandFailed: When it fails, unless `check` is false.
         """
-        return self._run(["kubectl", "--namespace", self.namespace, *words], stdin, check, timeout)[1]
+        return run(["kubectl", "--namespace", self.namespace, *words], timeout, stdin=stdin, check=check)[1]
 
     def helm(self, command: str, *words: str, values: Object | None = None) -> tuple[bool, str]:
         """Run a Helm command for the release.
@@ -88,12 +84,12 @@ class Cluster:
                 file.write_text(yaml.safe_dump(values))
                 given = [str(self._chart(Path(home))), "--values", str(file), *self._converting()]
             line = [self._helm, "--namespace", self.namespace, command, self.release, *given, *words]
-            code, told = self._run(line, None, False, _COMMAND, place, both=True)
+            code, told = run(line, _COMMAND, check=False, both=True, variables=place)
         return code == 0, told
 
     def helm_version(self) -> str:
         """Return Helm's version."""
-        return self._run([self._helm, "version", "--short"], None, True, _COMMAND)[1]
+        return run([self._helm, "version", "--short"], _COMMAND)[1]
 
     def apply(self, *objects: Object) -> None:
         """Make objects, or make them anew."""
@@ -119,7 +115,7 @@ class Cluster:
     def execute(self, target: str, *words: str, stdin: str | None = None, check: bool = True) -> str:
         """Run a command in a pod; return what it printed, on both streams where it may fail."""
         line = ["kubectl", "--namespace", self.namespace, "exec", *(["-i"] if stdin is not None else []), target, "--"]
-        return self._run([*line, *words], stdin, check, _COMMAND, both=not check)[1]
+        return run([*line, *words], _COMMAND, stdin=stdin, check=check, both=not check)[1]
 
     def started(self, target: str, *words: str) -> subprocess.Popen[str]:
         """Start a command in a pod and leave it running."""
@@ -139,23 +135,6 @@ class Cluster:
             return []
         words = ["-m", "tests.cluster.older", str(self.minor)]
         return ["--post-renderer", sys.executable, *(w for word in words for w in ("--post-renderer-args", word))]
-
-    def _run(self, line: list[str], stdin: str | None, check: bool, timeout: float,
-             more: dict[str, str] | None = None, both: bool = False) -> tuple[int, str]:  # fmt: skip
-        finished = subprocess.run(
-            line,
-            cwd=ROOT,
-            env={**os.environ, **(more or {})},
-            input=stdin if stdin is not None else "",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if both else subprocess.PIPE,
-            text=True,
-            timeout=timeout,
-        )
-        if check and finished.returncode != 0:
-            told = "\n".join((finished.stdout + (finished.stderr or "")).splitlines()[-25:])
-            raise CommandFailed(f"{' '.join(line[:12])} ended with {finished.returncode}:\n{told}")
-        return finished.returncode, finished.stdout.strip()
 
 
 def name_of(found: Object) -> str:
