@@ -42,7 +42,8 @@ def test_a_container_may_do_nothing_but_its_work(name: str) -> None:
 def test_a_container_does_not_run_as_root(name: str) -> None:
     service = SERVICES[name]
     # Our own images say so themselves, in a number, which an orchestrator can check
-    assert ("build" in service and "user" not in service) or service["user"] in ("redis", "postgres", "nobody", "472")
+    ours = default(service["image"]).partition(":")[0] in IMAGES.values()
+    assert (ours and "user" not in service) or service["user"] in ("redis", "postgres", "nobody", "472")
     last = re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1]
     assert last == "10001:10001"
 
@@ -83,11 +84,22 @@ def test_an_image_is_of_one_version(name: str) -> None:
     image = default(SERVICES[name]["image"])
     repository, _, tag = image.partition(":")
     assert re.search(r"\d+\.\d+", tag), image
+    if repository in IMAGES.values():
+        assert tag == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        # Nobody else has it: asked for, a registry would only say so, or hand out what is not ours
+        assert SERVICES[name]["pull_policy"] == "never"
     if "build" in SERVICES[name]:
-        version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-        assert (repository, tag) == (IMAGES[SERVICES[name]["build"]["target"]], version)
-        assert default(SERVICES[name]["build"]["args"]["VERSION"]) == version
-        assert f"ARG PYTHON={default(SERVICES[name]['build']['args']['PYTHON'])}\n" in DOCKERFILE
+        build = SERVICES[name]["build"]
+        assert (repository, tag) == (IMAGES[build["target"]], default(build["args"]["VERSION"]))
+        assert f"ARG PYTHON={default(build['args']['PYTHON'])}\n" in DOCKERFILE
+
+
+def test_an_image_is_built_by_one_service_for_which_those_wait_who_run_from_it() -> None:
+    built = {default(one["image"]).partition(":")[0]: name for name, one in SERVICES.items() if "build" in one}
+    assert built == {"embedmill-base": "migrate", "embedmill-worker": "worker"}
+    assert len(built) == sum("build" in one for one in SERVICES.values())
+    for name in ("api", "cli", "worker", "worker-gpu"):
+        assert "migrate" in SERVICES[name]["depends_on"]
 
 
 @every_service

@@ -68,9 +68,9 @@ class Engine:
         written = code.replace("docker compose", " ".join(self._compose))
         return self._run(["bash", "-eu", "-o", "pipefail", "-c", written], None, True, _COMMAND)
 
-    def build(self, *services: str) -> None:
-        """Build the images of services."""
-        self.compose("build", *services, timeout=_BUILD)
+    def build(self) -> None:
+        """Build the images."""
+        self.compose("build", timeout=_BUILD)
 
     def versions(self) -> str:
         """Return the versions of engine and compose."""

@@ -25,7 +25,7 @@ FIRST_SCHEMA = "9768fcd"
 def build(stack: Stack) -> None:
     """Both images are built and are what they should be."""
     stack.report.step("Build both images")
-    stack.engine.build("api", "worker")
+    stack.engine.build()
     check_images(stack)
 
 
@@ -153,7 +153,7 @@ def upgrade(stack: Stack) -> None:
     before = engine.variables["EMBEDMILL_TAG"]
     jobs = stack.sql("SELECT count(*) FROM jobs")
     engine.variables["EMBEDMILL_TAG"] = f"{before}-next"
-    engine.build("api", "worker")
+    engine.build()
     check_images(stack)
     with stack.job_under_way() as job_id:
         pending = stack.pending(job_id)
