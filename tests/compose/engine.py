@@ -75,8 +75,9 @@ class Engine:
     def versions(self) -> str:
         """Return the versions of engine and compose."""
         engine = self.docker("version", "-f", "{{.Server.Version}}")
+        kept = self.docker("info", "-f", "{{.Driver}}")
         compose = self.compose("version", "--short")
-        return f"Docker {engine}, {' '.join(self._compose)} {compose}"
+        return f"Docker {engine} (images in {kept}), {' '.join(self._compose)} {compose}"
 
     def containers(self, service: str) -> list[str]:
         """Return the ids of a service's running containers."""

@@ -23,7 +23,7 @@ _OF_THE_MOMENT = {"latency", "clock", "workers", "defences", "leases", "unclaime
 def four_workers(stack: Stack) -> None:
     """The scale that docs/operations.md shows, and a doctor who has nothing to warn of."""
     stack.report.step("Scale to four workers")
-    stack.up("--no-recreate", workers=4)
+    stack.scale(4)
     with stack.job_under_way():
         stack.report.check("four workers serve", stack.sql("SELECT count(*) FROM workers") == "4")
     told = json.loads(stack.cli("doctor", "--json", check=False))
@@ -33,7 +33,7 @@ def four_workers(stack: Stack) -> None:
     stack.report.check("doctor finds nothing amiss", not amiss, "; ".join(amiss.values()))
     found = next(one["found"] for one in told["checks"] if (one["area"], one["check"]) == ("database", "connections"))
     stack.report.note(found)
-    stack.up("--no-recreate", workers=2)
+    stack.scale(2)
 
 
 def _is_amiss(check: dict[str, Any]) -> bool:

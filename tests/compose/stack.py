@@ -77,6 +77,13 @@ class Stack:
         for service, count in (("redis", 1), ("postgres", 1), ("api", 1), ("worker", workers)):
             self.until(f"{count} {service} healthy", lambda s=service, n=count: len(self.healthy(s)) == n)
 
+    def scale(self, workers: int) -> None:
+        """Have so many workers, as whoever operates types it; nobody else is made or started anew by that."""
+        others = {name: self.engine.containers(name) for name in ("redis", "postgres", "api")}
+        self.up(workers=workers)
+        kept = {name: self.engine.containers(name) for name in others} == others
+        self.report.check(f"with {workers} workers the others run on", kept, ", ".join(others))
+
     def healthy(self, service: str) -> list[str]:
         """Return the running containers of a service that its health check finds well."""
         states = {name: self.engine.inspect(name)["State"] for name in self.engine.containers(service)}

@@ -80,7 +80,7 @@ def submit(stack: Stack) -> None:
 def scale(stack: Stack) -> None:
     """Two workers share a job."""
     stack.report.step("Scale to two workers")
-    stack.up("--no-recreate", workers=2)
+    stack.scale(2)
     check_privileges(stack, ["worker"])
     with stack.job_under_way():
         hosts = stack.until("both workers hold leases", lambda: len(found := stack.holders()) == 2 and found)
