@@ -20,8 +20,13 @@ _CROWD = 8
 #: Seconds of work after which a measurement counts half.
 _HALF = 10.0
 
-#: Ends that a pace is believed after.
-_BELIEVED = 8
+#: Ends that a pace is believed after, and moments that these must be spread over, each so many seconds after the one
+#: before: workers do many calls in one batch, and a first batch that took long, alone, tells no pace.
+_BELIEVED, _MOMENTS, _APART = 8, 4, 0.05
+
+#: Seconds without an end after which whoever comes to an empty line hears nothing of the pace of those before him: the
+#: workers may be others by now.
+_REMEMBERED = 10.0
 
 #: Most seconds between two ends that count as work: a worker that was started again meanwhile was not slow.
 _GAP = 5.0
@@ -62,9 +67,8 @@ class Line:
         self._clock = clock
         # A dictionary for its order.
         self._places: dict[Place, None] = {}
-        self._work = self._done = self._seconds = 0.0
-        self._ends = 0
-        self._last = self._looked = 0.0
+        self._work = self._last = self._looked = 0.0
+        self._forget()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -72,7 +76,8 @@ class Line:
     @property
     def pace(self) -> float | None:
         """Estimated tokens a second, or None while that is not known."""
-        return self._done / self._seconds if self._ends >= _BELIEVED and self._seconds else None
+        known = self._ends >= _BELIEVED and self._moments >= _MOMENTS
+        return self._done / self._seconds if known else None
 
     def join(self, work: float) -> Place:
         """Come to the end of the line.
@@ -88,6 +93,8 @@ class Line:
             raise self._refusal(late)
         place = Place(work, self._clock())
         if not self._places:
+            if place.since - self._last > _REMEMBERED:
+                self._forget()
             self._last = place.since
         self._places[place] = None
         self._work += work
@@ -100,13 +107,11 @@ class Line:
             place: Whose.
             done: Whether his call was done.
         """
-        if done and len(self._places) >= _CROWD:
-            passed = min(self._clock() - self._last, _GAP)
-            kept = 0.5 ** (passed / _HALF)
-            self._done, self._seconds = self._done * kept + place.work, self._seconds * kept + passed
-            self._ends += 1
         if done:
-            self._last = self._clock()
+            now = self._clock()
+            if len(self._places) >= _CROWD:
+                self._measure(place.work, now)
+            self._last = now
         del self._places[place]
         self._work -= place.work
         self.review()
@@ -130,6 +135,18 @@ class Line:
             if late > 0 and not place.refused.done():
                 place.refused.set_result(self._refusal(late))
             before += 0.0 if place.refused.done() else place.work
+
+    def _measure(self, work: float, now: float) -> None:
+        passed = min(now - self._last, _GAP)
+        kept = 0.5 ** (passed / _HALF)
+        self._done, self._seconds = self._done * kept + work, self._seconds * kept + passed
+        self._ends += 1
+        if now - self._moment >= _APART:
+            self._moment, self._moments = now, self._moments + 1
+
+    def _forget(self) -> None:
+        self._done = self._seconds = self._moment = 0.0
+        self._ends = self._moments = 0
 
     def _seconds_for(self, work: float) -> float:
         """Return how many seconds so much work takes from now on; minus infinity where nobody is to be sent away."""

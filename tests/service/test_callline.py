@@ -128,6 +128,45 @@ def test_a_worker_that_was_away_for_a_while_is_not_taken_for_a_slow_one() -> Non
     awaited(scenario())
 
 
+def test_a_first_batch_that_took_long_sends_nobody_away() -> None:
+    async def scenario() -> None:
+        # Given a line of two hundred, of which workers do thirty at once after four seconds
+        clock = Clock()
+        line = Line(60, clock)
+        waiting = [line.join(1000) for _ in range(200)]
+        clock.now += 4
+        for _ in range(30):
+            line.leave(waiting.pop(0), done=True)
+        # Then that is no pace yet, and nobody is sent away
+        clock.now += 1
+        line.review()
+        assert line.pace is None and not any(place.refused.done() for place in waiting)
+        # And once there were more of them, all that was measured counts
+        for _ in range(3):
+            clock.now += 0.5
+            for _ in range(10):
+                line.leave(waiting.pop(0), done=True)
+        assert line.pace == pytest.approx(60_000 / 6.5, rel=0.15)
+
+    awaited(scenario())
+
+
+def test_a_pace_of_long_ago_sends_nobody_away() -> None:
+    async def scenario() -> None:
+        # Given workers that were slow, and a line that was empty for a while
+        clock = Clock()
+        line = Line(60, clock)
+        for place in crowd(line, clock, 10, seconds_each=4):
+            line.leave(place, done=True)
+        assert line.pace is not None
+        clock.now += 20
+        # Then whoever comes now is let in
+        waiting = [line.join(100) for _ in range(200)]
+        assert line.pace is None and not any(place.refused.done() for place in waiting)
+
+    awaited(scenario())
+
+
 def test_whoever_was_not_served_in_time_hears_whether_others_were() -> None:
     async def scenario() -> None:
         clock = Clock()
