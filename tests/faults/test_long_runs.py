@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults import outcomes, table
-from tests.faults.forms import scenario
+from tests.faults.forms import full, scenario
 from tests.faults.goals import missed_by_nemesis, missed_by_soak
 from tests.faults.nemesis import Nemesis, waste_of
 from tests.faults.recoveries import spread
@@ -120,6 +120,7 @@ def test_a_soak_misses_whoever_grew_or_ended(change: dict[str, Any], missed: lis
 
 
 @scenario("F3")
+@full
 @pytest.mark.timeout(300)
 def test_a_few_random_faults_lose_double_and_waste_nothing() -> None:
     # Given a mill under steady load, and faults of a seed in which nearly every kind is met

@@ -25,7 +25,7 @@ from tests.faults.smalldisk import SmallDisk, small_disk
 LOCKED = 45.0 if FULL else 3.0
 
 #: How often somebody is killed.
-KILLS = 100 if FULL else 3
+KILLS = 100 if FULL else 2
 
 #: Holds the file until it is killed.
 LOCK = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from worker.engine.engine import Engine
 
 #: Makes an engine, given its dtype, and stops it in the end.
 MakeEngine = Callable[..., Engine]
+
+#: For a test that takes too long for `make test`.
+long_form = pytest.mark.skipif(os.environ.get("INT8") != "all", reason="belongs to the long form: make int8-test")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ import pytest
 
 from storage.contract.errors import ModelRefused
 from storage.contract.options import JobOptions
-from tests.engine.openvino.conftest import MakeEngine
+from tests.engine.openvino.conftest import MakeEngine, long_form
 from tests.engine.watched import TEXTS, in_thread
 from tests.models import FAMILIES, make_model
 from worker.engine.checkpoint import Checkpoint, resolve
@@ -125,6 +125,7 @@ def test_without_a_cache_folder_the_export_lasts_as_long_as_the_process(
     np.testing.assert_allclose(found, engine.embed(TEXTS, JobOptions()).vectors, atol=1e-5, rtol=0)
 
 
+@long_form
 def test_what_openvino_cannot_compute_torch_computes_but_for_int8(
     make: MakeEngine, checkpoint: Checkpoint, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,13 +149,16 @@ def test_an_export_ends_with_the_process_that_wanted_it(checkpoint: Checkpoint, 
     assert ran.returncode == 1 and not list(tmp_path.iterdir())
 
 
-def test_the_loss_is_measured_on_sentences_that_nothing_was_learnt_from(make: MakeEngine, cache_folder: Path) -> None:
+def test_the_loss_is_measured_on_sentences_that_nothing_was_learnt_from() -> None:
     # Given the built-in texts, then the two sets have no sentence in common, and cover many scripts
     texts = built_in()
     learnt = " ".join(texts.calibration)
     assert not [text for text in texts.held_out if len(text) > 20 and text in learnt]
     assert all(any(first <= sign <= last for sign in learnt) for first, last in ("az", "ая", "一龥", "가힣", "ぁん"))
-    # And the loss is kept with the export
+
+
+@long_form
+def test_the_loss_is_kept_with_the_export(make: MakeEngine, cache_folder: Path) -> None:
     make("int8")
     facts = json.loads((kept(cache_folder, "int8") / FACTS).read_text())
     assert 0.9 < facts["nearness"]["int8"]["least"] <= facts["nearness"]["int8"]["mean"] < 1

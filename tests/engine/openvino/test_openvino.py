@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from storage.contract.errors import InvalidOption
 from storage.contract.options import JobOptions
-from tests.engine.openvino.conftest import MakeEngine
+from tests.engine.openvino.conftest import MakeEngine, long_form
 from tests.engine.watched import TEXTS, id_of, in_thread
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.engine import Engine
@@ -95,7 +94,7 @@ def test_int8_is_a_class_of_its_own_whose_loss_is_told(
     assert cosines(alone(small, TEXTS[:40]), found[:40]).min() >= 0.999
 
 
-@pytest.mark.skipif(os.environ.get("INT8") != "all", reason="belongs to the long form: make int8-test")
+@long_form
 def test_minilm_in_int8_alone_and_in_company(minilm: Checkpoint, minilm_engine: Engine, make: MakeEngine) -> None:
     # Given real weights in int8
     small = make("int8", minilm)
