@@ -68,7 +68,7 @@ class Line:
         # A dictionary for its order.
         self._places: dict[Place, None] = {}
         self._work = self._last = self._looked = 0.0
-        self._forget()
+        self._pace = _Pace()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -76,8 +76,7 @@ class Line:
     @property
     def pace(self) -> float | None:
         """Estimated tokens a second, or None while that is not known."""
-        known = self._ends >= _BELIEVED and self._moments >= _MOMENTS
-        return self._done / self._seconds if known else None
+        return self._pace.known
 
     def join(self, work: float) -> Place:
         """Come to the end of the line.
@@ -94,7 +93,7 @@ class Line:
         place = Place(work, self._clock())
         if not self._places:
             if place.since - self._last > _REMEMBERED:
-                self._forget()
+                self._pace = _Pace()
             self._last = place.since
         self._places[place] = None
         self._work += work
@@ -110,7 +109,7 @@ class Line:
         if done:
             now = self._clock()
             if len(self._places) >= _CROWD:
-                self._measure(place.work, now)
+                self._pace.note(place.work, min(now - self._last, _GAP), now)
             self._last = now
         del self._places[place]
         self._work -= place.work
@@ -136,18 +135,6 @@ class Line:
                 place.refused.set_result(self._refusal(late))
             before += 0.0 if place.refused.done() else place.work
 
-    def _measure(self, work: float, now: float) -> None:
-        passed = min(now - self._last, _GAP)
-        kept = 0.5 ** (passed / _HALF)
-        self._done, self._seconds = self._done * kept + work, self._seconds * kept + passed
-        self._ends += 1
-        if now - self._moment >= _APART:
-            self._moment, self._moments = now, self._moments + 1
-
-    def _forget(self) -> None:
-        self._done = self._seconds = self._moment = 0.0
-        self._ends = self._moments = 0
-
     def _seconds_for(self, work: float) -> float:
         """Return how many seconds so much work takes from now on; minus infinity where nobody is to be sent away."""
         pace = self.pace
@@ -159,3 +146,31 @@ class Line:
             "Send it again later, or submit a job, which waits.",
             max(_RETRY, min(late, self._timeout)),
         )
+
+
+class _Pace:
+    """How fast workers are, by the calls whose ends were seen one after another."""
+
+    def __init__(self) -> None:
+        self._done = self._seconds = self._moment = 0.0
+        self._ends = self._moments = 0
+
+    @property
+    def known(self) -> float | None:
+        """Estimated tokens a second, or None while that is not known."""
+        sure = self._ends >= _BELIEVED and self._moments >= _MOMENTS
+        return self._done / self._seconds if sure else None
+
+    def note(self, work: float, passed: float, now: float) -> None:
+        """Note an end.
+
+        Args:
+            work: How much was done, in estimated tokens.
+            passed: Seconds since the end before it, or since the line began.
+            now: The time, in seconds.
+        """
+        kept = 0.5 ** (passed / _HALF)
+        self._done, self._seconds = self._done * kept + work, self._seconds * kept + passed
+        self._ends += 1
+        if now - self._moment >= _APART:
+            self._moment, self._moments = now, self._moments + 1
