@@ -27,8 +27,9 @@ def run(
     check: bool = True,
     both: bool = False,
     variables: dict[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> tuple[int, str]:
-    """Run a command in the project's folder; return its exit status and what it printed, without the last line's end.
+    """Run a command; return its exit status and what it printed, without the last line's end.
 
     Args:
         line: The command.
@@ -37,13 +38,14 @@ def run(
         check: Whether it must not fail.
         both: Whether what it printed on its second stream is returned too.
         variables: On top of this process's environment.
+        folder: Where it runs.
 
     Raises:
         CommandFailed: When it fails and must not.
     """
     finished = subprocess.run(
         line,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **(variables or {})},
         input=stdin or "",
         stdout=subprocess.PIPE,

@@ -17,13 +17,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.commands import ROOT, revision
 from tests.compose import operating, steps
 from tests.compose.engine import Engine, why_not
 from tests.compose.privileges import check_leaves_out_grafana
 from tests.compose.report import Report
 from tests.compose.stack import Stack, free_ports
 
-ROOT = Path(__file__).parents[2]
 SENTENCES = ROOT / "examples" / "sentences.jsonl"
 
 #: What is done after the first jobs: everything, or what an operator does who breaks nothing on purpose but Redis.
@@ -105,8 +105,6 @@ def _run(stack: Stack, given: argparse.Namespace) -> None:
 
 def _variables(folder: str) -> dict[str, str]:
     """Return what the compose file is told: ports, passwords and a tag of this run's own."""
-    head = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    revision = subprocess.run(head, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
     ports = dict(zip(("EMBEDMILL_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"), free_ports(3), strict=True))
     images = {name: value for name, value in os.environ.items() if name.endswith("_IMAGE")}
     return (
@@ -115,7 +113,7 @@ def _variables(folder: str) -> dict[str, str]:
         | {
             "EMBEDMILL_SECRETS": folder,
             "EMBEDMILL_TAG": "compose-test",
-            "EMBEDMILL_REVISION": revision,
+            "EMBEDMILL_REVISION": revision(),
             # Measured anew at each start, batches would not be the same; and the same vectors are asked for.
             "EMBEDMILL_DTYPE": "float32",
             "EMBEDMILL_AUTH": "keys",

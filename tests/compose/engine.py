@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.commands import run
+
 #: Longest time that one command of the engine may take, in seconds; building an image has longer.
 _COMMAND, _BUILD = 600, 3600
-
-
-class CommandFailed(Exception):
-    """A command of the engine failed."""
 
 
 def why_not() -> str | None:
@@ -101,18 +98,5 @@ class Engine:
         interactive = ["-i"] if stdin is not None else []
         return self._run(["docker", "exec", *interactive, container, *words], stdin, check, _COMMAND, both=True)
 
-    def _run(self, command: list[str], stdin: str | None, check: bool, timeout: float, both: bool = False) -> str:
-        finished = subprocess.run(
-            command,
-            cwd=self.root,
-            env={**os.environ, **self.variables},
-            input=stdin if stdin is not None else "",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if both else subprocess.PIPE,
-            text=True,
-            timeout=timeout,
-        )
-        if check and finished.returncode != 0:
-            told = "\n".join((finished.stdout + (finished.stderr or "")).splitlines()[-25:])
-            raise CommandFailed(f"{' '.join(command)} ended with {finished.returncode}:\n{told}")
-        return finished.stdout.strip()
+    def _run(self, line: list[str], stdin: str | None, check: bool, timeout: float, both: bool = False) -> str:
+        return run(line, timeout, stdin=stdin, check=check, both=both, variables=self.variables, folder=self.root)[1]

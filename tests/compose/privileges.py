@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from tests.compose.engine import CommandFailed
+from tests.commands import CommandFailed
 from tests.compose.stack import CANARY, Stack
 
 #: What a process shows of its rights: none effective, none that it could get, and no way to new ones.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embedmill import Client
 from storage.contract.errors import ServerError
+from tests.commands import until
 from tests.compose.engine import Engine
 from tests.compose.report import Broken, Report
 
@@ -56,20 +57,12 @@ class Stack:
         return words | ({"key": self.key} if self.key else {})
 
     def until(self, what: str, holds: Callable[[], Any], patience: float = _PATIENCE) -> Any:
-        """Wait until something is so, asking again and again; servers may be away meanwhile.
+        """Wait until something is so; servers may be away meanwhile.
 
         Raises:
-            Broken: When it is not in time.
+            TimeoutError: When it is not in time.
         """
-        deadline, last = time.monotonic() + patience, ""
-        while time.monotonic() < deadline:
-            try:
-                if found := holds():
-                    return found
-            except (ServerError, httpx.HTTPError) as error:
-                last = f"; last: {error}"
-            time.sleep(0.25)
-        raise Broken(f"{what}: not within {patience:.0f} s{last}")
+        return until(what, holds, patience, (ServerError, httpx.HTTPError))
 
     def up(self, *words: str, workers: int = 1) -> None:
         """Start what is not running as it should, and wait until everything is healthy."""
@@ -121,7 +114,7 @@ class Stack:
             self.until("the job is under way", lambda: job.status().succeeded > 0)
             try:
                 yield job.id
-            except Broken:
+            except (Broken, TimeoutError):
                 self.report.note(f"the job: {job.status()}")
                 raise
             began = time.monotonic()
