@@ -5,10 +5,12 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.repeating import repeating
 from worker.engine.records import Batching, Record, Records
 
 KEY = "mill/model 1\na processor\ntorch 9"
@@ -86,22 +88,13 @@ def test_a_folder_in_the_place_of_the_file_is_no_error_and_leaves_nothing_behind
 
 def test_readers_find_a_whole_record_while_others_write(tmp_path: Path) -> None:
     # Given two that write all the time, each its own record under the same name
-    records, over = Records(tmp_path), threading.Event()
+    records = Records(tmp_path)
     written = [RECORD, RECORD.model_copy(update={"why": "x" * 50_000})]
     records.write(written[0])
-
-    def write(record: Record) -> None:
-        while not over.is_set():
-            Records(tmp_path).write(record)
-
-    writers = [threading.Thread(target=write, args=(record,)) for record in written]
-    for writer in writers:
-        writer.start()
-    # When read meanwhile, then it is always one of the two
-    found = [records.read(KEY) for _ in range(300)]
-    over.set()
-    for writer in writers:
-        writer.join()
+    with repeating(*(partial(Records(tmp_path).write, record) for record in written)) as raised:
+        # When read meanwhile, then it is always one of the two
+        found = [records.read(KEY) for _ in range(300)]
+    assert raised == []
     assert all(record in written for record in found)
 
 

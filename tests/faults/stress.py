@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import queue
 import random
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 
 from storage.attempts import AttemptKey
 from storage.contract.messages import Pointer
@@ -62,24 +60,3 @@ class StressedWorker:
         written, _ = self._stores.leases.commit([(one, result(value=float(one.number + 1))) for one in claims])
         self.written.update(written)
         self.late += len(claims) - len(written)
-
-
-@contextmanager
-def repeating(*acts: Callable[[], object]) -> Iterator[list[BaseException]]:
-    """Do each of these again and again, in a thread of its own, until the block ends; yields what they raised."""
-    stopped, raised = threading.Event(), list[BaseException]()
-
-    def repeat(act: Callable[[], object]) -> None:
-        while not stopped.is_set() and not raised:
-            try:
-                act()
-            except BaseException as error:
-                raised.append(error)
-
-    with ExitStack() as stack:
-        for act in acts:
-            thread = threading.Thread(target=repeat, args=(act,))
-            thread.start()
-            stack.callback(thread.join)
-        stack.callback(stopped.set)
-        yield raised

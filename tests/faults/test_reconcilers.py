@@ -14,7 +14,8 @@ from storage.stores import Stores
 from tests.faults.forms import FULL, KINDS, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
-from tests.faults.stress import Messages, StressedWorker, repeating
+from tests.faults.stress import Messages, StressedWorker
+from tests.repeating import repeating
 from tests.storage.builders import CARD, submit
 from worker import reconciler as reconciling
 from worker.reconciler import Reconciler

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from storage.contract.errors import UnknownJob
 from tests.faults.ledger import Ledger
 from tests.faults.mill import PATIENCE, Mill
 from tests.faults.running import running_mill
+from tests.repeating import repeating
 from tests.servers import PostgresServer
 from tests.storage.forms import full
 
@@ -33,22 +33,16 @@ _LEASE = 300.0
 @contextmanager
 def submitting(mill: Mill) -> Iterator[None]:
     """Submit small jobs one after the other, in a thread; never many more than are worked on."""
-    stopped = threading.Event()
     submitted: list[str] = []
 
     def submit() -> None:
-        while not stopped.is_set():
-            submitted.append(mill.submit(60, length=2_000))
-            for job_id in submitted[-_AHEAD : -_AHEAD + 1]:
-                mill.client.job(job_id).wait(timeout=PATIENCE)
+        submitted.append(mill.submit(60, length=2_000))
+        for job_id in submitted[-_AHEAD : -_AHEAD + 1]:
+            mill.client.job(job_id).wait(timeout=PATIENCE)
 
-    thread = threading.Thread(target=submit)
-    thread.start()
-    try:
+    with repeating(submit) as raised:
         yield
-    finally:
-        stopped.set()
-        thread.join()
+    assert raised == []
 
 
 def accepted(mill: Mill) -> set[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
 from producer.client import Client
+from storage.batchrecords import Group
 from storage.filetables import BatchRow, FileRow
 from tests.producer.test_batchwork import OTHER, check, client, embed, settings, started
 
@@ -43,10 +44,12 @@ class Before:
 
 
 @contextmanager
-def standing_still(settings: ApiSettings, store: str, method: str) -> Iterator[Callable[[], None]]:
+def standing_still(
+    settings: ApiSettings, store: str, method: str, **looks: Callable[[], None]
+) -> Iterator[Callable[[], None]]:
     """Let a process work that stands still before one of its dealings with a store, until its right has run out.
 
-    Yields what lets it go on, to the end of its look.
+    Yields what lets it go on, to the end of its look. `looks` come before the first of other dealings with that store.
     """
     stopped, going_on = threading.Event(), threading.Event()
 
@@ -55,8 +58,10 @@ def standing_still(settings: ApiSettings, store: str, method: str) -> Iterator[C
         assert going_on.wait(PATIENCE)
 
     with Client(settings=settings) as slow:
-        watched: dict[str, Any] = {store: Before(getattr(slow.stores, store), method, stand)}
-        slow._stores = replace(slow.stores, **watched)
+        watched: Any = getattr(slow.stores, store)
+        for name, act in {method: stand, **looks}.items():
+            watched = Before(watched, name, act)
+        slow._stores = replace(slow.stores, **{store: watched})
         thread = threading.Thread(target=BatchWork(slow, settings).look)
         thread.start()
         try:
@@ -97,13 +102,19 @@ def test_whoever_has_planned_too_late_takes_no_job_from_a_batch(client: Client, 
     # Given a process that stands still before it notes what the lines of a batch become
     stores, work = client.stores, BatchWork(client, settings)
     batch = started(stores)
-    with standing_still(settings, "batches", "keep_lines") as go_on:
+    found: list[list[Group]] = []
+
+    def look() -> None:
+        found.append(stores.batches.groups(batch.id))
+
+    with standing_still(settings, "batches", "keep_lines", set_job=look) as go_on:
         # When another one has made the jobs, and it goes on
         work.look()
         made = stores.batches.groups(batch.id)
         embed(stores, [OTHER])
         go_on()
-        # Then the batch still knows its jobs, and waits for the one that is not done
+        # Then the batch knew its jobs all the time, and waits for the one that is not done
+        assert all(groups == made for groups in found), found
         assert stores.batches.groups(batch.id) == made and all(group.job_id for group in made)
         work.look()
         assert stores.batches.get(batch.id).state == "in_progress"

@@ -23,6 +23,7 @@ from storage.database import Database
 from storage.migrations import migrate
 from storage.rights import Side, grant, missing
 from storage.stores import Stores
+from tests.repeating import repeating
 from tests.servers import PostgresServer
 from tests.storage.builders import CARD, claim, finish, result, serve, submit
 from tests.storage.rolemaking import NAMES, as_role, make_roles
@@ -32,23 +33,17 @@ from tests.storage.rolemaking import NAMES, as_role, make_roles
 def working(stores: Stores) -> Iterator[Callable[[], list[str]]]:
     """Submit and finish small jobs in a thread; yields what tells those that are accepted by now."""
     accepted: list[str] = []
-    stopped = threading.Event()
     worker = serve(stores)
 
     def work() -> None:
-        while not stopped.is_set():
-            job_id = submit(stores, 2)
-            accepted.append(job_id)
-            if len(accepted) % 3:
-                finish(stores, job_id, 2, worker, failed=[1])
+        job_id = submit(stores, 2)
+        accepted.append(job_id)
+        if len(accepted) % 3:
+            finish(stores, job_id, 2, worker, failed=[1])
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with repeating(work) as raised:
         yield lambda: list(accepted)
-    finally:
-        stopped.set()
-        thread.join()
+    assert raised == []
 
 
 @contextmanager

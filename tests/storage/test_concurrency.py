@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.contract.states import JobState
 from storage.stores import Stores
+from tests.repeating import repeating
 from tests.storage.builders import CARD, chunk, claim, result, serve, submit
 
 #: A process that submits jobs and does whatever chunks it can get, as producer and worker at once.
@@ -67,28 +69,21 @@ def test_four_processes_that_write_at_once_are_never_locked_out(database_url: st
 def test_readers_see_whole_chunks_while_others_write(stores: Stores, open_again: Callable[[], Stores]) -> None:
     worker = serve(stores)
     job_id = submit(stores, 20)
-    other, stop, seen, errors = open_again(), threading.Event(), [], []
+    other, seen = open_again(), list[tuple[int, int, int]]()
 
-    def read_on() -> None:
-        try:
-            while not stop.is_set():
-                status = other.statuses.get(job_id)
-                pages = [page.matrix() for page in other.results.pages(job_id)]
-                whole = sum(int(np.isfinite(matrix).all()) for matrix in pages if matrix is not None)
-                seen.append((status.succeeded, 2 * whole, status.succeeded + status.pending))
-        except BaseException as error:
-            errors.append(error)
+    def read() -> None:
+        status = other.statuses.get(job_id)
+        pages = [page.matrix() for page in other.results.pages(job_id)]
+        whole = sum(int(np.isfinite(matrix).all()) for matrix in pages if matrix is not None)
+        seen.append((status.succeeded, 2 * whole, status.succeeded + status.pending))
 
-    reader = threading.Thread(target=read_on)
-    reader.start()
-    for number in range(20):
-        (held,) = claim(stores, job_id, number, worker)
-        stores.leases.commit([(held, result())])
-    while not errors and not (seen and seen[-1][0] == 40):
-        stop.wait(0.01)
-    stop.set()
-    reader.join(60)
-    assert errors == []
+    with repeating(read) as raised:
+        for number in range(20):
+            (held,) = claim(stores, job_id, number, worker)
+            stores.leases.commit([(held, result())])
+        while not raised and not (seen and seen[-1][0] == 40):
+            time.sleep(0.01)
+    assert raised == []
     assert all(counted <= read and total == 40 for counted, read, total in seen)
     assert [counted for counted, _, _ in seen] == sorted(counted for counted, _, _ in seen)
 
