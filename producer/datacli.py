@@ -116,7 +116,7 @@ def import_archive(
         from storage.importing import Importer
 
         with sys.stdin.buffer if str(source) == "-" else opened(source) as stream:
-            _tell(Importer(stores.database).take(read(stream)))
+            _tell(Importer(stores.database, renewing=True).take(read(stream)))
 
 
 @app.command()
@@ -238,6 +238,8 @@ def _tell(done: Imported) -> None:
         f"{counted(done.jobs, 'job')} with {counted(done.items, 'item')} imported,"
         f" {counted(done.there, 'job')} were there before."
     )
+    if done.renewed:
+        say(f"Kept as long again, because their time was over: {counted(done.renewed, 'job')}.")
 
 
 def _tell_unsealed(jobs: int) -> None:

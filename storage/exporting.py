@@ -7,16 +7,19 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, tuple_
 
+from storage.batches import UNFINISHED
 from storage.contract.errors import Conflict, UnknownJob
 from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
 from storage.database import Database
+from storage.filetables import FileBlockRow, FileRow
 from storage.sheets import Sheet
 from storage.tables import CHUNKS, INPUTS, JOBS, RESULTS, Row
 
 #: Most chunks, and rows of another table, of one sheet; and items of its chunks: some MB.
 _ROWS, _ITEMS = 256, 2_048
 
-#: Tables that come along with all jobs, parents first. The others say who works now, or what has been counted.
+#: Tables that come along with all jobs, before them, parents first. The others say who works now, or what has been
+#: counted; webhooks come behind the jobs.
 _BESIDE = (
     "keys",
     "quotas",
@@ -29,11 +32,14 @@ _BESIDE = (
     "batches",
     "batch_groups",
     "batch_lines",
-    "webhooks",
 )
 
-#: Rows that say what somebody is doing at this moment, which nobody goes on with elsewhere.
-_LEFT_OUT = {"files": "writing"}
+#: Rows of files that somebody is writing at this moment, which nobody goes on with elsewhere, stay behind.
+_is_written = FileRow.state != "writing"
+_COMES: dict[str, ColumnElement[bool]] = {
+    "files": _is_written,
+    "file_blocks": select(FileRow.id).where(FileRow.id == FileBlockRow.file_id, _is_written).exists(),
+}
 
 #: A chunk that is out is pending where nobody has heard of it; a batch is taken up by whoever comes.
 _OUT = {ChunkState.DISPATCHED, ChunkState.LEASED}
@@ -56,6 +62,8 @@ class Exporter:
         self.unsealed = 0
         #: Jobs that were read whole, and items in them.
         self.read, self.items = 0, 0
+        #: Models that were read.
+        self._models: set[str | None] = {None}
 
     def jobs(self, job_ids: Sequence[str]) -> Iterator[Sheet]:
         """Yield the sheets of some jobs, with their models.
@@ -67,21 +75,31 @@ class Exporter:
             row = self._job(job_id)
             if row is None or row["state"] == JobState.ACCEPTING:
                 raise UnknownJob(job_id)
-        yield from self._of_table("models")
         for job_id in job_ids:
             yield from self._of_job(job_id)
 
     def everything(self) -> Iterator[Sheet]:
         """Yield the sheets of all jobs, keys, files, batches and webhooks."""
-        yield from self._of_table("models")
-        # Before the jobs: a batch that plans its jobs meanwhile finds them again by the ids in its own rows.
+        yield from self._all_models()
+        # Read before the jobs: a batch that plans its jobs meanwhile finds them again by the ids in its own rows.
+        unfinished: list[dict[str, Any]] = []
         for name in _BESIDE:
-            yield from self._of_table(name)
+            for sheet in self._of_table(name):
+                rows = sheet.rows
+                if name == "batches":
+                    unfinished += [row for row in rows if row["state"] in UNFINISHED]
+                    rows = [row for row in rows if row["state"] not in UNFINISHED]
+                if rows:
+                    yield Sheet(name, rows)
         after = "00000000-0000-0000-0000-000000000000"
         while ids := self._following(after):
             for job_id in ids:
                 yield from self._of_job(job_id)
             after = ids[-1]
+        # Where they go somebody may work already, who would miss their jobs: end the batch, forget whom to tell.
+        for first in range(0, len(unfinished), _ROWS):
+            yield Sheet("batches", unfinished[first : first + _ROWS])
+        yield from self._of_table("webhooks")
 
     def _following(self, after: str) -> list[str]:
         wanted = select(JOBS.c.id).where(JOBS.c.id > after, JOBS.c.deleted_at.is_(None), JOBS.c.kind != "call")
@@ -102,6 +120,8 @@ class Exporter:
             if before["state"] == JobState.ACCEPTING:
                 self.unsealed += 1
                 return
+            if before["model_id"] not in self._models:
+                yield from self._all_models()
             yield Sheet("jobs", [before], "begin")
             items = 0
             for chunks, inputs, results in self._chunks(job_id):
@@ -138,12 +158,15 @@ class Exporter:
             largest = max(row["size"] for row in chunks)
             many = max(1, min(_ROWS, _ITEMS // largest))
 
+    def _all_models(self) -> Iterator[Sheet]:
+        for sheet in self._of_table("models"):
+            self._models.update(row["id"] for row in sheet.rows)
+            yield sheet
+
     def _of_table(self, name: str) -> Iterator[Sheet]:
         table = Row.metadata.tables[name]
         key = tuple_(*table.primary_key.columns)
-        where: list[ColumnElement[bool]] = []
-        if name in _LEFT_OUT:
-            where.append(table.c.state != _LEFT_OUT[name])
+        where = [_COMES[name]] if name in _COMES else []
         # Blocks of files have a megabyte each.
         many = 4 if {"data", "definition"}.intersection(table.c.keys()) else _ROWS
         last: tuple[Any, ...] | None = None
@@ -167,6 +190,7 @@ def _pending(chunk: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_same(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether a job has neither ended nor begun again between two looks, so that its chunks fit its row."""
+    """Whether a job has not ended, begun again or found its model between two looks, so that its chunks fit its row."""
     both_open = not {before["state"], after["state"]} & set(FINAL_JOB_STATES)
-    return before["generation"] == after["generation"] and (both_open or before["state"] == after["state"])
+    same = all(before[name] == after[name] for name in ("generation", "model_id"))
+    return same and (both_open or before["state"] == after["state"])

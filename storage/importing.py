@@ -36,11 +36,13 @@ class Imported:
         jobs: Jobs that are there now and were not before.
         there: Jobs that were there before, and are left as they are.
         items: Items of the new jobs.
+        renewed: New jobs that were past their time, which begins anew.
     """
 
     jobs: int = 0
     there: int = 0
     items: int = 0
+    renewed: int = 0
 
 
 class Importer:
@@ -48,10 +50,13 @@ class Importer:
 
     Args:
         database: Where the sheets go.
+        renewing: Whether a job that is past its time is kept as long again: out of an archive, it would else be gone
+            within a minute. What is due in a database that moves stays due.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, renewing: bool = False) -> None:
         self._db = database
+        self._renewing = renewing
         self._purges = PurgeStore(database)
         self._job: str | None = None
 
@@ -76,8 +81,10 @@ class Importer:
                 coming = False
             elif sheet.role == "end":
                 if coming:
-                    self._end(sheet.rows[0])
-                    done = replace(done, jobs=done.jobs + 1, items=done.items + int(sheet.rows[0]["total"]))
+                    job, renewed = self._in_time(sheet.rows[0])
+                    self._end(job)
+                    done = replace(done, jobs=done.jobs + 1, items=done.items + int(job["total"]))
+                    done = replace(done, renewed=done.renewed + renewed)
                 coming = False
             elif sheet.table not in ("chunks", "inputs", "results"):
                 self._add(sheet)
@@ -101,12 +108,17 @@ class Importer:
     def _begin(self, job: dict[str, Any]) -> bool:
         """Make room for a job; return whether it is to come: whether it is not there already."""
         self._job = job["id"]
-        found = select(JOBS.c.kind).where(JOBS.c.id == job["id"])
-        with self._db.write() as connection:
-            row = known(JOBS, job) | _COMING | {"touched_at": now_ms(), "deleted_at": None, "finished_at": None}
-            insert = _INSERT[connection.dialect.name](JOBS).values(row | {"kept_until": None, "texts_until": None})
-            connection.execute(insert.on_conflict_do_nothing())
-            return bool(connection.execute(found).scalar() == _COMING["kind"])
+        found = select(JOBS.c.kind, JOBS.c.deleted_at).where(JOBS.c.id == job["id"])
+        while True:
+            with self._db.write() as connection:
+                row = known(JOBS, job) | _COMING | {"touched_at": now_ms(), "deleted_at": None, "finished_at": None}
+                insert = _INSERT[connection.dialect.name](JOBS).values(row | {"kept_until": None, "texts_until": None})
+                connection.execute(insert.on_conflict_do_nothing())
+                there = connection.execute(found).one()
+            if there.deleted_at is None:
+                return bool(there.kind == _COMING["kind"])
+            # It is being deleted here, which may have been cut off, and comes anew.
+            self._purges.purge(job["id"])
 
     @retried
     def _fill(self, sheets: Sequence[Sheet]) -> None:
@@ -142,6 +154,13 @@ class Importer:
         coming = (JOBS.c.id == self._job, JOBS.c.kind == _COMING["kind"], JOBS.c.deleted_at.is_(None))
         if not connection.execute(update(JOBS).where(*coming).values(touched_at=now_ms())).rowcount:
             raise InvalidFile(f"Job {self._job} was taken away while it came.", "Import the archive again.")
+
+    def _in_time(self, job: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Return a job's row with a time for which it is kept that is not over, and whether it was over."""
+        until, now = job.get("kept_until"), self._db.clock.now() * 1000
+        if not self._renewing or until is None or until > now:
+            return job, False
+        return job | {"kept_until": int(now) + int(job["keep_for"] or 0)}, True
 
     def _end(self, job: dict[str, Any]) -> None:
         """Accept the job: from here on it is seen, and worked on if it has not ended."""
