@@ -14,6 +14,7 @@ import typer
 from producer.arguments import Force, JobId, placed
 from producer.display import counted, say
 from storage.contract.errors import InvalidFile, InvalidOption, UnknownJob, WrongState
+from storage.contract.keeping import MOST_DAYS
 from storage.contract.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,12 +65,16 @@ def publish(
                 f"{counted(done.added, 'vector')} added to {to_pgvector}, {done.there:,} were there before,"
                 f" {counted(done.without, 'item')} without."
             )
+            if done.changed:
+                say(
+                    f"NUL characters, which PostgreSQL does not keep, were left out of {counted(done.changed, 'item')}."
+                )
             rows = table.count()
             print(f"SET maintenance_work_mem = '{advised.memory(rows)}MB';")
             print(f"{advised.sql(concurrently=True)};")
             if index:
-                table.build(advised, rows)
-                say("The index is built.")
+                built = table.build(advised, rows)
+                say("The index is built." if built else "There is such an index: nothing was built.")
         finally:
             if into is not None:
                 target.close()
@@ -176,6 +181,8 @@ def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the ids of the jobs that would go.")] = False,
 ) -> None:
     """Delete all jobs that ended more than so many days ago, whatever was said of their time; not those of batches."""
+    if not older_than <= MOST_DAYS:
+        raise InvalidOption("--older-than is no number of days.", f"Give days, from 0 to {MOST_DAYS:,}.")
     with _stores(settings) as stores:
         jobs = 0
         for job_id in _ended(stores, older_than):

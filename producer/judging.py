@@ -120,8 +120,10 @@ def _judge_text(text: object, max_bytes: int) -> tuple[bytes, str | None]:
 
 def _judge_ids(given: Sequence[object]) -> tuple[list[str], dict[int, str]]:
     ids = _words(given)
-    if ids is not None and max(map(len, ids)) <= MAX_ID_LENGTH and "".join(ids).isascii():
-        return ids, {}
+    if ids is not None and max(map(len, ids)) <= MAX_ID_LENGTH:
+        together = "".join(ids)
+        if together.isascii() and "\0" not in together:
+            return ids, {}
     ids, problems = [], {}
     for place, custom_id in enumerate(given):
         word, problem = _judge_id(custom_id)
@@ -140,6 +142,8 @@ def _judge_id(custom_id: object) -> tuple[str, str | None]:
         return "", "the id is empty"
     if len(custom_id) > MAX_ID_LENGTH:
         return "", f"the id has {len(custom_id):,} characters, more than the limit of {MAX_ID_LENGTH}"
+    if "\0" in custom_id:  # which PostgreSQL's text cannot hold, nor NumPy's at its end
+        return "", "the id has a NUL character"
     try:
         custom_id.encode()
     except UnicodeEncodeError:

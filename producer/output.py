@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Sink:
         """
         size = memoryview(data).nbytes
         with _translated(self._name):
-            self._file.write(data)
+            _write_all(self._file, data)
         self._position += size
         if self._to_disk and self._position - self._sent >= _SENT_AT_ONCE:
             self._send()
@@ -137,6 +138,20 @@ def check_output(target: Path, force: bool) -> None:
         raise InvalidFile(f"There is no folder {target.parent} to write {target.name} in.", "Make it first.")
 
 
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of `data`; a file without a buffer takes a part of it, without a word, where a disk fills up."""
+    left = memoryview(data)
+    if not isinstance(file, io.RawIOBase) or not left.nbytes:
+        file.write(data)
+        return
+    left = left.cast("B")
+    while left:
+        taken = file.write(left)
+        if taken is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        left = left[taken:]
+
+
 def _widen(stream: BinaryIO) -> None:
     """Let a pipe hold more; other streams stay as they are."""
     with suppress(OSError, ValueError, AttributeError):
@@ -148,8 +163,14 @@ def _put_in_place(beside: Path, place: Path, target: Path, force: bool) -> None:
         with _translated(str(target)):
             os.replace(beside, place)
         return
-    # Taking the name first, as an empty file, finds out atomically whether somebody else took it meanwhile, and
-    # works on file systems without hard links too.
+    try:
+        os.link(beside, place)
+        return
+    except FileExistsError:
+        raise _output_exists(target) from None
+    except OSError:
+        pass  # a file system without hard links
+    # Taking the name first, as an empty file, finds out atomically whether somebody else took it meanwhile.
     try:
         with _translated(str(target)):
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from producer.hnsw import DISTANCES, HnswIndex
 from storage.contract.errors import InvalidOption
 from storage.database import Database, limit
 from storage.faults import StorageForbidden
@@ -22,12 +25,6 @@ from storage.faults import StorageForbidden
 _WIRE: dict[str, np.dtype[Any]] = {"vector": np.dtype(">f4"), "halfvec": np.dtype(">f2")}
 
 TYPES = tuple(_WIRE)
-
-#: What nearness may mean, and the class of operators that pgvector has for it, behind the type's name.
-DISTANCES = {"cosine": "cosine_ops", "l2": "l2_ops", "ip": "ip_ops"}
-
-#: Most components that an HNSW index takes.
-_INDEXED = {"vector": 2000, "halfvec": 4000}
 
 _HEAD, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 _NULL = struct.pack(">i", -1)
@@ -153,7 +150,7 @@ class PgvectorTable:
         columns = sql.SQL(", ").join(map(sql.Identifier, self._columns))
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(self._identifier, columns)
         driver: Any = connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        with self._told(), driver.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(_HEAD)
             copy.write(self._encoded(job_id, rows, places))
             copy.write(_END)
@@ -197,74 +194,48 @@ class PgvectorTable:
             found = self._run(connection, sql.SQL("SELECT count(*) FROM {}").format(self._identifier)).fetchone()
         return int(found[0])
 
-    def build(self, index: HnswIndex, rows: int) -> None:
+    def build(self, index: HnswIndex, rows: int) -> bool:
         """Build an index, whole or not at all; whoever writes to the table waits for its end.
 
         Args:
             index: Which one.
             rows: How many rows there are.
+
+        Returns:
+            Whether it was built; False where there is one of that name.
+
+        Raises:
+            InvalidOption: When there is one of that name that was not built to its end.
         """
+        known = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
         with self.database.write() as connection:
             limit(connection, statement_timeout="0", lock_timeout="0", maintenance_work_mem=f"{index.memory(rows)}MB")
-            self._run(connection, index.sql())
+            there = self._run(connection, known, [index.place]).fetchone()
+            if there is None:
+                self._run(connection, index.sql())
+            elif not there[0]:
+                raise InvalidOption(
+                    f"The index {index.place} was not built to its end.",
+                    f"Run: DROP INDEX {index.place}; and do it again.",
+                )
+        return there is None
 
-    @staticmethod
-    def _run(connection: Connection, statement: Any, parameters: Sequence[Any] = ()) -> Any:
+    def _run(self, connection: Connection, statement: Any, parameters: Sequence[Any] = ()) -> Any:
         driver: Any = connection.connection.driver_connection
-        return driver.execute(statement, list(parameters))
+        with self._told():
+            return driver.execute(statement, list(parameters))
 
-
-@dataclass(frozen=True, slots=True)
-class HnswIndex:
-    """An index by which the nearest vectors are found without reading all; see `PgvectorTable.index`."""
-
-    table: str
-    kind: str
-    width: int
-    distance: str
-    m: int
-    ef_construction: int
-
-    def __post_init__(self) -> None:
-        if self.width > _INDEXED["halfvec"]:
-            raise InvalidOption(f"No index of pgvector takes {self.width:,} components.", "Submit with --dimensions.")
-        if not (2 <= self.m <= 100 and 2 * self.m <= self.ef_construction <= 1000):
-            raise InvalidOption("m is 2 to 100, and ef_construction at least twice as much, at most 1,000.")
-
-    def memory(self, rows: int) -> int:
-        """Return the MB of memory in which the whole graph has room while it is built: beyond, it takes far longer.
-
-        Args:
-            rows: How many vectors.
-        """
-        numbers = 2 if self._kept == "halfvec" else 4
-        each = numbers * self.width + 32 * self.m + 320
-        return max(64, -(-rows * each * 12 // 10 // 2**20))
-
-    def sql(self, concurrently: bool = False) -> str:
-        """Return the statement that builds it.
-
-        Args:
-            concurrently: Whether the table is written to meanwhile; it then takes longer.
-        """
-        name = f"{self.table.rpartition('.')[2]}_embedding_{self.distance}"
-        column = "embedding" if self._kept == self.kind else f"(embedding::{self._kept}({self.width}))"
-        return (
-            sql.SQL("CREATE INDEX {how}IF NOT EXISTS {name} ON {table} USING hnsw ({column} {operators}) {more}")
-            .format(
-                how=sql.SQL("CONCURRENTLY " if concurrently else ""),
-                name=sql.Identifier(name),
-                table=sql.Identifier(*self.table.split(".")),
-                column=sql.SQL(column),
-                operators=sql.SQL(f"{self._kept}_{DISTANCES[self.distance]}"),
-                more=sql.SQL(f"WITH (m = {self.m}, ef_construction = {self.ef_construction})"),
-            )
-            .as_string(None)
-        )
-
-    @property
-    def _kept(self) -> str:
-        return self.kind if self.width <= _INDEXED[self.kind] else "halfvec"
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Have what the driver itself raises told as what SQLAlchemy does, or as what was asked for in vain."""
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            raise OperationalError(None, None, error) from error
+        except psycopg.Error as error:
+            # Its first line names tables and types; those behind it may hold a text.
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InvalidOption(f"The table {self.name!r} cannot be made or used: {why}.", "Name another.") from None
 
 
 def _text(words: Sequence[str] | None, place: int) -> tuple[bytes, ...]:

@@ -25,11 +25,13 @@ class Published:
         added: Vectors that are in the table now and were not before.
         there: Vectors that were there before.
         without: Items that have no vector.
+        changed: Items whose id or text has lost its NUL characters, which PostgreSQL does not keep.
     """
 
     added: int = 0
     there: int = 0
     without: int = 0
+    changed: int = 0
 
 
 def publish(
@@ -45,20 +47,24 @@ def publish(
         progress: Called after each transaction.
 
     Raises:
-        WrongState: When the job has not ended, or its texts are wanted and gone.
+        WrongState: When the job has not ended or has no vectors, or its texts are wanted and gone.
         InvalidOption: When the table is not fit for it.
         UnknownJob: When it is deleted meanwhile.
     """
     status = job.status()
     if not status.is_final:
         raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: embedmill wait {job.id}")
+    if not job.width():
+        raise WrongState(f"Job {job.id} has no vectors.", f"Its status says why: embedmill status {job.id}")
     table.prepare()
     done = Published()
     for pages in _gathered(job.pages()):
         rows, without = _rows(stores, job.id, pages, with_text)
+        rows, changed = _without_nul(rows)
         added = table.add(job.id, rows)
         there = done.there + len(rows.positions) - added
         done = replace(done, added=done.added + added, there=there, without=done.without + without)
+        done = replace(done, changed=done.changed + changed)
         if progress is not None:
             progress(done)
     return done
@@ -96,3 +102,13 @@ def _rows(stores: Stores, job_id: str, pages: list[Page], with_text: bool) -> tu
     matrix = np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
     rows = Rows(positions, ids or None, texts if with_text else None, matrix)
     return rows, sum(page.size for page in pages) - len(positions)
+
+
+def _without_nul(rows: Rows) -> tuple[Rows, int]:
+    """Return rows as PostgreSQL can keep them, and how many of them had what it cannot."""
+    words = [words for words in (rows.ids, rows.texts) if words is not None]
+    changed = sum(any("\0" in word for word in of_item) for of_item in zip(*words, strict=True))
+    if not changed:
+        return rows, 0
+    ids, texts = (words and [word.replace("\0", "") for word in words] for words in (rows.ids, rows.texts))
+    return replace(rows, ids=ids, texts=texts), changed

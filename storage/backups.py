@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import time
 from contextlib import closing
@@ -19,6 +20,9 @@ from storage.tables import ChunkRow, JobRow
 #: Jobs looked at in one go.
 _JOBS = 256
 
+#: Characters of the target's name that the temporary file's name repeats; four bytes each stay below 255.
+_NAME_CHARACTERS = 50
+
 
 def back_up(database: Database, target: Path, force: bool = False) -> int:
     """Copy the SQLite file as it is at this moment; return its bytes. Who writes to it goes on meanwhile.
@@ -31,9 +35,9 @@ def back_up(database: Database, target: Path, force: bool = False) -> int:
         force: Whether a file that is there is replaced.
 
     Raises:
-        InvalidOption: When the database is no SQLite file.
+        InvalidOption: When the database is no SQLite file, or is what would be replaced.
         OutputExists: When `target` exists and `force` is not given.
-        InvalidFile: When it cannot be written, or is not sound.
+        InvalidFile: When it is a folder, cannot be written, or is not sound.
         StorageUnavailable: When the database cannot be read, or the copy not be written to its end.
         StorageFull: When there is no room for the copy.
     """
@@ -41,9 +45,14 @@ def back_up(database: Database, target: Path, force: bool = False) -> int:
         raise InvalidOption(
             "PostgreSQL is backed up by its own tools.", "Run: pg_dump --format=custom --file=FILE DATABASE_URL"
         )
+    if target.is_dir():
+        raise InvalidFile(f"{target} is a folder, not a file.", "Name a file in it.")
+    if target.exists() and target.samefile(database.url.database or ""):
+        raise InvalidOption(f"{target} is the database itself.", "Choose another place.")
     if target.exists() and not force:
         raise OutputExists(f"{target} exists.", "Add --force to replace it.")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # Not by the process's number alone: in a container each has the same one, and what was killed has left its file.
+    beside = target.with_name(f".{target.name[:_NAME_CHARACTERS]}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from producer.datacli import app
+from storage.contract.errors import InvalidOption
 from storage.database import Database
 from storage.stores import Stores
 from tests.storage.builders import finish, serve, submit
@@ -27,6 +29,14 @@ def test_export_says_how_much_it_has_written(tmp_path: Path, migrated_sqlite: Pa
     told = CliRunner().invoke(app, ["export", "--all", "-o", str(archive), *where])
     assert told.exit_code == 0
     assert f"2 jobs with 6 items in {archive}, {archive.stat().st_size:,} bytes." in told.stderr
+
+
+@pytest.mark.parametrize("days", ["inf", "1e300"])
+def test_purge_takes_no_days_that_are_none(tmp_path: Path, migrated_sqlite: Path, days: str) -> None:
+    path = tmp_path / "mill.sqlite3"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    told = CliRunner().invoke(app, ["purge", "--older-than", days, "--database-url", f"sqlite:///{path}"])
+    assert isinstance(told.exception, InvalidOption)
 
 
 def test_purge_lets_one_look_first_and_deletes_what_has_ended(tmp_path: Path, migrated_sqlite: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,36 @@ def test_a_disk_that_fills_up_in_the_middle_is_told(tmp_path: Path, format: str)
 def test_a_stream_on_a_full_device_is_told(format: str) -> None:
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(StorageFull, match="no room for the output"):
         write(job(), pages(), full, format)  # type: ignore[arg-type]
+
+
+def test_a_stream_without_a_buffer_that_takes_a_part_of_the_last_bytes_is_told_full(tmp_path: Path) -> None:
+    # Given a disk that has room for all but the last bytes, and a stream that tells so by a smaller number alone
+    write(job(), pages(), tmp_path / "zoo.jsonl")
+    size = (tmp_path / "zoo.jsonl").stat().st_size
+    # When results are streamed there, then it is told
+    with (
+        open(tmp_path / "stream", "wb", buffering=0) as stream,
+        room_for(size - 3),
+        pytest.raises(StorageFull, match="no room for the output"),
+    ):
+        write(job(), pages(), stream, "jsonl")  # type: ignore[arg-type]
+
+
+#: Writes a file, and is killed just before one is renamed.
+DYING = """
+import os, sys
+from pathlib import Path
+from producer.output import opened_output
+sys.addaudithook(lambda event, _: os._exit(9) if event == "os.rename" else None)
+with opened_output(Path(sys.argv[1]), force=False) as sink:
+    sink.write(b"grain")
+"""
+
+
+def test_no_empty_file_is_left_under_the_name_by_one_that_is_killed(tmp_path: Path) -> None:
+    target = tmp_path / "zoo.jsonl"
+    subprocess.run([sys.executable, "-c", DYING, target], timeout=60)
+    assert not target.exists() or target.read_bytes() == b"grain"
 
 
 def test_a_reader_that_went_away_stays_a_broken_pipe() -> None:

@@ -10,12 +10,13 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import Connection, event
 
 from producer.client import Client
 from producer.job import Job
 from producer.pgvector import PgvectorTable
 from producer.publishing import Published, publish
-from storage.contract.errors import InvalidOption, WrongState
+from storage.contract.errors import InvalidOption, StorageUnavailable, WrongState
 from storage.contract.keeping import Keeping
 from storage.contract.models import ModelCard
 from storage.database import Database
@@ -146,6 +147,69 @@ def test_texts_that_are_gone_cannot_be_published_and_vectors_can(client: Client,
     with pytest.raises(WrongState, match="texts of job .* are gone"):  # noqa: RUF043
         publish(client.stores, job, PgvectorTable(target, "grain", 32, with_text=True), True)
     assert publish(client.stores, job, PgvectorTable(target, "meal", 32), False).added == 10
+
+
+def test_letters_that_postgresql_cannot_keep_are_left_out_and_counted(client: Client, target: Database) -> None:
+    # Given a text with a NUL character, which a model reads and PostgreSQL cannot keep
+    worker = serve(client.stores, WIDE)
+    job_id = submit(client.stores, [chunk(0, ["r\0ye", "oat"])], WIDE)
+    (held,) = client.stores.leases.claim(_pointer(job_id, 0), worker, WIDE.id, 0)  # type: ignore[arg-type]
+    like = result(2)
+    client.stores.leases.commit([(held, ChunkResult(random_vectors(2), "float32", like.tokens, like.lengths, {}))])
+    # When the job is published with its texts
+    table = PgvectorTable(target, "grain", 32, with_text=True)
+    assert publish(client.stores, client.job(job_id), table, True) == Published(2, 0, 0, changed=1)
+    # Then all else is there
+    assert fetched(target, "SELECT text FROM grain ORDER BY position") == [("rye",), ("oat",)]
+
+
+def test_a_job_that_never_had_a_model_has_nothing_to_publish(client: Client, target: Database) -> None:
+    job_id = submit(client.stores, 1, None)
+    client.stores.jobs.cancel(job_id)
+    job = client.job(job_id)
+    with pytest.raises(WrongState, match="has no vectors"):
+        publish(client.stores, job, PgvectorTable(target, "grain", job.width()), False)
+
+
+@pytest.mark.parametrize("name", ["nowhere.grain", "a.b.c.grain", "mill..grain", "", "gr\0ain"])
+def test_a_name_that_is_none_is_refused_in_our_words(client: Client, target: Database, name: str) -> None:
+    job = job_of(client, random_vectors(2))
+    with pytest.raises(InvalidOption, match="table"):
+        publish(client.stores, job, PgvectorTable(target, name, 32), False)
+
+
+def test_a_database_that_goes_away_meanwhile_is_told_as_one(client: Client, target: Database) -> None:
+    # Given a job that is being published
+    job = job_of(client, random_vectors(10))
+    table, url = PgvectorTable(target, "grain", 32), target.url.set(drivername="postgresql")
+    cut: list[int] = []
+
+    def end(connection: Connection) -> None:
+        if connection.get_execution_options().get("embedmill_write") and not cut:
+            cut.append(int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()))
+            with psycopg.connect(url.render_as_string(hide_password=False)) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 10000)", cut)
+
+    # When its connection is cut, then that is told
+    event.listen(target.engine, "begin", end)
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        publish(client.stores, job, table, False)
+    # And it goes on when it is done again
+    assert cut and publish(client.stores, job, table, False).added == 10
+
+
+def test_each_table_has_indexes_of_its_own_however_long_its_name(client: Client, target: Database) -> None:
+    # Given two tables whose names differ only in their last letters
+    job = job_of(client, random_vectors(10))
+    for name in (f"{'grain' * 11}_oat", f"{'grain' * 11}_rye"):
+        table = PgvectorTable(target, name, 32)
+        publish(client.stores, job, table, False)
+        # When each gets an index for each distance, then each is built, once
+        for distance in ("cosine", "l2"):
+            assert table.build(table.index(distance), 10)
+            assert not table.build(table.index(distance), 10)
+    indexed = "SELECT tablename, count(*) FROM pg_indexes WHERE indexdef LIKE '%%hnsw%%' GROUP BY 1 ORDER BY 1"
+    assert [row[1] for row in fetched(target, indexed)] == [2, 2]
 
 
 #: Publishes, and is killed just before its third transaction is committed.

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from storage.backups import back_up, compact, fence
-from storage.contract.errors import InvalidOption, OutputExists, StorageUnavailable
+from storage.contract.errors import InvalidFile, InvalidOption, OutputExists, StorageUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.database import Database
@@ -186,6 +186,24 @@ def test_a_backup_replaces_no_file_unasked_and_postgresql_is_left_to_its_own_too
         back_up(database, target)
     assert target.read_text() == "rye"
     assert back_up(database, target, force=True) == target.stat().st_size
+
+
+def test_a_copy_goes_where_a_killed_one_has_left_its_file_and_nowhere_else(
+    tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    path, target = tmp_path / "mill.sqlite3", tmp_path / f"{'量' * 80}.backup"
+    shutil.copy(migrated_sqlite, path)
+    with closing(Database(f"sqlite:///{path}")) as database:
+        # Given what a process of the same number has left, as each of a container has, when it was killed
+        (tmp_path / f".backup.sqlite3.{os.getpid()}.part").touch()
+        # When a copy is made there, or under a name as long as names may be, then it is
+        for place in (tmp_path / "backup.sqlite3", target):
+            assert back_up(database, place) == place.stat().st_size
+        # And neither a folder nor the database itself is replaced
+        with pytest.raises(InvalidFile, match="is a folder"):
+            back_up(database, tmp_path, force=True)
+        with pytest.raises(InvalidOption, match="the database itself"):
+            back_up(database, path, force=True)
 
 
 def test_what_stands_in_the_way_of_a_copy_is_told_in_our_words(tmp_path: Path, migrated_sqlite: Path) -> None:

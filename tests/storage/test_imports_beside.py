@@ -96,12 +96,10 @@ def test_a_job_that_finds_its_model_while_it_is_read_comes_as_of_that_model(
     job_id = submit(stores, 40, None)
 
     def served() -> Iterator[Sheet]:
-        told = 0
-        for sheet in Exporter(database).jobs([job_id]):
+        for told, sheet in enumerate(Exporter(database).jobs([job_id])):
             yield sheet
-            told += 1
             # When it is bound to one while it is read
-            if told == 2:
+            if told == 1:
                 serve(stores)
                 with database.write() as connection:
                     connection.execute(update(JobRow).where(JobRow.id == job_id).values(model_id=CARD.id))
