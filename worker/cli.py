@@ -24,6 +24,7 @@ Dtype = Annotated[
 ]
 Backend = Annotated[str | None, typer.Option(help="torch or openvino. Default: torch, but for int8.")]
 Devices = Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.", show_default=False)]
+TokenBudget = Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Redis; default: the embedded one.")]
@@ -36,7 +37,7 @@ def worker(
     dtype: Dtype = None,
     backend: Backend = None,
     devices: Devices = None,
-    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
+    token_budget: TokenBudget = None,
     health_port: Annotated[int | None, typer.Option(help="Port of /healthz and /readyz.")] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -151,7 +152,7 @@ def bench(
     dtype: Dtype = None,
     backend: Backend = None,
     devices: Devices = None,
-    token_budget: Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")] = None,
+    token_budget: TokenBudget = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long to measure, about.")] = 20.0,
     texts: Annotated[Path | None, typer.Option(help="File with one text a line. Default: made paragraphs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
