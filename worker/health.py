@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -65,6 +66,11 @@ class HealthServer:
 
 class _Handler(BaseHTTPRequestHandler):
     watched: Watched
+
+    def handle(self) -> None:
+        """Answer, unless whoever asked has gone: where all is busy a probe gives up, and nobody is left to be told."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         if self.path == "/healthz":

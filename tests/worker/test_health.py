@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -82,3 +84,36 @@ def test_an_occupied_port_is_told_with_what_to_do() -> None:
         port = other.getsockname()[1]
         with pytest.raises(AddressInUse, match=rf"Port {port} .*--port"):
             HealthServer("127.0.0.1", port, Machine())
+
+
+class SlowMachine(Machine):
+    """A machine that is so busy that whoever asks has gone before it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.gone = threading.Event(), threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def readiness(self) -> tuple[bool, dict[str, str]]:
+        self.thread = threading.current_thread()
+        self.asked.set()
+        assert self.gone.wait(30)
+        return super().readiness()
+
+
+def test_a_probe_that_has_given_up_leaves_nothing_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = SlowMachine()
+    with answering(machine) as port:
+        # Given somebody who asked, and hung up while the machine was too busy to answer
+        probe = socket.create_connection(("127.0.0.1", port), timeout=30)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        probe.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+        assert machine.asked.wait(30)
+        probe.close()
+        # When it answers
+        machine.gone.set()
+        assert machine.thread is not None
+        machine.thread.join(30)
+        # Then nobody is told of an error, and who asks next hears
+        assert capsys.readouterr().err == ""
+        assert get(port, "/healthz")[0] == 200
