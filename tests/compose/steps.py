@@ -171,7 +171,7 @@ def monitor(stack: Stack) -> None:
     """Prometheus finds the API and every worker."""
     report, engine = stack.report, stack.engine
     report.step("Monitoring")
-    engine.compose("--profile", "monitoring", "up", "-d", "--no-recreate", "--scale", "worker=2", "prometheus")
+    engine.compose("--profile", "monitoring", "up", "-d", "--no-recreate", "prometheus")
     stack.until("prometheus healthy", lambda: stack.healthy("prometheus"))
     check_privileges(stack, ["prometheus"])
     base = f"http://127.0.0.1:{engine.variables['PROMETHEUS_PORT']}/api/v1"
