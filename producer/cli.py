@@ -21,7 +21,7 @@ from producer.arguments import (
     with_input,
     with_job_options,
 )
-from producer.display import counted, jobs_table, one_line, say, show_table, status_table, watching
+from producer.display import counted, is_narrow, jobs_table, one_line, say, show_table, status_table, watching
 from storage.contract.errors import WaitTimeout, WrongState
 from storage.contract.options import JobOptions
 from storage.contract.settings import Settings
@@ -142,7 +142,7 @@ def jobs(
         for one in found:
             print(json.dumps(one.to_dict()))
     elif found:
-        show_table(jobs_table(found))
+        show_table(jobs_table(found, is_narrow()))
     else:
         say("There are no jobs.")
 

@@ -71,6 +71,10 @@ class Client(AnyClient):
         self._hints.close()
         self._stores.database.close()
 
+    def prepare(self) -> None:
+        """Load what the first submission would else load while somebody waits for it; for a process that lives long."""
+        self._queue.prepare()
+
     @property
     def stores(self) -> Stores:
         """Every store of the database in use, for what the client itself has no word for."""

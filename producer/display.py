@@ -24,6 +24,9 @@ stderr = Console(stderr=True, highlight=False)
 #: Columns of a table that goes to a file or another program: nothing is cut.
 _UNLIMITED = 10_000
 
+#: Columns that a list of jobs needs with whole numbers and times.
+_WIDE = 110
+
 _COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
@@ -41,6 +44,15 @@ def show_table(table: Table) -> None:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 item`, `1,204 items`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def short(number: float) -> str:
+    """Return a number in few letters: `7`, `12.3k`, `4.5M`."""
+    for unit in ("", "k", "M", "G"):
+        if abs(number) < 999.5:
+            return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:,.0f}T"
 
 
 def seconds(value: float | None) -> str:
@@ -147,18 +159,35 @@ def kept(status: JobStatus) -> str:
     return told
 
 
-def jobs_table(statuses: Sequence[JobStatus]) -> Table:
-    """Return jobs, one a row."""
-    table = Table(box=None, pad_edge=False)
-    width = max((len(status.id) for status in statuses), default=None)
-    table.add_column("job", no_wrap=True, min_width=width)
-    for name in ("state", "done", "failed", "created"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("model", overflow="ellipsis")
+def is_narrow() -> bool:
+    """Whether a table on stdout has less room than whole numbers and times of jobs need beside their ids."""
+    return sys.stdout.isatty() and Console().width < _WIDE
+
+
+def jobs_table(statuses: Sequence[JobStatus], narrow: bool = False) -> Table:
+    """Return jobs, one a row.
+
+    Args:
+        statuses: Of the jobs.
+        narrow: Whether numbers are told in few letters, and when a job was made not at all.
+    """
+    heads = ("job", "state", "done", "failed") if narrow else ("job", "state", "done", "failed", "created (UTC)")
+    rows: list[list[str | Text]] = []
     for status in statuses:
-        done = f"{status.total - status.pending:,}/{status.total:,}"
-        created = status.created_at[5:16].replace("T", " ")
-        table.add_row(status.id, _coloured(status.state), done, f"{status.failed:,}", created, Text(status.model))
+        done, total, failed = status.total - status.pending, status.total, status.failed
+        row: list[str | Text] = [status.id, _coloured(status.state)]
+        if narrow:
+            row += [f"{short(done)}/{short(total)}", short(failed), Text(status.model.rpartition("/")[2])]
+        else:
+            created = status.created_at[5:16].replace("T", " ")
+            row += [f"{done:,}/{total:,}", f"{failed:,}", created, Text(status.model)]
+        rows.append(row)
+    table = Table(box=None, pad_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(head, no_wrap=True, min_width=max(len(row[place]) for row in rows) if rows else None)
+    table.add_column("model", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -98,7 +98,8 @@ def _table(records: list[KeyRecord]) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for name in ("id", "name", "scopes", "state", "last used", "limits"):
-        table.add_column(name, no_wrap=name != "name")
+        # On a narrow terminal the others are broken into lines, and nothing is cut.
+        table.add_column(name, no_wrap=name in ("id", "state", "last used"), overflow="fold")
     for record in records:
         told = record.to_dict()
         state = "good" if record.is_good else "revoked" if record.revoked_at is not None else "expired"

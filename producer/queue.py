@@ -48,6 +48,13 @@ class Queue:
         except (OperationalError, OSError) as error:
             raise queue_unavailable(error) from error
 
+    def prepare(self) -> None:
+        """Load and make all that the first message needs, so that nobody waits for it; connects nowhere."""
+        app = self._celery()
+        # Loaded where they are first looked at: what makes messages, and what carries them.
+        with app.connection_for_write() as connection:
+            assert app.amqp.send_task_message and app.AsyncResult and app.backend and connection.transport
+
     def _celery(self) -> Any:
         # Celery's package puts another in its own place while it is imported: a second thread would find half of it.
         with self._lock:

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from producer.display import short as count
 from producer.overview import Overview, QueueLine, WorkerLine
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.jobstatus import JobStatus
@@ -231,15 +232,6 @@ def _close(table: Table, more: str | None, nothing: str | None) -> None:
     for words in (more, nothing):
         if words:
             table.add_row(Text(words, style="dim"))
-
-
-def count(number: float) -> str:
-    """Return a number in few letters: `7`, `12.3k`, `4.5M`."""
-    for unit in ("", "k", "M", "G"):
-        if abs(number) < 999.5:
-            return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
-        number /= 1000
-    return f"{number:,.0f}T"
 
 
 def size(of: float) -> str:

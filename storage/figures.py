@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Literal
 
 from storage.backlogs import NOTHING
+from storage.contract.errors import ServerError
 from storage.contract.models import Priority
 from storage.counters import MEANINGS
 from storage.spreads import Spread
@@ -59,17 +60,27 @@ class Figures:
         self._lock = threading.Lock()
         self._found: list[Figure] = []
         self._due = 0.0
+        #: The last failure, and when it was.
+        self._failure: tuple[float, ServerError] | None = None
 
     def get(self) -> list[Figure]:
         """Return every figure, some of them a little old where collecting them takes long.
 
         Raises:
-            StorageUnavailable: When the database cannot be reached.
+            StorageUnavailable: When the database cannot be reached; whoever waited for another one's turn meanwhile
+                hears of it with that one, since to wait as long again would be in vain.
         """
+        asked = monotonic()
         with self._lock:
+            if self._failure is not None and self._failure[0] >= asked:
+                raise self._failure[1]
             begin = monotonic()
             if begin >= self._due:
-                self._found = [*self._counted(), *self._waiting(), *self._alive(), *self._of_database()]
+                try:
+                    self._found = [*self._counted(), *self._waiting(), *self._alive(), *self._of_database()]
+                except ServerError as error:
+                    self._failure = monotonic(), error
+                    raise
                 self._due = monotonic() + (monotonic() - begin) / _SHARE
             return self._found
 

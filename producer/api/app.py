@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -90,6 +91,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        # Celery takes a third of a second to load, and many on a machine that does much else.
+        threading.Thread(target=client.prepare, name="prepare", daemon=True).start()
         presence.start()
         service.waiting.start()
         deliverer.start()

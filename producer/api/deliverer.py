@@ -41,6 +41,12 @@ _AT_ONCE = 8
 #: Answered by a receiver that wants nothing any more.
 _GONE = 410
 
+#: Ends that are begun with at one look, and pause before a status that could not be read is read again, in seconds.
+_AT_A_LOOK, _AGAIN = 64, 60.0
+
+#: Why an end is not told whose row, or whose secret, somebody has spoilt; the log says what was raised.
+_UNREADABLE = "What is kept of it cannot be read."
+
 #: Looks at a job; returns its status object.
 Look = Callable[[str], dict[str, Any]]
 
@@ -65,6 +71,8 @@ class Deliverer:
         self._schedule = SCHEDULE if schedule is None else schedule
         self._owner = new_id()
         self._sending: set[str] = set()
+        #: Webhooks whose job's status cannot be read, and when it is tried again.
+        self._unreadable: dict[str, float] = {}
         self._lock = threading.Lock()
         self._tidied = time.monotonic()
         self._rounds = Rounds("webhooks", self._round, _TICK)
@@ -84,11 +92,7 @@ class Deliverer:
     def _round(self) -> None:
         if not self._leaders.lead(TELL, self._owner):
             return
-        for webhook_id, job_id, generation in self._stores.webhooks.ended():
-            try:
-                self._stores.webhooks.begin(webhook_id, generation, _payload(self._look(job_id)))
-            except UnknownJob:
-                continue
+        self._begin()
         # Taken before the rows are read: a try that ends meanwhile makes what was read of it old.
         with self._lock:
             busy = set(self._sending)
@@ -102,6 +106,26 @@ class Deliverer:
             self._tidied = time.monotonic()
             self._stores.webhooks.tidy()
 
+    def _begin(self) -> None:
+        """Begin to tell what has ended; a job whose status cannot be read keeps no other waiting."""
+        now = time.monotonic()
+        for webhook_id, job_id, generation in self._stores.webhooks.ended(_AT_A_LOOK + len(self._unreadable)):
+            if self._unreadable.get(webhook_id, 0.0) > now:
+                continue
+            try:
+                payload = _payload(self._look(job_id))
+            except UnknownJob:
+                continue
+            except ServerError:
+                raise
+            except Exception as error:
+                if webhook_id not in self._unreadable:
+                    logger.error("the end of job %s cannot be told: %s", job_id, type(error).__name__)
+                self._unreadable[webhook_id] = now + _AGAIN
+                continue
+            self._unreadable.pop(webhook_id, None)
+            self._stores.webhooks.begin(webhook_id, generation, payload)
+
     def _tell(self, webhook: Webhook) -> None:
         try:
             try:
@@ -112,6 +136,12 @@ class Deliverer:
                 self._stores.webhooks.delivered(webhook, send(webhook.url, body, headers, self._allowed))
             except NotDelivered as error:
                 self._stores.webhooks.missed(webhook, error.status, error.message, self._pause(webhook, error.status))
+            except ServerError:
+                raise
+            except Exception as error:
+                # Such as a secret that is none: tried again like any other, and not each second, before all others.
+                logger.error("the end of job %s could not be told: %s", webhook.job_id, type(error).__name__)
+                self._stores.webhooks.missed(webhook, None, _UNREADABLE, self._pause(webhook, None))
         except ServerError as error:
             logger.debug("what became of a webhook could not be noted, it is told again: %s", error)
         finally:

@@ -131,6 +131,7 @@ class Streams:
 
     def _look_at(self, job_ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], bool]]:
         found = {}
+        failures = []
         for job_id in job_ids:
             try:
                 found[job_id] = self._look(job_id)
@@ -140,9 +141,11 @@ class Streams:
                 logger.debug("followers of jobs wait for the database: %s", error)
                 break
             except Exception as error:
-                # Such as a table that is being restored: whoever follows must hear when it is back.
-                logger.error("jobs that are followed cannot be seen: %s", type(error).__name__)
-                break
+                # Such as a table that is being restored: whoever follows must hear when it is back. Or one job alone
+                # cannot be read, and no other waits for it.
+                failures.append(type(error).__name__)
+        if failures:
+            logger.error("%d jobs that are followed cannot be seen: %s", len(failures), failures[0])
         return found
 
 

@@ -36,6 +36,8 @@ class Waiting:
         self._lock = threading.Lock()
         self._waiters: defaultdict[str, set[_Waiter]] = defaultdict(set)
         self._rounds = Rounds("waiting", self._listen, 0.0)
+        #: Whether the last look failed, so that each outage is told once, and its end.
+        self._blind = False
 
     def start(self) -> None:
         """Begin to listen."""
@@ -86,10 +88,19 @@ class Waiting:
         try:
             self._wake(self._jobs.ended(awaited))
         except ServerError as error:
-            logger.warning("the ends of jobs cannot be seen: %s", error)
+            self._missed(logging.WARNING, str(error))
         except Exception as error:
             # Such as a table that is being restored: whoever waits must be woken when it is back.
-            logger.error("the ends of jobs cannot be seen: %s", type(error).__name__)
+            self._missed(logging.ERROR, type(error).__name__)
+        else:
+            if self._blind:
+                logger.info("the ends of jobs are seen again")
+            self._blind = False
+
+    def _missed(self, level: int, why: str) -> None:
+        if not self._blind:
+            logger.log(level, "the ends of jobs cannot be seen, until it is said that they are: %s", why)
+        self._blind = True
 
     def _wake(self, job_ids: list[str]) -> None:
         with self._lock:

@@ -67,17 +67,22 @@ class Download:
 
     def _fetch(self) -> None:
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        again = 0
         if self._got and self._etag:
-            headers |= {"Range": f"bytes={self._got}-", "If-Range": self._etag}
+            # From the last byte that is there on: behind it there may be none, and then there were nothing to send.
+            again = 1
+            headers |= {"Range": f"bytes={self._got - again}-", "If-Range": self._etag}
         with self._connection.stream(self._path, params=self._asked, headers=headers) as response:
             if response.status_code != httpx.codes.PARTIAL_CONTENT:
                 # Whole again: nothing had come, or the job was sent round meanwhile.
                 self._target.begin()
-                self._got = 0
+                self._got = again = 0
                 self._etag = response.headers.get("etag")
             for block in response.iter_raw():
-                self._target.take(block)
-                self._got += len(block)
+                new = block[again:]
+                again -= len(block) - len(new)
+                self._target.take(new)
+                self._got += len(new)
         if not self._target.is_whole():
             raise httpx.ReadError("the download ended before all had come")
 

@@ -58,6 +58,34 @@ def test_a_call_is_woken_although_the_jobs_were_away(
         assert _run(wait())
 
 
+def test_an_outage_is_told_once_and_so_is_its_end(
+    stores: Stores, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(stores)
+    job_id = submit(stores)
+    waiting = Waiting(stores.jobs, Hints(f"unix://{tmp_path}/nowhere.sock"))
+
+    async def wait() -> bool:
+        # Given somebody who waits for a job
+        ended = asyncio.create_task(waiting.until_ended(job_id, _LONGEST))
+        await asyncio.sleep(0)
+        # When it is looked at again and again while the table is away, twice over
+        for _ in range(2):
+            with _away(stores.database):
+                for _ in range(3):
+                    await asyncio.to_thread(waiting._look)
+            await asyncio.to_thread(waiting._look)
+        await asyncio.to_thread(stores.jobs.cancel, job_id)
+        await asyncio.to_thread(waiting._look)
+        return await ended
+
+    with caplog.at_level(logging.INFO):
+        assert _run(wait())
+    # Then each time that is told once, and so is its end
+    told = [record.message.split(",")[0] for record in caplog.records if "ends of jobs" in record.message]
+    assert told == ["the ends of jobs cannot be seen", "the ends of jobs are seen again"] * 2
+
+
 def test_a_stream_tells_the_end_although_the_jobs_were_away(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
     serve(stores)
     job_id = submit(stores)

@@ -12,12 +12,15 @@ from typing import Any
 import httpx
 import pytest
 import standardwebhooks
+from sqlalchemy import update
 
 from producer.api import deliverer, outbound
 from producer.api.settings import ApiSettings
 from producer.job import Job
 from producer.sender import Sender
 from storage.contract.errors import StorageUnavailable
+from storage.tables import JobRow
+from storage.webhooktables import WebhookRow, WebhookSecretRow
 from tests.acceptance.shell import until
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import Served, serving
@@ -77,6 +80,29 @@ def test_the_end_of_a_job_is_told_signed_until_it_is_answered_well(
         # And with another secret it does not
         with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
             standardwebhooks.Webhook("whsec_" + "A" * 44).verify(receiver.told[0][2], receiver.told[0][1])
+
+
+def test_rows_that_cannot_be_read_keep_no_other_end_from_being_told(
+    tmp_path: Path, receiver: Receiver, quick: None
+) -> None:
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        stores = served.service.stores
+        # Given an end that was to be told of a job whose row is spoilt, and one of an owner whose secret is
+        spoilt, unsigned, good = (submitted(served, f"{receiver.url}&{name}") for name in ("spoilt", "un", "good"))
+        stores.webhooks.rotate("gone")
+        with stores.database.write() as connection:
+            connection.execute(update(WebhookSecretRow).values(secret="whsec_A"))
+            connection.execute(update(WebhookRow).where(WebhookRow.job_id == unsigned.id).values(key_id="gone"))
+            ended = {"finished_at": 1, "state": "flour"}
+            connection.execute(update(JobRow).where(JobRow.id == spoilt.id).values(ended))
+        # When others end after them, then that is told, and of them what can be
+        for job in (unsigned, good):
+            job.cancel()
+        until(lambda: _state(http, good)["state"] == "delivered", "the delivery")
+        until(lambda: _state(http, unsigned)["last_error"] is not None, "the note")
+        (told,) = stores.webhooks.of_job(unsigned.id)
+        assert told.last_error == "What is kept of it cannot be read." and told.attempts
+        assert len(receiver.told) == 1
 
 
 @pytest.mark.parametrize("how", ["JSON", "NDJSON", "parts"])

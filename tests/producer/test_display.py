@@ -1,0 +1,51 @@
+"""Tables that people read, on a terminal as narrow as they come."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+
+from producer.display import jobs_table
+from producer.keycli import _table
+from storage.contract.keeping import Keeping
+from storage.keys import KeyRecord
+from storage.quotas import Quota
+from tests.producer.test_topview import job
+
+
+def lines(table: Table, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=width).print(table, crop=False)
+    return file.getvalue().splitlines()
+
+
+def test_a_list_of_jobs_tells_the_same_on_eighty_columns() -> None:
+    # Given jobs of many texts, in the states of the longest names
+    large = {"total": 12_345_678, "succeeded": 12_337_000, "failed": 8_670, "pending": 8}
+    jobs = [job(number, state, model="mill/grain-small-v2", **large) for number, state in enumerate(("completed",) * 2)]
+    # When they are listed there, then each is one line, whole
+    head, *found = lines(jobs_table(jobs, narrow=True))
+    assert head.split() == ["job", "state", "done", "failed", "model"]
+    assert [line.split()[:4] for line in found] == [[one.id, "completed", "12.3M/12.3M", "8.7k"] for one in jobs]
+    assert all(line.split()[4].startswith("grain-sm") for line in found)
+    # And where there is room all of it is told
+    assert lines(jobs_table(jobs), 120)[1].split()[2:] == [
+        "12,345,670/12,345,678",
+        "8,670",
+        "01-01",
+        "12:00",
+        "mill/grain-small-v2",
+    ]
+
+
+def test_a_list_of_keys_is_not_cut_on_eighty_columns() -> None:
+    scopes = frozenset({"read", "write", "embed", "admin"})
+    quota, keeping = Quota(1_000_000, 5_000, 100_000), Keeping(30, 7)
+    record = KeyRecord("a1b2c3d4e5f6a7b8", "harvest", scopes, quota, 0, None, None, 0, keeping, 0)
+    told = lines(_table([record]))
+    assert not any("…" in line or len(line) > 80 for line in told)
+    words = " ".join(told).split()
+    for word in (*scopes, "1,000,000", "5,000", "100,000", "30"):
+        assert any(word in one for one in words), word
