@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -257,7 +256,9 @@ def _finish(status: JobStatus) -> None:
 
 
 def _target(output: Path) -> Path | BinaryIO:
-    return sys.stdout.buffer if str(output) == "-" else output
+    from producer.output import standard_output
+
+    return standard_output() if str(output) == "-" else output
 
 
 def _write(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producer.arguments import Force, JobId, placed
 from producer.display import counted, say
-from storage.contract.errors import InvalidFile, InvalidOption, UnknownJob, WrongState
+from storage.contract.errors import InvalidOption, UnknownJob, WrongState
 from storage.contract.keeping import MOST_DAYS
 from storage.contract.settings import Settings
 
@@ -95,7 +94,7 @@ def export(
     if everything == bool(job_ids):
         raise InvalidOption("What is to be exported?", "Name some jobs, or give --all.")
     with _stores(settings) as stores:
-        from producer.output import opened_output
+        from producer.output import opened_output, standard_output
         from storage.archives import write
         from storage.contract.ids import checked_job_id
         from storage.exporting import Exporter
@@ -103,7 +102,7 @@ def export(
         os.umask(0o077)  # texts are in it, and with --all the secrets of webhooks
         exporter = Exporter(stores.database)
         sheets = exporter.everything() if everything else exporter.jobs([checked_job_id(one) for one in job_ids or ()])
-        with opened_output(sys.stdout.buffer if str(output) == "-" else output, force) as sink:
+        with opened_output(standard_output() if str(output) == "-" else output, force) as sink:
             write(sheets, sink)
         size = "" if str(output) == "-" else f", {output.stat().st_size:,} bytes"
         say(f"{counted(exporter.read, 'job')} with {counted(exporter.items, 'item')} in {output}{size}.")
@@ -117,10 +116,11 @@ def import_archive(
 ) -> None:
     """Take the jobs of an archive into the database; done again it changes nothing, cut off it goes on."""
     with _stores(settings) as stores:
+        from producer.sources import opened
         from storage.archives import read
         from storage.importing import Importer
 
-        with sys.stdin.buffer if str(source) == "-" else opened(source) as stream:
+        with opened(source) as stream:
             _tell(Importer(stores.database, renewing=True).take(read(stream)))
 
 
@@ -226,18 +226,6 @@ def _stores(settings: Settings) -> Iterator[Stores]:
         yield stores
     finally:
         stores.database.close()
-
-
-def opened(path: Path) -> BinaryIO:
-    """Open a file to read.
-
-    Raises:
-        InvalidFile: When it cannot be.
-    """
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InvalidFile(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _tell(done: Imported) -> None:

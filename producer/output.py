@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,7 +53,7 @@ class Sink:
         """
         size = memoryview(data).nbytes
         with _translated(self._name):
-            _write_all(self._file, data)
+            write_all(self._file, data)
         self._position += size
         if self._to_disk and self._position - self._sent >= _SENT_AT_ONCE:
             self._send()
@@ -138,8 +139,27 @@ def check_output(target: Path, force: bool) -> None:
         raise InvalidFile(f"There is no folder {target.parent} to write {target.name} in.", "Make it first.")
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write all of `data`; a file without a buffer takes a part of it, without a word, where a disk fills up."""
+def standard_output() -> BinaryIO:
+    """Return standard output, for bytes.
+
+    Raises:
+        InvalidFile: When it is closed.
+    """
+    if sys.stdout is None:
+        raise InvalidFile("Standard output is closed.", "Let it lead somewhere, or name a file.")
+    return sys.stdout.buffer
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of `data`: a file without a buffer takes a part of it, without a word, where a disk fills up.
+
+    Args:
+        file: With a buffer or without.
+        data: Anything that has a buffer.
+
+    Raises:
+        OSError: When the rest is not taken.
+    """
     left = memoryview(data)
     if not isinstance(file, io.RawIOBase) or not left.nbytes:
         file.write(data)

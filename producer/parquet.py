@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from producer.arrow import arrow_module
+from producer.output import write_all
 from producer.records import Record
 from producer.sources import COMPRESSED_ENDINGS, Source, blocks, source_name, source_path
 from producer.tables import column_index
@@ -90,10 +91,11 @@ def _seekable(stream: BinaryIO, source: Source) -> Iterator[BinaryIO]:
     if path is not None and path.suffix.lower() not in COMPRESSED_ENDINGS and stream.seekable():
         yield stream
         return
-    with tempfile.TemporaryFile() as copy:
+    # Without a buffer, which would be written only when it is read, or closed.
+    with tempfile.TemporaryFile(buffering=0) as copy:
         for block in blocks(stream, source):
             try:
-                copy.write(block)
+                write_all(copy, block)
             except OSError as error:
                 raise StorageFull("The temporary folder has no room for a copy of the input.") from error
         copy.seek(0)

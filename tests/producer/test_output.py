@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from producer.exports import FORMATS, ExportHeader, write
+from producer.output import standard_output
 from storage.contract.errors import InvalidFile, OutputExists, StorageFull
 from storage.outcomes import Page
 from tests.producer.export_pages import job, pages
@@ -238,3 +239,10 @@ def test_a_pipe_is_widened_as_far_as_it_goes() -> None:
         write(job(), pages(), pipe, "jsonl")  # type: ignore[arg-type]
         assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) > before
     assert reader.wait(10) == 0
+
+
+def test_a_standard_output_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert standard_output() is sys.stdout.buffer
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(InvalidFile, match="is closed"):
+        standard_output()

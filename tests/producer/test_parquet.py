@@ -13,7 +13,8 @@ import pytest
 from producer.parquet import BATCH_ROWS
 from producer.readers import read
 from producer.records import Record
-from storage.contract.errors import InvalidFile, MissingExtra
+from storage.contract.errors import InvalidFile, MissingExtra, StorageFull
+from tests.producer.test_output import room_for
 
 ROOT = Path(__file__).parents[2]
 RECIPES = pa.table({"text": ["boil the moon", "煮月亮", ""], "id": ["a", "b", "c"], "stars": [5, 4, 3]})
@@ -40,6 +41,17 @@ def test_a_column_is_read_row_by_row(recipes: Path) -> None:
     ]
     assert [record.id for record in read(recipes, id_field="id")] == ["a", "b", "c"]
     assert [record.id for record in read(recipes, id_field="stars")] == ["5", "4", "3"]
+
+
+@pytest.mark.parametrize("rows", [3, 100_000])
+def test_a_temporary_folder_without_room_for_what_is_unpacked_is_told(tmp_path: Path, rows: int) -> None:
+    # Given a packed file, smaller or larger than what a file holds back before it writes
+    packed_file = tmp_path / "recipes.parquet.gz"
+    table = pa.table({"text": [f"boil the moon {row}" for row in range(rows)]})
+    packed_file.write_bytes(gzip.compress(packed(table)))
+    # When there is no room to unpack it, then that is told as it is
+    with room_for(100), pytest.raises(StorageFull, match="temporary folder"):
+        list(read(packed_file))
 
 
 def test_rows_are_numbered_through_batches_and_row_groups(tmp_path: Path) -> None:
