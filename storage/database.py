@@ -80,6 +80,8 @@ class Database:
         self.is_full = False
         self.clock = Clock(self._ask_time)
         self._writing: Callable[[], AbstractContextManager[None]] = nullcontext
+        #: Waits until what was written without waiting is on the disk; raises StorageUnavailable when it is not.
+        self.settle: Callable[[], None] = lambda: None
         try:
             self.engine = self._make_engine()
         except ModuleNotFoundError as error:
@@ -90,7 +92,7 @@ class Database:
             engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": self._busy_timeout / 1000})
             file = SqliteFile(Path(self.url.database or ""), self._busy_timeout)
             file.keep(engine)
-            self._writing = file.writing
+            self._writing, self.settle = file.writing, file.settle
             return engine
         engine = create_engine(
             self.url,

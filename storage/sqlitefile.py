@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ _PRAGMAS = (
 #: Pages given back in one transaction; what is free beyond a share of the file, and at least so many, is given back.
 _STEP, _FREE_SHARE, _FREE_LEAST = 512, 0.25, 4096
 
+#: Waits for a file's content, without what nobody reads of it, such as the time of its change; not every system can.
+_sync_content = getattr(os, "fdatasync", os.fsync)
+
 #: Pauses of a process that waits until another one has written, in seconds: a commit takes some milliseconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
 
@@ -57,6 +61,7 @@ class SqliteFile:
     def __init__(self, path: Path, busy_timeout: int) -> None:
         self._path = path
         self._busy_timeout = busy_timeout
+        self._log = ""
         self._turn = Lock()
 
     def keep(self, engine: Engine) -> None:
@@ -72,6 +77,8 @@ class SqliteFile:
         is_new = not self._path.exists() or not self._path.stat().st_size
         for pragma in (*_LAYOUT, *_PRAGMAS) if is_new else _PRAGMAS:
             self._set(connection, pragma)
+        # SQLite's own word for where the file is: the path may be a URI.
+        self._log = f"{connection.execute('PRAGMA database_list').fetchone()[2]}-wal"
 
     def _set(self, connection: sqlite3.Connection, pragma: str) -> None:
         deadline = monotonic() + self._busy_timeout / 1000
@@ -98,6 +105,26 @@ class SqliteFile:
             yield
         finally:
             self._turn.release()
+
+    def settle(self) -> None:
+        """Wait until all that was committed is on the disk: in the log, or by a checkpoint, which waits itself.
+
+        Raises:
+            StorageUnavailable: When the disk says that it is not.
+        """
+        try:
+            log = os.open(self._log, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            _sync_content(log)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"Whether the last commit is on the disk is not known: {error.strerror}.",
+                "Look at the disk under the data folder, and whether the job is there: embedmill jobs.",
+            ) from error
+        finally:
+            os.close(log)
 
     def _on_begin(self, connection: Connection) -> None:
         options = connection.get_execution_options()
