@@ -200,8 +200,8 @@ class Client(AnyClient):
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
-        # Its message was sent first: whoever works on it meanwhile would lose power too, and nobody knows the id yet. An
-        # earlier submission with this idempotency key may not have come so far.
+        # Its message was sent first: whoever works on it meanwhile would lose power too, and nobody knows the id yet.
+        # An earlier submission with this idempotency key may not have come so far.
         self._stores.database.settle()
         return job
 
