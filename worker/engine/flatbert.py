@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,9 +19,11 @@ from torch.nn import functional
 from transformers.activations import GELUActivation
 
 from worker.engine.attention import attend
+from worker.engine.buckets import blocks_are_fast
 from worker.engine.packed import Packed
 from worker.engine.packedlinear import PackedLinear, operators_work
 from worker.engine.plainlinear import PlainLinear
+from worker.engine.steadiness import Blocks
 
 _Linear = PlainLinear | PackedLinear
 
@@ -42,6 +46,8 @@ class FlatBert(nn.Module):
         self._places = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
         self._padding = embeddings.position_embeddings.padding_idx
         self._norm = _norm(embeddings.LayerNorm)
+        #: Whether a text's states are known to be the same numbers in any company.
+        self.is_steady = False
         self._layers = nn.ModuleList(
             _Layer(layer, network.config.num_attention_heads, linear) for layer in network.encoder.layer
         )
@@ -53,6 +59,19 @@ class FlatBert(nn.Module):
         for block in itertools.islice(self._layers, None if layer < 0 else layer):
             states = block(states, packed)
         return states
+
+    def steady(self) -> None:
+        """Have a text's states be the same numbers alone and in company, where packed products can do that.
+
+        One layer whose rows depend on their number is enough for all to differ: then nothing is done for any.
+        """
+        first: Any = self._layers[0]
+        found = first.find_blocks()
+        if None in found.values():
+            return
+        for layer, (name, blocks) in itertools.product(self._layers, found.items()):
+            getattr(layer, name).blocks = blocks
+        self.is_steady = True
 
 
 class _Layer(nn.Module):
@@ -75,6 +94,11 @@ class _Layer(nn.Module):
         narrowed: Tensor = self._narrow_norm(self._narrow.plus(self._widen(states), states))
         return narrowed
 
+    def find_blocks(self) -> dict[str, Blocks | None]:
+        """Return how each of the layer's packed products must take its rows; see `PackedLinear.find_blocks`."""
+        adding = {"_ask": False, "_answer": True, "_widen": False, "_narrow": True}
+        return {name: getattr(self, name).find_blocks(adds) for name, adds in adding.items()}
+
 
 def flatten(network: Any, dtype: torch.dtype) -> FlatBert | None:
     """Return the flat network of what transformers loaded, or None where it is of another build.
@@ -86,9 +110,25 @@ def flatten(network: Any, dtype: torch.dtype) -> FlatBert | None:
     if type(network).__name__ not in _SAME_BUILD or not _is_plain(network):
         return None
     with torch.inference_mode():
-        return FlatBert(
-            network, PackedLinear if network.device.type == "cpu" and operators_work(dtype) else PlainLinear
-        )
+        if network.device.type != "cpu" or not operators_work(dtype):
+            return FlatBert(network)
+        flat = FlatBert(network, PackedLinear)
+        # Elsewhere rows were never seen to depend on their number, and trying takes a part of a second.
+        if dtype == torch.bfloat16 and blocks_are_fast():
+            with _one_thread():
+                flat.steady()
+        return flat
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread until the end of the block, as batches are computed later."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _is_plain(network: Any) -> bool:
