@@ -178,24 +178,23 @@ def test_a_name_that_is_none_is_refused_in_our_words(client: Client, target: Dat
         publish(client.stores, job, PgvectorTable(target, name, 32), False)
 
 
-def test_a_database_that_goes_away_meanwhile_is_told_as_one(client: Client, target: Database) -> None:
-    # Given a job that is being published
+def test_a_table_that_another_one_holds_is_told_as_a_database_that_is_busy(client: Client, target: Database) -> None:
+    # Given somebody who is making a table of that name
     job = job_of(client, random_vectors(10))
     table, url = PgvectorTable(target, "grain", 32), target.url.set(drivername="postgresql")
-    cut: list[int] = []
 
-    def end(connection: Connection) -> None:
-        if connection.get_execution_options().get("embedmill_write") and not cut:
-            cut.append(int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()))
-            with psycopg.connect(url.render_as_string(hide_password=False)) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 10000)", cut)
+    def hurry(connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '50ms'")
 
-    # When its connection is cut, then that is told
-    event.listen(target.engine, "begin", end)
-    with pytest.raises(StorageUnavailable, match="does not answer"):
-        publish(client.stores, job, table, False)
+    event.listen(target.engine, "begin", hurry)
+    with psycopg.connect(url.render_as_string(hide_password=False)) as other:
+        other.execute("CREATE TABLE grain (rye int)")
+        # When it cannot be waited for any longer, then that is told
+        with pytest.raises(StorageUnavailable, match="busy"):
+            publish(client.stores, job, table, False)
+        other.rollback()
     # And it goes on when it is done again
-    assert cut and publish(client.stores, job, table, False).added == 10
+    assert publish(client.stores, job, table, False).added == 10
 
 
 def test_each_table_has_indexes_of_its_own_however_long_its_name(client: Client, target: Database) -> None:
