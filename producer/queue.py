@@ -53,7 +53,7 @@ class Queue:
         app = self._celery()
         # Loaded where they are first looked at: what makes messages, and what carries them.
         with app.connection_for_write() as connection:
-            assert app.amqp.send_task_message and app.AsyncResult and app.backend and connection.transport
+            _ = app.amqp.send_task_message, app.AsyncResult, app.backend, connection.transport
 
     def _celery(self) -> Any:
         # Celery's package puts another in its own place while it is imported: a second thread would find half of it.

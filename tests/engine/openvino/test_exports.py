@@ -66,6 +66,7 @@ def test_an_export_is_made_once(
     assert sorted(path.suffix for path in cache_folder.iterdir()) == ["", ".lock"]
 
 
+@long_form
 def test_a_damaged_export_is_made_again(
     make: MakeEngine, engine: Engine, cache_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,6 +115,7 @@ def test_other_versions_and_processors_have_exports_of_their_own(checkpoint: Che
     assert len(set(keys)) == 4
 
 
+@long_form
 def test_without_a_cache_folder_the_export_lasts_as_long_as_the_process(
     make: MakeEngine, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

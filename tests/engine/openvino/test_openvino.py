@@ -75,6 +75,7 @@ def test_auto_takes_bfloat16_where_the_processor_has_it_and_the_vectors_hardly_c
     assert make("auto").card.precision == ("half" if knows else "float32")
 
 
+@long_form
 def test_int8_is_a_class_of_its_own_whose_loss_is_told(
     engine: Engine, make: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -151,9 +151,8 @@ SERVING = (
             ),
             Edit(
                 _DELIVERER,
-                "        for webhook_id, job_id, generation in self._stores.webhooks.ended():\n",
-                "        for webhook_id, job_id, generation in self._stores.webhooks.ended():\n"
-                "            self._begun.add(webhook_id)\n",
+                "            self._unreadable.pop(webhook_id, None)\n",
+                "            self._unreadable.pop(webhook_id, None)\n            self._begun.add(webhook_id)\n",
             ),
             Edit(_DELIVERER, "if webhook.id in busy or", "if webhook.id not in self._begun or webhook.id in busy or"),
         ),
