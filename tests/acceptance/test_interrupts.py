@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -106,6 +108,9 @@ def test_the_log_of_a_stack_holds_no_text(stack: tuple[Path, object], shell: She
     kept = b"".join(path.read_bytes() for path in (shell.data_dir / "redis").rglob("*") if path.is_file())
     assert b"serving" in told and b"-secret" not in told
     assert b"embed_chunk" in kept and b"-secret" not in kept
+    # Nor what its messages carry, which lies there as base64
+    carried = b"".join(map(base64.b64decode, re.findall(rb'"body": "([^"]+)"', kept)))
+    assert b"job_id" in carried and b"-secret" not in carried
 
 
 def _says(process: subprocess.Popen[bytes], sentence: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import signal
@@ -123,7 +125,7 @@ class RedisMachine:
             client.close()
 
     def contents(self) -> list[bytes]:
-        """Return every key and every value there is, of all types."""
+        """Return every key and every value there is, of all types, and what messages among them carry."""
         found: list[bytes] = []
         client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=30)
         readers: dict[bytes, Any] = {
@@ -139,10 +141,18 @@ class RedisMachine:
             # A key may be gone by now.
             found += [key, *(part for part in readers[kind](key) if part is not None)] if kind in readers else [key]
         client.close()
-        return found
+        return found + [body for value in found if (body := carried(value))]
 
     def _answers(self) -> bool:
         try:
             return bool(self.cli("PING"))
         except (redis.RedisError, OSError):
             return False
+
+
+def carried(value: bytes) -> bytes:
+    """Return the body of a message, which lies in it as base64; nothing for whatever else lies in Redis."""
+    try:
+        return base64.b64decode(json.loads(value)["body"])
+    except (ValueError, TypeError, KeyError):
+        return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.oracle import Oracle, Report, expected_vector
 from tests.faults.plain import PlainDatabase
 from tests.faults.running import running_mill
+from tests.faults.servers import carried
 from tests.faults.texts import CANARY, text_of
 
 #: Statements on a copy of a right database, and in which of the report's lists they are to show.
@@ -124,6 +126,9 @@ def test_texts_in_redis_or_in_a_log_are_seen(copy: Path) -> None:
     assert len(judged(copy, redis=[b"x" + CANARY.encode()]).leaked) == 1
     (copy / "worker.log").write_text(f"could not embed {text_of('job', 0)}\n")
     assert len(judged(copy).leaked) == 1
+    # Nor does a message hide one: what it carries, as base64, is looked at too
+    assert carried(json.dumps({"body": base64.b64encode(CANARY.encode()).decode()}).encode()) == CANARY.encode()
+    assert carried(b"no message") == carried(b'{"body": 1}') == carried(b'["body"]') == b""
 
 
 def test_the_encoder_and_the_oracle_agree_on_vectors_each_by_its_own_reckoning() -> None:

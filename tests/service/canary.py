@@ -51,13 +51,19 @@ class Canary:
             *but: Names of what may be in it: `text`, `custom_id`, `vector`.
         """
         words = {
-            "text": [self.text.encode(), base64.b64encode(self.text.encode())[:20]],
-            "custom_id": [self.custom_id.encode()],
+            "text": [self.text.encode(), *_in_base64(self.text.encode())],
+            "custom_id": [self.custom_id.encode(), *_in_base64(self.custom_id.encode())],
             "hook": [self.hook.encode()],
             "key": [self.secret],
             "vector": [form for vector in self.vectors for form in _forms(vector)],
         }
         return [name for name, forms in words.items() if name not in but and any(form in told for form in forms)]
+
+
+def _in_base64(word: bytes) -> Iterator[bytes]:
+    """Yield what base64 makes of a word's beginning, whatever stands before it: a message carries its body so."""
+    for left_out in range(3):
+        yield base64.b64encode(word[left_out:])[:16]
 
 
 def _forms(vector: NDArray[np.float32]) -> Iterator[bytes]:
