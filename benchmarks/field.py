@@ -15,6 +15,7 @@ from benchmarks.texts import TextSource
 from benchmarks.words import Words
 from benchmarks.workloads import WORKLOADS
 from embedmill import Client
+from worker.engine.processor import this_processor
 from worker.supervisor import ALLOCATOR
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,9 @@ STACKS = {
     "embedmill openvino": ("--backend", "openvino"),
     "embedmill int8": ("--backend", "openvino", "--dtype", "int8"),
 }
+
+#: Why half precision has no part where it is emulated: one set would take minutes.
+_NO_BFLOAT16 = "this processor multiplies no bfloat16"
 
 REFERENCE = "sentence-transformers"
 BEST_BATCH = f"{REFERENCE}, best batch size"
@@ -74,8 +78,11 @@ def start(stack: ExitStack, folder: Path, words: Words, wanted: list[str] | None
     """
     reference = stack.enter_context(Peer(Recipe(REFERENCE, "sentence_transformers"), folder))
     found = Field(reference, [PeerContender(REFERENCE, reference, "float32")])
+    multiplies_half = this_processor().multiplies_bfloat16
     for recipe, precision in _peers(folder, words):
-        if _is_wanted(recipe.name, wanted):
+        if precision == "half" and not multiplies_half:
+            found.left_out[recipe.name] = _NO_BFLOAT16
+        elif _is_wanted(recipe.name, wanted):
             _add_peer(stack, found, recipe, precision, folder)
     if _is_wanted("layers", wanted):
         _add_layers(stack, found, folder)

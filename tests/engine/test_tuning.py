@@ -182,6 +182,21 @@ def test_a_processor_without_products_of_bfloat16_computes_in_float32(
     assert measured == ["batching"] and found.cores == 1
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize(("flag", "is_told"), [("avx2", True), ("avx512_bf16", False)])
+def test_bfloat16_that_is_asked_for_where_it_is_slow_is_told(
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    backend: str,
+    flag: str,
+    is_told: bool,
+) -> None:
+    monkeypatch.setattr(tuning, "this_processor", lambda: Processor("a mill", frozenset({flag}), 1))
+    assert tune(checkpoint, dtype="bfloat16", token_budget=64, backend=backend).dtype == "bfloat16"
+    assert ("--dtype auto is faster here" in caplog.text) == is_told
+
+
 @pytest.mark.usefixtures("bfloat16")
 def test_what_there_is_no_time_for_keeps_its_default_and_is_remembered(
     checkpoint: Checkpoint, tmp_path: Path, measured: list[str], caplog: pytest.LogCaptureFixture

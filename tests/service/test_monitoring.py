@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.service.metricrules import DOCS, documented
 
@@ -28,9 +32,13 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
+def dashboard() -> dict[str, Any]:
+    board: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "embedmill.json").read_text())
+    return board
+
+
 def panels() -> list[dict[str, Any]]:
-    board = json.loads((DEPLOY / "grafana" / "dashboards" / "embedmill.json").read_text())
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def unknown(expression: str) -> Iterator[str]:
@@ -85,6 +93,36 @@ def test_panels_lie_side_by_side_and_have_names_of_their_own() -> None:
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
         assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
         taken |= cells
+
+
+def lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """Yield the places in a document that another one lacks, or has otherwise."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for key, value in given.items():
+            yield from lost(value, kept[key], f"{path}/{key}") if key in kept else [f"{path}/{key}"]
+    elif isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        for number, pair in enumerate(zip(given, kept, strict=True)):
+            yield from lost(*pair, f"{path}/{number}")
+    elif given != kept:
+        yield path
+
+
+def as_grafana_reads(board: dict[str, Any]) -> Any:
+    """Return a dashboard as Grafana's own types understand it: what they do not know is left out."""
+    register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+
+
+def test_grafana_s_own_types_know_all_of_the_dashboard() -> None:
+    board = dashboard()
+    assert list(lost(board, as_grafana_reads(board))) == []
+    known = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
+    asked = {panel["fieldConfig"]["defaults"]["unit"] for panel in panels()}
+    assert asked and asked <= known
+    # And the check sees what Grafana does not know: an option of a panel, of a series and of a query
+    panel = board["panels"][1]
+    panel["options"]["wheat"] = panel["fieldConfig"]["defaults"]["rye"] = panel["targets"][0]["oats"] = 1
+    assert {path.rpartition("/")[2] for path in lost(board, as_grafana_reads(board))} == {"wheat", "rye", "oats"}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")

@@ -87,6 +87,8 @@ def tune(
     Raises:
         ModelBroken: When the checkpoint's files do not make a whole model.
     """
+    if device == "cpu" and dtype == "bfloat16" and not this_processor().multiplies_bfloat16:
+        _log.warning("bfloat16 was asked for, but this processor has no products of it: --dtype auto is faster here")
     if device != "cpu" or backend != "torch":
         return Tuning(dtype, "the backend's own choice" if dtype == "auto" else "as asked", token_budget)
     return _Tuner(checkpoint, dtype, token_budget, Records(folder), seconds).tune()
