@@ -13,6 +13,18 @@ _JOB_ID = sa.Uuid(as_uuid=False).with_variant(sa.String(length=36), "sqlite")
 
 def upgrade() -> None:
     """Apply."""
+    _inputs()
+    _leaders()
+    _models()
+    _results()
+    _jobs()
+    _workers()
+    _chunks()
+    if op.get_bind().dialect.name == "postgresql":
+        _lay_out()
+
+
+def _inputs() -> None:
     op.create_table(
         "inputs",
         sa.Column("job_id", _JOB_ID, nullable=False),
@@ -23,6 +35,9 @@ def upgrade() -> None:
         sa.Column("invalid", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("job_id", "number", name="pk_inputs"),
     )
+
+
+def _leaders() -> None:
     op.create_table(
         "leaders",
         sa.Column("duty", sa.String(length=32), nullable=False),
@@ -30,6 +45,9 @@ def upgrade() -> None:
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("duty", name="pk_leaders"),
     )
+
+
+def _models() -> None:
     op.create_table(
         "models",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -42,6 +60,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_models"),
     )
     op.create_index("ix_models_name", "models", ["name"], unique=False)
+
+
+def _results() -> None:
     op.create_table(
         "results",
         sa.Column("job_id", _JOB_ID, nullable=False),
@@ -55,6 +76,9 @@ def upgrade() -> None:
         sa.Column("errors", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("job_id", "number", name="pk_results"),
     )
+
+
+def _jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", _JOB_ID, nullable=False),
@@ -90,6 +114,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("state IN ('queued', 'running')"),
         postgresql_where=sa.text("state IN ('queued', 'running')"),
     )
+
+
+def _workers() -> None:
     op.create_table(
         "workers",
         sa.Column("id", _JOB_ID, nullable=False),
@@ -103,6 +130,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
     )
     op.create_index("ix_workers_model_id", "workers", ["model_id"], unique=False)
+
+
+def _chunks() -> None:
     op.create_table(
         "chunks",
         sa.Column("job_id", _JOB_ID, nullable=False),
@@ -144,9 +174,11 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'pending'"),
         postgresql_where=sa.text("state = 'pending'"),
     )
-    if op.get_bind().dialect.name == "postgresql":
-        # Compressed texts and floats do not compress again: keep PostgreSQL from trying.
-        op.execute("ALTER TABLE inputs ALTER COLUMN texts SET STORAGE EXTERNAL")
-        op.execute("ALTER TABLE results ALTER COLUMN vectors SET STORAGE EXTERNAL")
-        # A chunk is updated about four times; room in its page keeps those updates out of the indexes.
-        op.execute("ALTER TABLE chunks SET (fillfactor = 70)")
+
+
+def _lay_out() -> None:
+    # Compressed texts and floats do not compress again: keep PostgreSQL from trying.
+    op.execute("ALTER TABLE inputs ALTER COLUMN texts SET STORAGE EXTERNAL")
+    op.execute("ALTER TABLE results ALTER COLUMN vectors SET STORAGE EXTERNAL")
+    # A chunk is updated about four times; room in its page keeps those updates out of the indexes.
+    op.execute("ALTER TABLE chunks SET (fillfactor = 70)")
