@@ -14,10 +14,9 @@ from storage.contract.errors import Conflict, NotFound
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.files import made_id
-from storage.filetables import BatchGroupRow, BatchLinesRow, BatchRow, FileRow
+from storage.filetables import BATCH_IS_UNFINISHED, UNFINISHED, BatchGroupRow, BatchLinesRow, BatchRow, FileRow
 from storage.tables import JOB_IS_UNFINISHED, JobRow
 
-UNFINISHED = ("validating", "in_progress", "finalizing")
 FINAL = ("completed", "failed", "expired", "cancelled")
 
 #: How long one who works at a batch is left alone, in milliseconds.
@@ -121,7 +120,7 @@ class BatchStore:
     def unfinished(self) -> Iterator[Batch]:
         """Yield all batches that are not at their end and that nobody works at, oldest first."""
         free = or_(BatchRow.lease_expires.is_(None), BatchRow.lease_expires < now_ms())
-        wanted = _BATCH.where(BatchRow.state.in_(UNFINISHED), free).order_by(BatchRow.id).limit(_PAGE)
+        wanted = _BATCH.where(BATCH_IS_UNFINISHED, free).order_by(BatchRow.id).limit(_PAGE)
         after = ""
         while True:
             with self._db.read() as connection:
@@ -141,11 +140,11 @@ class BatchStore:
 
     def ended(self) -> list[str]:
         """Return batches that are at their end but for their jobs, which can go."""
-        left = select(BatchGroupRow.batch_id).where(BatchGroupRow.batch_id == BatchRow.id).exists()
+        # From the few groups that are there to their batches, not through all batches that ever were.
+        left = BatchRow.id.in_(select(BatchGroupRow.batch_id).distinct())
         with self._db.read() as connection:
-            return list(
-                connection.execute(select(BatchRow.id).where(BatchRow.state.in_(FINAL), left).limit(64)).scalars()
-            )
+            found = connection.execute(select(BatchRow.id).where(left, BatchRow.state.in_(FINAL)).limit(64))
+            return list(found.scalars())
 
     @retried
     def claim(self, batch_id: str, owner: str) -> bool:

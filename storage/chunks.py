@@ -28,6 +28,7 @@ from storage.tables import (
     CHUNK_IS_PENDING,
     CHUNKS,
     INPUTS,
+    JOB_IS_OPEN,
     ChunkRow,
     JobRow,
     WorkerRow,
@@ -124,7 +125,8 @@ class ChunkStore:
             ChunkRow.dispatched_at < now_ms() - older_than,
         ]
         if model_id is not None:
-            lost.append(ChunkRow.job_id.in_(select(JobRow.id).where(JobRow.model_id == model_id)))
+            # Whatever is out is of an open job; all that the model ever did are not looked through.
+            lost.append(ChunkRow.job_id.in_(select(JobRow.id).where(JobRow.model_id == model_id, JOB_IS_OPEN)))
         with self._db.read() as connection:
             if not connection.execute(select(ChunkRow.number).where(*lost).limit(1)).first():
                 return 0

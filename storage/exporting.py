@@ -7,11 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, tuple_
 
-from storage.batches import UNFINISHED
 from storage.contract.errors import Conflict, UnknownJob
 from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
 from storage.database import Database
-from storage.filetables import FileBlockRow, FileRow
+from storage.filetables import UNFINISHED, FileBlockRow, FileRow
 from storage.sheets import Sheet
 from storage.tables import CHUNKS, INPUTS, JOBS, RESULTS, Row
 

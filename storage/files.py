@@ -17,7 +17,7 @@ from storage.contract.errors import Conflict, NotFound, ServerError
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.filetables import BatchRow, FileBlockRow, FileRow, UploadRow
+from storage.filetables import BATCH_IS_UNFINISHED, BatchRow, FileBlockRow, FileRow, UploadRow
 from storage.filewriter import BLOCK, FileWriter, remove
 
 #: A file whose writer has been silent for so long is thrown away, in milliseconds.
@@ -167,7 +167,8 @@ class FileStore:
             Conflict: When a batch is reading it.
         """
         file = self.get(file_id, sees)
-        read = select(BatchRow.id).where(BatchRow.input_file_id == file_id, BatchRow.state == "validating")
+        of_batch = (BATCH_IS_UNFINISHED, BatchRow.state == "validating", BatchRow.input_file_id == file_id)
+        read = select(BatchRow.id).where(*of_batch)
         with self._db.write() as connection:
             if connection.execute(read.limit(1)).first() is not None:
                 raise Conflict("A batch is reading this file.", "Delete it when the batch is past validating.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import Index, String, literal_column
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.rows import JobId, Row, partial_index
@@ -117,3 +117,10 @@ class BatchLinesRow(Row):
     batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     data: Mapped[bytes]
+
+
+#: Batches that are not at their end.
+UNFINISHED = ("validating", "in_progress", "finalizing")
+
+# As the partial index of batches has it, with literals.
+BATCH_IS_UNFINISHED = BatchRow.state.in_([literal_column(f"'{state}'") for state in UNFINISHED])

@@ -14,7 +14,7 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.parttables import PartedJobRow, PartRow
 from storage.statementtime import statement_ms
-from storage.tables import ChunkRow, InputRow, JobRow, ResultRow
+from storage.tables import JOB_IS_UNFINISHED, ChunkRow, InputRow, JobRow, ResultRow
 
 #: Chunks, and items in them, of which rows are removed in one transaction, so that others need not wait long: with
 #: vectors of 1,024 numbers some 8 MB.
@@ -115,7 +115,7 @@ class PurgeStore:
         going = {"deleted_at": now_ms(), "idempotency_key": None}
         is_call = (JobRow.finished_at.is_not(None), JobRow.finished_at < statement_ms() - _FORGOTTEN_CALL)
         abandoned = JobRow.touched_at < statement_ms() - abandoned_after
-        marked = self._mark(going, JobRow.state == JobState.ACCEPTING, abandoned)
+        marked = self._mark(going, JOB_IS_UNFINISHED, JobRow.state == JobState.ACCEPTING, abandoned)
         marked += self._mark(going, *is_call, JobRow.kind == "call")
         over = (JobRow.kept_until.is_not(None), JobRow.kept_until <= statement_ms())
         marked += self._mark(going, *over, first=JobRow.kept_until)
@@ -152,7 +152,9 @@ class PurgeStore:
 
     def marked_texts(self) -> list[str]:
         """Return jobs whose texts are marked and not removed yet."""
-        return self._some(select(JobRow.id).where(*_TEXTS_GO).order_by(JobRow.texts_until))
+        # Said so, those whose texts stay for a while yet are not looked through every second.
+        due = JobRow.texts_until <= statement_ms()
+        return self._some(select(JobRow.id).where(*_TEXTS_GO, due).order_by(JobRow.texts_until))
 
     def _some(self, jobs: Select[Any]) -> list[str]:
         with self._db.read() as connection:

@@ -1,9 +1,10 @@
 """The queries that run all the time are answered from indexes, however many old jobs are kept."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text, update
 
 from storage import naming
 from storage.choice import pending, pending_chunks
@@ -11,6 +12,8 @@ from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.database import Database
+from storage.files import made_id
+from storage.filetables import BatchRow
 from storage.finishing import has_open_chunks
 from storage.quotas import SEALED_TEXTS
 from storage.stores import Stores
@@ -51,6 +54,26 @@ def plan(database: Database, query: Any, **given: Any) -> str:
     explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
     with database.read() as connection:
         return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {compiled.statement}", values))
+
+
+def plans(database: Database, work: Callable[[], object]) -> str:
+    """Return how the database answers whatever it is asked while something is done."""
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    found: list[str] = []
+
+    def look(connection: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and "set_config" not in statement:
+            beside = connection.connection.driver_connection.cursor()
+            beside.execute(f"{explain} {statement}", values)
+            found.extend(str(row[-1]) for row in beside.fetchall())
+
+    event.listen(database.engine, "before_cursor_execute", look)
+    try:
+        work()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", look)
+    assert found
+    return "\n".join(found)
 
 
 def test_what_to_do_next_is_read_from_the_indexes_of_open_jobs_and_pending_chunks(crowded: Database) -> None:
@@ -103,3 +126,57 @@ def test_what_a_key_keeps_is_counted_from_the_index_of_owned_jobs_alone(crowded:
     if crowded.is_sqlite:
         assert "COVERING INDEX ix_jobs_owned" in told
     assert "Seq Scan" not in told
+
+
+def test_texts_that_stay_for_a_while_yet_are_not_looked_through_for_those_that_go(
+    crowded: Database, stores: Stores
+) -> None:
+    # Given many jobs whose texts go one day
+    with crowded.write() as connection:
+        connection.execute(update(JobRow).values(texts_until=4_102_444_800_000))
+    # When those are sought whose texts go now, which is done every second
+    told = plans(crowded, stores.purges.marked_texts)
+    # Then the index ends at this moment
+    assert "texts_until<?" in told if crowded.is_sqlite else "texts_until <=" in told
+    assert "SCAN jobs" not in told
+
+
+def test_submissions_that_were_given_up_are_found_among_those_that_have_not_ended(
+    crowded: Database, stores: Stores
+) -> None:
+    told = plans(crowded, lambda: stores.purges.mark(0))
+    if crowded.is_sqlite:
+        assert "ix_jobs_unfinished" in told
+        told = told.replace("SCAN jobs USING INDEX ix_jobs_unfinished", "")
+    assert "SCAN jobs" not in told and "Seq Scan on jobs" not in told
+
+
+def test_messages_that_one_model_misses_are_found_without_reading_all_that_it_ever_did(
+    crowded: Database, stores: Stores
+) -> None:
+    told = plans(crowded, lambda: stores.chunks.redispatch(0, CARD.id))
+    assert "SCAN jobs" not in told and "Seq Scan on jobs" not in told
+
+
+def test_what_was_done_lately_is_added_up_without_reading_all_chunks(crowded: Database, stores: Stores) -> None:
+    told = plans(crowded, stores.workloads.get)
+    if crowded.is_sqlite:
+        assert "ix_jobs_finished_at" in told
+    assert "SCAN jobs\n" not in told and "SCAN chunks\n" not in told and "Seq Scan on jobs" not in told
+
+
+def test_batches_to_work_at_are_found_without_reading_those_that_have_ended(crowded: Database, stores: Stores) -> None:
+    # Given many batches at their end
+    batch = {"endpoint": "/v1/embeddings", "completion_window": "24h", "created_at": 1, "expires_at": 1}
+    batch |= {"state": "completed", "input_file_id": "file-1"}
+    rows = [batch | {"id": made_id("batch_", crowded.clock)} for _ in range(2_000)]
+    with crowded.write() as connection:
+        connection.execute(insert(BatchRow), rows)
+    if not crowded.is_sqlite:
+        with crowded.write() as connection:
+            connection.execute(text("ANALYZE batches"))
+    # When what is to be done is sought, which every process of a service does twice a second
+    told = plans(crowded, lambda: (list(stores.batches.unfinished()), stores.batches.ended()))
+    # Then they are not looked through
+    assert "ix_batches_unfinished" in told
+    assert "SCAN batches\n" not in f"{told}\n" and "Seq Scan on batches" not in told
