@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import weakref
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ import torch
 from torch import Tensor
 
 from storage.contract.options import JobOptions
+from storage.outcomes import ItemError
 from tests.engine.watched import TEXTS, UNLIKE, MakeWatched, id_of, in_thread, tokens_of
-from tests.models import WORDS
+from tests.models import WORDS, make_model
 from worker.engine.call import Embedded
+from worker.engine.checkpoint import resolve
 from worker.engine.engine import Engine
 from worker.engine.failures import EngineFailed
 
@@ -24,6 +28,23 @@ def test_a_text_that_breaks_the_tokenizer_leaves_the_others_their_vectors(engine
     found = engine.embed(["river", "\ud800", "mill"], JobOptions())
     assert {place: error.code for place, error in found.errors.items()} == {1: "tokenizer_failed"}
     np.testing.assert_allclose(found.vectors[[0, 2]], engine.embed(["river", "mill"], JobOptions()).vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
+def test_a_text_without_a_token_is_its_own_error_and_nobodys_vector(tmp_path: Path, pooling: str) -> None:
+    # Given a tokenizer that adds no special tokens, and a text of which it keeps nothing
+    folder = make_model(tmp_path, hidden=64, layers=1)
+    written = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(written | {"post_processor": None}))
+    engine = Engine(resolve(str(folder)), cores=1)
+    # When it stands between others
+    found = engine.embed(["river stone", "\u200d", "mill"], JobOptions(pooling=pooling))
+    # Then it has an error, and no vector of theirs
+    assert found.errors == {1: ItemError("tokenizer_failed", "The tokenizer finds no token in this text.")}
+    assert np.isnan(found.vectors[1]).all() and found.tokens.tolist() == [2, 0, 1]
+    wanted = engine.embed(["river stone", "mill"], JobOptions(pooling=pooling)).vectors
+    np.testing.assert_allclose(found.vectors[[0, 2]], wanted, atol=1e-6)
+    engine.stop(wait=10)
 
 
 @pytest.mark.scenario("F27")

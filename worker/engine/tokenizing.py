@@ -73,7 +73,7 @@ class Tokenizer:
         self._rules = TokenRules(files.pad_id, files.cut_left, files.pad_left, *special)
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encodings:
-        """Tokenize texts; one that cannot be tokenized becomes its own error and nobody else's.
+        """Tokenize texts; one that cannot be tokenized, or has no token, becomes its own error and nobody else's.
 
         Args:
             texts: Any number of texts.
@@ -84,6 +84,8 @@ class Tokenizer:
         errors: dict[int, ItemError] = {}
         for slice_ in _slices(texts):
             found = self._encode_slice(slice_, len(lengths), errors)
+            if not all(found):
+                _note_empty(found, len(lengths), errors)
             lengths.extend(map(len, found))
             cut = [ids if len(ids) <= max_length else self._cut(ids, max_length) for ids in found]
             flat.append(np.fromiter(chain.from_iterable(cut), np.int32, sum(map(len, cut))))
@@ -127,6 +129,13 @@ class Tokenizer:
     def _cut(self, ids: list[int], max_length: int) -> list[int]:
         start, end = self._rules.dropped(len(ids), max_length)
         return ids[:start] + ids[end:]
+
+
+def _note_empty(found: list[list[int]], first: int, errors: dict[int, ItemError]) -> None:
+    """Give each text without a token its error: laid end to end, its place in a batch is its neighbour's."""
+    for place, ids in enumerate(found, first):
+        if not ids:
+            errors.setdefault(place, ItemError("tokenizer_failed", "The tokenizer finds no token in this text."))
 
 
 def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
