@@ -83,14 +83,27 @@ def test_an_encoder_that_fails_on_everything_charges_no_text(watched: MakeWatche
 
 
 @pytest.mark.scenario("F30")
-def test_out_of_memory_halves_the_batches_and_charges_no_text(engine: Engine, watched: MakeWatched) -> None:
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError("device full"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "cpu", "cuda", "cublas"],
+)
+def test_out_of_memory_halves_the_batches_and_charges_no_text(
+    engine: Engine, watched: MakeWatched, full: Exception
+) -> None:
+    # Given a device that is full, as whoever asked it for memory tells
     def small_device(ids: Tensor) -> None:
         if tokens_of(ids) > 200:
-            raise torch.OutOfMemoryError("device full")
+            raise full
 
     small, encoder = watched(small_device)
     found = small.embed(TEXTS, JobOptions())
-    assert not found.errors
+    assert not found.errors and set(small.counts) == {"budgets_halved"}
     np.testing.assert_allclose(found.vectors, engine.embed(TEXTS, JobOptions()).vectors, atol=1e-5, rtol=0)
     encoder.batches.clear()
     small.embed(TEXTS, JobOptions())

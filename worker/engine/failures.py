@@ -6,6 +6,10 @@ import torch
 
 from storage.contract.errors import ServerError
 
+#: What is said where torch's allocator of device memory was not asked: by the CPU's, by CUDA of pinned memory and of
+#: kernels that are loaded late, by cuBLAS of its workspace.
+_NO_ROOM = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 class EngineStopped(ServerError):
     """Raised when the engine was stopped before or while texts were embedded."""
@@ -31,4 +35,4 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_ROOM)
