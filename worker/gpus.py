@@ -22,9 +22,9 @@ class Gpus:
         if nvml is None:
             return []
         try:
-            handles = {str(i): nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())}
+            handles = _handles(nvml, nvml.nvmlDeviceGetCount())
         except nvml.NVMLError:
-            # A driver that was unloaded, or a GPU that fell off the bus: asked from the beginning next time.
+            # A driver that was unloaded: asked from the beginning next time.
             self._nvml = None
             return []
         return [*_read(nvml, handles), _about(nvml, handles)]
@@ -42,6 +42,17 @@ class Gpus:
             return None
         self._nvml = pynvml
         return pynvml
+
+
+def _handles(nvml: Any, count: int) -> dict[str, Any]:
+    handles: dict[str, Any] = {}
+    for index in range(count):
+        try:
+            handles[str(index)] = nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml.NVMLError:
+            # One that fell off the bus: the others are still to be watched.
+            continue
+    return handles
 
 
 def _read(nvml: Any, handles: dict[str, Any]) -> Iterator[Figure]:

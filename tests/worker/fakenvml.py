@@ -29,6 +29,8 @@ class FakeNvml:
         self.there = True
         self.begun = False
         self.without_power = False
+        #: Numbers of GPUs that fell off the bus.
+        self.lost: set[int] = set()
 
     def nvmlInit(self) -> None:
         if not self.there:
@@ -46,6 +48,8 @@ class FakeNvml:
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         self._check()
+        if index in self.lost:
+            raise NVMLError("GPU is lost")
         return index
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:

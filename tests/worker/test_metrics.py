@@ -136,6 +136,11 @@ def test_gpus_tell_what_they_do_and_their_absence_is_no_error(stores: Stores, ch
     nvml.without_power = True
     found = told(metrics)
     assert 'embedmill_gpu_power_watts{gpu="0"}' not in found and 'embedmill_gpu_memory_bytes{gpu="0"}' in found
+    # When one falls off the bus, then the other is told
+    nvml.lost = {0}
+    found = told(metrics)
+    assert 'embedmill_gpu_memory_bytes{gpu="1"}' in found and 'embedmill_gpu_memory_bytes{gpu="0"}' not in found
+    nvml.lost = set()
     # When the driver goes away and comes back, then so do they
     nvml.there = False
     assert not [name for name in told(metrics) if "gpu_" in name]
