@@ -15,8 +15,10 @@ from tests.models import WORDS, make_model
 from worker.bench.bench import measure
 from worker.bench.flops import count_flops
 from worker.bench.matrixrate import matrix_rate
+from worker.bench.measuring import REFUSED, NotMeasured, run
 from worker.bench.report import Report, Stage
 from worker.bench.texts import file_texts, made_texts
+from worker.devices import CPU
 from worker.engine.checkpoint import resolve
 from worker.engine.tokenizing import Tokenizer
 from worker.settings import WorkerSettings
@@ -127,6 +129,18 @@ def test_made_texts_are_the_same_in_every_run() -> None:
     # Given two runs, when texts are made, then they are the same, and hardly any comes twice
     first, second = (list(itertools.islice(made_texts(), 100)) for _ in range(2))
     assert first == second and len(set(first)) > 95
+
+
+def test_a_folder_with_packages_named_as_ours_is_no_obstacle(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody in a folder of their own program, which has a `storage` too
+    (tmp_path / "storage.py").write_text("raise SystemExit(99)\n")
+    monkeypatch.chdir(tmp_path)
+    # When a file is to be measured that is not there, then ours tells that it is refused
+    with pytest.raises(NotMeasured) as found:
+        run(WorkerSettings(model=str(small)), CPU, 1.0, tmp_path / "none.txt")
+    assert found.value.code == REFUSED
 
 
 def test_errors_of_a_text_do_not_end_a_measurement(small: Path) -> None:

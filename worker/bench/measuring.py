@@ -41,7 +41,7 @@ def run(settings: WorkerSettings, slot: Slot, seconds: float, texts: Path | None
     Raises:
         NotMeasured: When there is no report.
     """
-    command = [sys.executable, "-m", "worker.bench", slot.torch_device, str(seconds)]
+    command = [sys.executable, "-P", "-m", "worker.bench", slot.torch_device, str(seconds)]
     command += ["--texts", str(texts)] if texts is not None else []
     environment = os.environ | child_environment(settings) | slot.environment
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
