@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from storage.contract.errors import InvalidOption
 
 logger = logging.getLogger(__name__)
+
+#: The variable that names what CUDA may use; children are pinned by it too.
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 #: Longest wait for the driver's answer, in seconds; it takes some where it has to be started first.
 _PATIENCE = 20.0
@@ -32,17 +36,20 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU as the driver names it."""
+    """One GPU, or a part of one (MIG), as the driver names it."""
 
     index: int
     uuid: str
 
 
-CPU = Slot("cpu", "cpu", {"CUDA_VISIBLE_DEVICES": ""})
+CPU = Slot("cpu", "cpu", {_VISIBLE: ""})
 
 
 def find_gpus() -> list[Gpu]:
-    """Return this machine's NVIDIA GPUs in PCI order; none without a driver, nor with one that fails, which is told."""
+    """Return this machine's NVIDIA GPUs that `CUDA_VISIBLE_DEVICES` leaves us, in PCI order where it is not set.
+
+    None without a driver, nor with one that fails, which is told.
+    """
     command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
@@ -52,7 +59,32 @@ def find_gpus() -> list[Gpu]:
         # Else a machine of GPUs would serve on its CPU, and nobody would know why.
         logger.warning("NVIDIA's driver does not tell of its GPUs (nvidia-smi: %s): none is used", _why(error))
         return []
-    return parse_gpus(listed)
+    gpus, named = parse_gpus(listed), os.environ.get(_VISIBLE)
+    if named is None:
+        return gpus
+    found = visible(gpus, named)
+    logger.info("of %d GPUs here %s=%s leaves us %d", len(gpus), _VISIBLE, named, len(found))
+    return found
+
+
+def visible(gpus: list[Gpu], named: str) -> list[Gpu]:
+    """Return the GPUs that a list names, up to the first that is not there, as CUDA does, or that comes again.
+
+    Args:
+        gpus: What this machine has.
+        named: Indices as the driver counts, UUIDs or their beginnings, or parts of GPUs (`MIG-...`), which are numbered
+            by their place here.
+    """
+    found: list[Gpu] = []
+    for place, name in enumerate(map(str.strip, named.split(","))):
+        if name.startswith("MIG-"):
+            found.append(Gpu(place, name))
+            continue
+        meant = next((gpu for gpu in gpus if _is_meant(gpu, name)), None)
+        if meant is None or meant in found:
+            break
+        found.append(meant)
+    return found
 
 
 def parse_gpus(listed: str) -> list[Gpu]:
@@ -87,6 +119,10 @@ def choose_slots(wanted: str, gpus: list[Gpu]) -> list[Slot]:
     return [by_name[name] for name in names]
 
 
+def _is_meant(gpu: Gpu, name: str) -> bool:
+    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
+
+
 def _why(error: OSError | subprocess.SubprocessError) -> str:
     match error:
         case subprocess.CalledProcessError():
@@ -101,5 +137,5 @@ def _why(error: OSError | subprocess.SubprocessError) -> str:
 
 def _gpu_slot(gpu: Gpu) -> Slot:
     # By UUID: an index means something else to a process that sees fewer GPUs, or in another order.
-    pinned = {"CUDA_VISIBLE_DEVICES": gpu.uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    pinned = {_VISIBLE: gpu.uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return Slot(f"cuda:{gpu.index}", "cuda", pinned)

@@ -6,7 +6,7 @@ import pytest
 
 from storage.contract.errors import InvalidOption
 from worker import devices
-from worker.devices import CPU, Gpu, choose_slots, find_gpus, parse_gpus
+from worker.devices import CPU, Gpu, choose_slots, find_gpus, parse_gpus, visible
 
 LISTED = "0, GPU-aaaa\n1, GPU-bbbb\n"
 GPUS = [Gpu(0, "GPU-aaaa"), Gpu(1, "GPU-bbbb")]
@@ -37,6 +37,42 @@ def test_a_driver_that_fails_is_told_of_before_the_cpu_is_taken_in_its_place(
     program.chmod(0o755)
     # When its GPUs are sought, then there are none, and the log says why
     assert find_gpus() == [] and why in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("named", "left"),
+    [
+        (None, ["cuda:0", "cuda:1"]),
+        ("1", ["cuda:1"]),
+        ("1, 0", ["cuda:1", "cuda:0"]),
+        ("GPU-bb", ["cuda:1"]),
+        ("0,7,1", ["cuda:0"]),
+        ("0,0", ["cuda:0"]),
+        ("", ["cpu"]),
+        ("-1", ["cpu"]),
+    ],
+)
+def test_a_worker_takes_the_gpus_that_it_was_left(
+    named: str | None, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a machine of two GPUs that others use too, and what this process may use of them
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{LISTED}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    # Then it takes those, by the names that the driver counts by
+    assert [slot.name for slot in choose_slots("auto", find_gpus())] == left
+
+
+def test_parts_of_a_gpu_are_slots_of_their_own() -> None:
+    slots = choose_slots("auto", visible(GPUS, "MIG-aaaa,MIG-bbbb"))
+    assert [(slot.name, slot.environment["CUDA_VISIBLE_DEVICES"]) for slot in slots] == [
+        ("cuda:0", "MIG-aaaa"),
+        ("cuda:1", "MIG-bbbb"),
+    ]
 
 
 def test_a_machine_without_a_driver_has_no_gpus_and_nothing_is_said_of_it(
