@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from storage.contract.options import JobOptions
-from tests.engine.watched import TEXTS, Watch, Watched, id_of, in_thread, tokens_of, until
+from tests.engine.watched import TEXTS, UNLIKE, Watch, Watched, id_of, in_thread, tokens_of, until
 from worker.engine.call import Embedded
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.engine import Engine
@@ -277,3 +277,30 @@ def test_an_urgent_text_is_launched_next_after_those_under_way(
     gate.release(1000)
     bulk.join(20)
     assert not bulk.is_alive()
+
+
+def test_what_comes_while_a_flight_is_waited_for_is_launched_before_the_next_is(
+    ahead: MakeAhead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two flights under way and nothing behind them, the first of which is waited for
+    gate, waiting, land = threading.Semaphore(0), threading.Event(), Flight.land
+
+    def wait(self: Flight) -> list[Vectors] | Exception:
+        waiting.set()
+        gate.acquire(timeout=60)
+        return land(self)
+
+    monkeypatch.setattr(Flight, "land", wait)
+    engine, encoder = ahead(flights=3)
+    bulk = in_thread(lambda: engine.embed(UNLIKE[:30], JobOptions()))
+    assert waiting.wait(30) and len(encoder.batches) == 2
+    # When another text comes, and the first flight has landed
+    urgent = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
+    until(lambda: engine._room._urgent)
+    gate.release()
+    # Then the device has its work before the second flight has landed
+    until(lambda: len(encoder.batches) == 3)
+    gate.release(1000)
+    for thread in (bulk, urgent):
+        thread.join(20)
+        assert not thread.is_alive()

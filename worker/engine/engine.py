@@ -259,9 +259,15 @@ class Engine:
         """Launch batch after batch; wait for the oldest only when enough are under way, or nothing else is to do."""
         flights: deque[Flight] = deque()
         while (batch := self._room.next(not flights, urgent)) is not None or flights:
-            if batch is not None:
-                flights.append(self._runner.launch(batch))
+            if batch is None:
+                # The oldest alone: what came meanwhile is launched before the others are waited for.
+                self._land(flights.popleft())
+                continue
+            flights.append(self._runner.launch(batch))
             # What has failed is seen to at once, but alone on the device.
-            while flights and (batch is None or len(flights) >= self._most_flights or flights[-1].has_failed):
-                self._runner.land(flights.popleft())
-                self._room.finished()
+            while flights and (len(flights) >= self._most_flights or flights[-1].has_failed):
+                self._land(flights.popleft())
+
+    def _land(self, flight: Flight) -> None:
+        self._runner.land(flight)
+        self._room.finished()
