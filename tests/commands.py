@@ -89,7 +89,7 @@ def until(
     raise TimeoutError(f"{what}: not within {patience:.0f} s{last}")
 
 
-def revision() -> str:
-    """Return the commit that this is, with a word behind it where files differ from it."""
+def revision(folder: Path = ROOT) -> str:
+    """Return the commit that a checkout is of, with a word behind it where files differ from it."""
     head = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(head, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+    return subprocess.run(head, cwd=folder, capture_output=True, text=True).stdout.strip() or "unknown"

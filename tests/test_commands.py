@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.commands import CommandFailed, run, until
+from tests.compose.report import Report
 
 
 def test_a_command_is_told_what_it_reads_and_returns_what_it_printed() -> None:
@@ -53,3 +55,20 @@ def test_a_wait_forgives_what_it_was_told_to_and_says_in_the_end_what_went_wrong
         until("flour", never, 0.01, OSError, pause=0)
     with pytest.raises(OSError, match="away"):
         until("flour", never, 60, ValueError, pause=0)
+
+
+def test_a_log_that_is_in_the_repository_does_not_make_its_own_commit_a_changed_one(tmp_path: Path) -> None:
+    # Given a checkout with the log of an earlier run
+    log = tmp_path / "run.log"
+    log.write_text("of an earlier run\n")
+    git = ["git", "-c", "user.name=miller", "-c", "user.email=miller@mill.test"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a log"]):
+        run([*git, *words], 60, folder=tmp_path)
+    head = run(["git", "rev-parse", "HEAD"], 60, folder=tmp_path)[1]
+    # When another is written over it
+    report = Report(log, tmp_path)
+    report.say("of this run")
+    # Then it is of the commit as it is
+    assert report.commit == head
+    # And a report on files that differ says so
+    assert Report(None, tmp_path).commit == f"{head}-dirty"

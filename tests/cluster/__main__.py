@@ -17,7 +17,7 @@ from tests.cluster import changes, older, steps
 from tests.cluster.fleet import COMPONENTS, Fleet
 from tests.cluster.kubectl import Cluster, name_of, why_not
 from tests.cluster.servers import Servers
-from tests.commands import ROOT, revision
+from tests.commands import ROOT
 from tests.compose.report import Report
 
 SENTENCES = ROOT / "examples" / "sentences.jsonl"
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _introduce(cluster: Cluster, report: Report) -> None:
-    report.say(f"make cluster-test, commit {revision()}")
+    report.say(f"make cluster-test, commit {report.commit}")
     for node in cluster.get("nodes"):
         told = node["status"]["nodeInfo"]
         report.say(

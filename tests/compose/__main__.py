@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.commands import ROOT, revision
+from tests.commands import ROOT
 from tests.compose import operating, steps
 from tests.compose.engine import Engine, why_not
 from tests.compose.privileges import check_leaves_out_grafana
@@ -63,7 +63,7 @@ def main() -> int:
     report = Report(given.log)
     with tempfile.TemporaryDirectory(prefix="embedmill-compose-") as folder:
         subprocess.run(["sh", str(ROOT / "deploy/make-secrets.sh"), folder], check=True, stdout=subprocess.DEVNULL)
-        stack = Stack(Engine("embedmill-compose-test", ROOT, _variables(folder)), report, [])
+        stack = Stack(Engine("embedmill-compose-test", ROOT, _variables(folder, report.commit)), report, [])
         try:
             _run(stack, given)
         except Exception:
@@ -81,9 +81,9 @@ def main() -> int:
 
 
 def _run(stack: Stack, given: argparse.Namespace) -> None:
-    report, variables = stack.report, stack.engine.variables
+    report = stack.report
     named = "" if given.part == "all" else f" PART={given.part}"
-    report.say(f"make compose-test{named}, commit {variables['EMBEDMILL_REVISION']}")
+    report.say(f"make compose-test{named}, commit {report.commit}")
     report.say(f"{stack.engine.versions()}; {platform.machine()}, {os.cpu_count()} processors")
     steps.build(stack)
     steps.start(stack)
@@ -103,7 +103,7 @@ def _run(stack: Stack, given: argparse.Namespace) -> None:
         steps.from_the_first_schema(stack, ROOT, shlex.split(given.docker_build))
 
 
-def _variables(folder: str) -> dict[str, str]:
+def _variables(folder: str, commit: str) -> dict[str, str]:
     """Return what the compose file is told: ports, passwords and a tag of this run's own."""
     ports = dict(zip(("EMBEDMILL_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"), free_ports(3), strict=True))
     images = {name: value for name, value in os.environ.items() if name.endswith("_IMAGE")}
@@ -113,7 +113,7 @@ def _variables(folder: str) -> dict[str, str]:
         | {
             "EMBEDMILL_SECRETS": folder,
             "EMBEDMILL_TAG": "compose-test",
-            "EMBEDMILL_REVISION": revision(),
+            "EMBEDMILL_REVISION": commit,
             # Measured anew at each start, batches would not be the same; and the same vectors are asked for.
             "EMBEDMILL_DTYPE": "float32",
             "EMBEDMILL_AUTH": "keys",

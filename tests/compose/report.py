@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.commands import ROOT, revision
+
 
 class Broken(Exception):
     """Something that must hold does not."""
@@ -15,10 +17,15 @@ class Report:
 
     Args:
         path: File that gets the same lines; None: none does.
+        checkout: What the commit is asked of.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._file = path.open("w", encoding="utf-8") if path else None
+    def __init__(self, path: Path | None, checkout: Path = ROOT) -> None:
+        #: The commit that is reported on; asked before the file is emptied, which may be one of the checkout's own.
+        self.commit = revision(checkout)
+        self._file = path
+        if path is not None:
+            path.write_text("", encoding="utf-8")
         self._began = time.monotonic()
         self.held = 0
         self.left_out: list[str] = []
@@ -27,8 +34,8 @@ class Report:
         """Print a line."""
         print(line, flush=True)
         if self._file is not None:
-            self._file.write(line + "\n")
-            self._file.flush()
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
     def step(self, title: str) -> None:
         """Begin a step."""
