@@ -162,7 +162,7 @@ def migrate(
 ) -> None:
     """Bring the database's schema to what this program needs; safe to run again, and beside others."""
     from storage import logs
-    from storage.database import Database, open_database
+    from storage.database import placed_database
     from storage.migrations import migrate as run
     from storage.migrations.settings import MigrationSettings
     from storage.rights import grant
@@ -170,9 +170,8 @@ def migrate(
     place = {"data_dir": data_dir, "database_url": database_url}
     settings = MigrationSettings.load(**place, api_role=api_role, worker_role=worker_role)
     logs.configure(settings.log_level, "migrate", settings.log_format)
-    database = open_database(settings) if settings.database_is_embedded else Database(settings.database)
-    before = database.schema_version()
-    run(database)
+    database = placed_database(settings)
+    before = run(database)
     logs.say(f"The schema is at {database.schema_version()} (it was at {before or 'none'}).")
     if settings.roles:
         grant(database, settings.roles)

@@ -102,8 +102,26 @@ def _settings(given: dict[str, Any]) -> Settings:
     return settings.model_copy(update={"url": None}) if local else settings
 
 
+def _found(given: dict[str, Any]) -> Settings:
+    """Return the same of a database that is there: a mistyped folder would else be made, and be empty."""
+    settings = _settings(given)
+    if settings.url is None and settings.database_is_embedded and not settings.database_file.exists():
+        from storage.sqlitefile import DatabaseMissing  # SQLAlchemy costs a third of a second
+
+        raise DatabaseMissing(settings.database_file)
+    return settings
+
+
 def placed(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the arguments that say where storage and Redis are, or the service; handed to it as `settings`."""
+    """Give a command the arguments that say where storage and Redis are, or the service; handed to it as `settings`.
+
+    The embedded database must be there; see `placed_anew`.
+    """
+    return _extended(command, "settings", _place_arguments, _found)
+
+
+def placed_anew(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the same that brings something new, so that the embedded database may be made for it."""
     return _extended(command, "settings", _place_arguments, _settings)
 
 

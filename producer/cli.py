@@ -17,6 +17,7 @@ from producer.arguments import (
     Output,
     OutputFormat,
     placed,
+    placed_anew,
     with_input,
     with_job_options,
 )
@@ -43,7 +44,7 @@ _WATCH = 1.0
 
 
 @app.command()
-@placed
+@placed_anew
 @with_job_options
 @with_input
 def submit(
@@ -66,7 +67,7 @@ def submit(
 
 
 @app.command()
-@placed
+@placed_anew
 @with_job_options
 @with_input
 def embed(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.arguments import Force, JobId, placed
+from producer.arguments import Force, JobId, placed, placed_anew
 from producer.display import counted, say
 from storage.contract.errors import InvalidOption, UnknownJob, WrongState
 from storage.contract.keeping import MOST_DAYS
@@ -110,7 +110,7 @@ def export(
 
 
 @app.command("import")
-@placed
+@placed_anew
 def import_archive(
     settings: Settings, source: Annotated[Path, typer.Argument(metavar="FILE|-", help="What `export` wrote.")]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.arguments import AsJson, placed
+from producer.arguments import AsJson, placed, placed_anew
 from producer.display import say, show_table
 from storage.contract.settings import Settings
 
@@ -22,7 +22,7 @@ app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 
 
 @app.command()
-@placed
+@placed_anew
 def create(
     settings: Settings,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What a person calls it.")],

@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from producer.hnsw import DISTANCES, HnswIndex
 from storage.contract.errors import InvalidOption
-from storage.database import Database, limit
+from storage.database import Database
 from storage.faults import StorageForbidden
+from storage.postgresserver import limit
 
 #: How a component is written on the wire, by the type of the column.
 _WIRE: dict[str, np.dtype[Any]] = {"vector": np.dtype(">f4"), "halfvec": np.dtype(">f2")}

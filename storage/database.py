@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import BigInteger, Connection, Engine, create_engine, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
@@ -21,6 +21,7 @@ from storage.clock import Clock
 from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageFull, StorageUnavailable
 from storage.contract.settings import Settings
 from storage.faults import translated
+from storage.postgresserver import postgres_engine
 from storage.sqlitefile import SqliteFile, give_back, prepare_folder, refuse_network_file_system
 
 #: The newest migration this program knows; a test keeps it equal to Alembic's head.
@@ -28,15 +29,6 @@ SCHEMA_VERSION = "0013"
 
 #: How long a SQLite writer waits for another before it gives up, in milliseconds.
 _BUSY_TIMEOUT = 30_000
-
-
-#: How the server looks whether a silent client lives: given up after half a minute, as the client gives it up.
-_SERVER_SIDE = {
-    "keepalives_idle": "15",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "user_timeout": "30000",
-}
 
 
 #: Milliseconds since 1970 on SQLite's clock, which stands still for a statement.
@@ -80,6 +72,8 @@ class Database:
         self.is_full = False
         self.clock = Clock(self._ask_time)
         self._writing: Callable[[], AbstractContextManager[None]] = nullcontext
+        #: Makes an empty SQLite file where there is none; nobody else does.
+        self.make: Callable[[], None] = lambda: None
         #: Waits until what was written without waiting is on the disk; raises StorageUnavailable when it is not.
         self.settle: Callable[[], None] = lambda: None
         try:
@@ -92,32 +86,9 @@ class Database:
             engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": self._busy_timeout / 1000})
             file = SqliteFile(Path(self.url.database or ""), self._busy_timeout)
             file.keep(engine)
-            self._writing, self.settle = file.writing, file.settle
+            self._writing, self.settle, self.make = file.writing, file.settle, file.make
             return engine
-        engine = create_engine(
-            self.url,
-            hide_parameters=True,
-            pool_pre_ping=True,
-            pool_recycle=1800,
-            pool_size=8,
-            max_overflow=8,
-            pool_timeout=30,
-            connect_args={
-                "connect_timeout": 5,
-                "cursor_factory": _binary_cursor(),
-                "application_name": "embedmill",
-                "tcp_user_timeout": 30_000,
-                # A host that vanishes after it has taken a query is noticed after half a minute, not after two hours.
-                "keepalives_idle": 15,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                # A database made as SQL_ASCII would otherwise hand out bytes for text.
-                "client_encoding": "utf8",
-            },
-        )
-        event.listen(engine, "connect", _greet_postgresql)
-        event.listen(engine, "begin", _begin_postgresql)
-        return engine
+        return postgres_engine(self.url)
 
     @contextmanager
     def read(self, one_moment: bool = False) -> Iterator[Connection]:
@@ -196,10 +167,7 @@ class Database:
             raise SchemaMismatch(
                 f"The database's schema is {found}, this program needs {SCHEMA_VERSION}.", "Run `embedmill migrate`."
             )
-        raise SchemaMismatch(
-            f"The database's schema is {found}, newer than this program knows ({SCHEMA_VERSION}).",
-            "Upgrade embedmill on this machine.",
-        )
+        raise newer_schema(found)
 
     def schema_version(self) -> str | None:
         """Return the schema's version as Alembic keeps it, or None when there is none."""
@@ -220,21 +188,41 @@ def open_database(settings: Settings) -> Database:
         StorageUnavailable: When it cannot be reached, or its folder cannot be made or written.
         SchemaMismatch: When a database of one's own has another schema than this program knows.
     """
-    if settings.database_is_embedded:
-        prepare_folder(settings.data_dir)
-    database = Database(settings.database)
+    database = placed_database(settings)
     try:
-        if database.is_sqlite and database.url.database:
-            refuse_network_file_system(Path(database.url.database))
-        if settings.database_is_embedded and (database.schema_version() or "") < SCHEMA_VERSION:
-            from storage.migrations import migrate  # Alembic costs a quarter of a second, and only here
+        if settings.database_is_embedded:
+            database.make()
+            if (database.schema_version() or "") < SCHEMA_VERSION:
+                from storage.migrations import migrate  # Alembic costs a quarter of a second, and only here
 
-            migrate(database)
+                migrate(database)
         database.check_schema()
     except BaseException:
         database.close()
         raise
     return database
+
+
+def placed_database(settings: Settings) -> Database:
+    """Return the database of the settings, which nobody has opened yet, in a place that is fit for it.
+
+    Raises:
+        StorageUnavailable: When the embedded one's folder cannot be made, or a SQLite file lies on a network.
+    """
+    if settings.database_is_embedded:
+        prepare_folder(settings.data_dir)
+    database = Database(settings.database)
+    if database.is_sqlite:
+        refuse_network_file_system(Path(database.url.database or ""))
+    return database
+
+
+def newer_schema(found: str) -> SchemaMismatch:
+    """Return what is said of a schema that a newer program has made."""
+    return SchemaMismatch(
+        f"The database's schema is {found}, newer than this program knows ({SCHEMA_VERSION}).",
+        "Upgrade embedmill on this machine.",
+    )
 
 
 def _checked_url(url: str) -> URL:
@@ -250,48 +238,6 @@ def _checked_url(url: str) -> URL:
         ) from error
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise InvalidOption(f"{parsed.get_backend_name()} is not supported.", "Use SQLite or PostgreSQL.")
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise InvalidOption("A SQLite database in memory is seen by one connection alone.", "Name a file.")
     return parsed
-
-
-def _binary_cursor() -> type[Any]:
-    """Return psycopg's cursor, but for results in binary: as text a vector's bytes come as twice as many letters."""
-    import psycopg
-
-    class BinaryCursor(psycopg.Cursor[Any]):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.format = psycopg.pq.Format.BINARY
-
-    return BinaryCursor
-
-
-def limit(connection: Connection, **limits: str) -> None:
-    """Set limits of PostgreSQL for the running transaction alone, which works behind PgBouncer too.
-
-    Args:
-        connection: In a transaction.
-        **limits: Such as `lock_timeout="5s"`; 0 is none.
-    """
-    # One statement: a result in binary is always one statement's.
-    settings = ", ".join(f"set_config('{name}', '{most}', true)" for name, most in limits.items())
-    connection.exec_driver_sql(f"SELECT {settings}")
-
-
-def _greet_postgresql(connection: Any, record: Any) -> None:
-    """Find out whether a new connection leads to a server process of its own, and have that look whether we live.
-
-    PgBouncer makes up the process that it says a connection belongs to, and hands each transaction to another one,
-    which knows no statement that an earlier one prepared. A process of one's own would hold the locks of a host that
-    has vanished for two hours; the time-out of an idle transaction does not run while a driver speaks in a pipeline.
-    """
-    (asked,) = connection.execute("SELECT pg_backend_pid()").fetchone()
-    if asked != connection.info.backend_pid:
-        connection.prepare_threshold = None
-    else:
-        settings = ", ".join(f"set_config('tcp_{name}', '{value}', false)" for name, value in _SERVER_SIDE.items())
-        connection.execute(f"SELECT {settings}")
-    connection.commit()
-
-
-def _begin_postgresql(connection: Connection) -> None:
-    limit(connection, statement_timeout="60s", lock_timeout="10s", idle_in_transaction_session_timeout="60s")

@@ -50,25 +50,63 @@ _sync_content = getattr(os, "fdatasync", os.fsync)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
 
 
+class DatabaseMissing(StorageUnavailable):
+    """Raised when there is no SQLite file of that name: whoever does not migrate it makes none.
+
+    Args:
+        path: Where it was sought.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"There is no database {path.absolute()}.",
+            "Look at its name (EMBEDMILL_DATABASE_URL, EMBEDMILL_DATA_DIR); embedmill migrate makes a new one, and"
+            " embedmill up the embedded one.",
+        )
+
+
 class SqliteFile:
     """Keeps the connections of an engine to one SQLite file as they should be.
 
     Args:
-        path: The file.
+        path: The file, or a `file:` URI, which says by itself whether one is made.
         busy_timeout: How long a writer waits for another, in milliseconds.
     """
 
     def __init__(self, path: Path, busy_timeout: int) -> None:
         self._path = path
+        self._is_uri = str(path).startswith("file:")
         self._busy_timeout = busy_timeout
         self._log = ""
         self._turn = Lock()
 
+    def make(self) -> None:
+        """Make the file, empty, where there is none.
+
+        Raises:
+            StorageUnavailable: When it cannot be made.
+        """
+        if self._is_uri or self._path.exists():
+            return
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644))
+        except OSError as error:
+            raise StorageUnavailable(
+                f"The database's file {self._path} cannot be opened or made: {error.strerror}.",
+                "Check the rights on it and on its folder.",
+            ) from error
+
     def keep(self, engine: Engine) -> None:
         """Look after every connection of an engine from now on."""
+        event.listen(engine, "do_connect", self._before_connect)
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "begin", self._on_begin)
         event.listen(engine, "checkout", self._on_checkout)
+
+    def _before_connect(self, *_: object) -> None:
+        """Refuse a file that is not there: SQLite would make an empty one wherever a mistyped name leads."""
+        if not self._is_uri and not self._path.exists():
+            raise DatabaseMissing(self._path)
 
     def _on_connect(self, connection: sqlite3.Connection, record: object) -> None:
         # The driver's own transaction control would begin late and without IMMEDIATE.

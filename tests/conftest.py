@@ -53,7 +53,9 @@ def postgres_url(postgres_server: PostgresServer, way_to_postgres: Callable[[str
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database of either kind, a new one for each test."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+        path = tmp_path / "empty.sqlite3"
+        path.touch()
+        return f"sqlite:///{path}"
     return str(request.getfixturevalue("postgres_url"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from sqlalchemy import select, text
 
@@ -15,6 +14,7 @@ from storage.checkups.places import median, shown
 from storage.contract.errors import StorageUnavailable
 from storage.contract.settings import Settings
 from storage.database import SCHEMA_VERSION, Database, now_ms
+from storage.sqlitefile import DatabaseMissing
 
 #: A claim or a commit is about ten round trips, in milliseconds each.
 _SLOW = 20.0
@@ -53,14 +53,11 @@ def reached(settings: Settings) -> Iterator[Database]:
     """
     database = Database(settings.database, _BUSY)
     try:
-        if database.is_sqlite and not Path(database.url.database or "").exists():
-            remedy = (
-                "embedmill up makes it." if settings.database_is_embedded else "Run embedmill migrate, or name another."
-            )
-            raise StorageUnavailable(f"There is no database {database.url.database} yet.", remedy)
         try:
             with database.read() as connection:
                 connection.execute(text("SELECT 1"))
+        except DatabaseMissing:
+            raise
         except StorageUnavailable as error:
             raise StorageUnavailable(
                 f"{error.message} It was sought at {shown(settings.database)}.", error.remedy

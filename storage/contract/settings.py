@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         return self.database_url is None
 
     @property
+    def database_file(self) -> Path:
+        """Where the embedded database is, or will be made."""
+        return self.data_dir / "embedmill.sqlite3"
+
+    @property
     def redis_is_embedded(self) -> bool:
         """Whether Redis is the server that `embedmill up` starts under `data_dir`."""
         return self.redis_url is None
@@ -144,7 +149,7 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The URL of the database in use, with its password."""
         if self.database_url is None:
-            return f"sqlite:///{self.data_dir / 'embedmill.sqlite3'}"
+            return f"sqlite:///{self.database_file}"
         return _with_password(self.database_url, self.database_password)
 
     @property

@@ -13,8 +13,9 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from storage.contract.errors import StorageUnavailable
-from storage.database import Database, limit
+from storage.database import SCHEMA_VERSION, Database, newer_schema
 from storage.faults import retried, translated
+from storage.postgresserver import limit
 
 #: PostgreSQL advisory lock that lets one migration run at a time.
 _ADVISORY_LOCK = 0x656D6265646D696C
@@ -24,28 +25,37 @@ _ADVISORY_LOCK = 0x656D6265646D696C
 _PAUSE = 0.05
 
 
-def migrate(database: Database, revision: str = "head") -> None:
+def migrate(database: Database, revision: str = "head") -> str | None:
     """Bring the schema to a revision; a second caller waits for the first and then finds nothing to do.
 
     Args:
-        database: The database to change.
+        database: The database to change; a SQLite file is made where there is none.
         revision: Alembic revision; default the newest.
+
+    Returns:
+        The version that the schema was at before; None where there was none.
 
     Raises:
         StorageUnavailable: When the database cannot be reached or written.
         StorageFull: When its disk is full.
+        SchemaMismatch: When its schema is newer than this program knows.
     """
-    database.schema_version()  # reaches the database first, so that a wrong URL is told as one
+    database.make()
+    before = database.schema_version()  # reaches the database first, so that a wrong URL is told as one
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["database"] = database
     with translated(), _only_one(database):
         _upgrade(config, revision)
+    return before
 
 
 @retried
 def _upgrade(config: Config, revision: str) -> None:
-    config.attributes["in_use"] = config.attributes["database"].schema_version() is not None
+    found = config.attributes["database"].schema_version()
+    if found is not None and found > SCHEMA_VERSION:
+        raise newer_schema(found)
+    config.attributes["in_use"] = found is not None
     with translated():
         command.upgrade(config, revision)
 

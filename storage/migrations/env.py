@@ -5,7 +5,8 @@ from typing import Any
 from alembic import context
 from sqlalchemy import event
 
-from storage.database import Database, limit
+from storage.database import Database
+from storage.postgresserver import limit
 from storage.tables import Row
 
 database: Database = context.config.attributes["database"]

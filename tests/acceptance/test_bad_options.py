@@ -75,6 +75,8 @@ def test_python_refuses_the_same_options(shell: Shell) -> None:
 def test_a_job_that_does_not_exist_has_an_exit_code_of_its_own(alone: Shell) -> None:
     # Given no job, when one is asked for by a malformed id, and by well-formed ones
     unknown = new_id()
+    with Client(data_dir=alone.data_dir) as client:
+        assert client.jobs() == []
     ran = alone.together([("status", "job-1"), ("results", unknown, "-o", "out.npy"), ("delete", unknown)])
     # Then all say so, with exit code 3
     assert [one.code for one in ran] == [3] * 3, ran

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedmill import Client
+from storage.contract.ids import new_id
 from tests.acceptance.shell import EMBEDMILL, Ran, Shell
 
 #: Runs a program as the same user, without root's right to write where permissions forbid it.
@@ -37,6 +38,28 @@ def test_an_unreachable_database_is_told_without_its_password(alone: Shell) -> N
         assert (one.code, one.out) == (4, "")
         assert "The database does not answer" in one.err and "EMBEDMILL_DATABASE_URL" in one.err
         assert "grindstone" not in one.err and "Traceback" not in one.err
+
+
+def test_a_mistyped_place_is_told_and_nothing_is_made_there(alone: Shell) -> None:
+    # Given a file and a folder that are not there, because their names are mistyped
+    file, folder = alone.cwd / "typo.sqlite3", alone.cwd / "typo"
+    alone.write("in.txt", "a text")
+    # When a job, or anything else, is asked for there
+    job = new_id()
+    asked = [("status", job), ("wait", job), ("results", job, "-o", "out.npy"), ("cancel", job), ("delete", job)]
+    asked += [("jobs",), ("top", "--once"), ("keys", "list"), ("export", "--all", "-o", "all.tar"), ("retry", job)]
+    asked += [("backup", "-o", "copy"), ("fence",), ("purge", "--older-than", "1"), ("compact",)]
+    places = (("--database-url", "sqlite:///typo.sqlite3"), ("--data-dir", folder))
+    ran = alone.together([(*words, *place) for words in asked for place in places])
+    moved = alone("move", "--from", "sqlite:///typo.sqlite3", "--to", "sqlite:///typo.sqlite3")
+    submitted = alone("submit", "in.txt", "--database-url", "sqlite:///typo.sqlite3")
+    # Then each names the place it looked at, and what to do; none says that there is no such job
+    for one in (*ran, moved, submitted):
+        assert (one.code, one.out) == (4, "") and "Traceback" not in one.err, one
+        assert "There is no database" in one.err and "embedmill migrate" in one.err, one
+        assert str(file) in one.err or str(folder / "embedmill.sqlite3") in one.err, one
+    # And nothing was made
+    assert [path.name for path in alone.cwd.iterdir()] == ["in.txt"]
 
 
 def test_a_read_only_data_folder_is_told(alone: Shell) -> None:

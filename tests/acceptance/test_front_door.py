@@ -38,6 +38,8 @@ def test_a_folder_that_shadows_a_package_of_ours_is_named(alone: Shell) -> None:
     # Given somebody's own package named `storage` where commands are typed
     (alone.cwd / "storage").mkdir()
     alone.write("storage/__init__.py", "raise RuntimeError('somebody else\\'s storage')")
+    with Client(data_dir=alone.data_dir):
+        pass  # it makes the database
     # When started by its script, then that does not matter
     assert alone("jobs").code == 0
     # When started as a module, for which Python looks into this folder first, then the clash is named
@@ -51,7 +53,8 @@ def test_a_database_of_ones_own_is_migrated_when_told_to(alone: Shell) -> None:
     alone.write("in.txt", "a text")
     # When used as it is, then it is said what to run
     early = alone("submit", "in.txt", "--database-url", url)
-    assert (early.code, early.out) == (4, "") and "Run `embedmill migrate`" in early.err
+    assert (early.code, early.out) == (4, "") and "embedmill migrate" in early.err
+    assert not (alone.cwd / "own.sqlite3").exists()
     # When migrated, twice, then it can be used
     first, second = (alone("migrate", "--database-url", url) for _ in range(2))
     assert first.code == second.code == 0

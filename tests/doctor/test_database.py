@@ -52,15 +52,15 @@ def own_server() -> Iterator[PostgresServer]:
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database of either kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+        path = tmp_path / "empty.sqlite3"
+        path.touch()
+        return f"sqlite:///{path}"
     server: PostgresServer = request.getfixturevalue("own_server")
     return server.url(server.create())
 
 
 def test_a_schema_that_is_missing_old_or_too_new_is_told_of(empty_url: str) -> None:
     with closing(Database(empty_url)) as database:
-        with database.read():
-            pass  # on SQLite this makes the file
         assert "Run embedmill migrate" in ailments(empty_url)["schema"]
         migrate(database, "0003")
         assert "Run embedmill migrate" in ailments(empty_url)["schema"] and "0003" in ailments(empty_url)["schema"]

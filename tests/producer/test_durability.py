@@ -66,6 +66,7 @@ def test_the_log_is_found_however_the_file_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sqlitefile, "_sync_content", lambda log: waited.append(os.readlink(f"/proc/self/fd/{log}")))
     for name in (f"{tmp_path}/mill.sqlite3", f"file:{tmp_path}/mill.sqlite3?uri=true"):
         database = Database(f"sqlite:///{name}")
+        database.make()
         # Where nothing was written there is nothing to wait for
         database.settle()
         with database.write(durable=False) as connection:

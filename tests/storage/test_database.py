@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from storage.contract.errors import (
 from storage.contract.settings import Settings
 from storage.database import SCHEMA_VERSION, Database, now_ms, open_database
 from storage.faults import StorageConflict, retried
+from storage.sqlitefile import DatabaseMissing
 from storage.stores import Stores
 from tests.servers import short_folder
 from tests.storage.builders import serve, submit
@@ -80,9 +82,42 @@ def test_a_connection_that_the_server_closed_is_replaced(postgres_url: str) -> N
     other.close()
 
 
-def test_a_folder_that_does_not_exist_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(StorageUnavailable, match="cannot be opened"):
-        Database(f"sqlite:///{tmp_path / 'missing' / 'mill.sqlite3'}").schema_version()
+def test_a_sqlite_file_that_is_not_there_is_told_of_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given the name of a file, and one in a folder, that are not there
+    monkeypatch.chdir(tmp_path)
+    for name in ("typo.sqlite3", f"{tmp_path / 'missing' / 'mill.sqlite3'}"):
+        database, settings = Database(f"sqlite:///{name}"), Settings(database_url=f"sqlite:///{name}")
+        # When it is read, written, or opened, then where it was sought is told, and what to do
+        for use in (database.schema_version, database.give_back, partial(open_database, settings)):
+            with pytest.raises(DatabaseMissing) as told:
+                use()
+            assert f"There is no database {tmp_path / name}." in told.value.message
+            assert "EMBEDMILL_DATABASE_URL" in str(told.value.remedy) and "embedmill migrate" in str(told.value.remedy)
+    # And nothing was made
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sqlite_file_that_is_taken_away_is_not_made_anew(migrated_sqlite: Path, tmp_path: Path) -> None:
+    # Given a database in use, whose file somebody removes
+    path = tmp_path / "mill.sqlite3"
+    shutil.copy(migrated_sqlite, path)
+    database = Database(f"sqlite:///{path}")
+    database.check_schema()
+    for part in tmp_path.iterdir():
+        part.unlink()
+    # When it is asked again, then that is told, and not that it has no schema
+    with pytest.raises(DatabaseMissing):
+        database.check_schema()
+    database.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(InvalidOption, match="in memory"):
+        Database(url)
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:

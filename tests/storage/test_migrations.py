@@ -10,10 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
 
 import storage.migrations
-from storage.contract.errors import StorageUnavailable
+from storage.contract.errors import SchemaMismatch, StorageUnavailable
 from storage.database import SCHEMA_VERSION, Database
 from storage.migrations import migrate
 from storage.stores import Stores
@@ -103,5 +103,19 @@ def test_two_that_migrate_at_once_get_in_nobodys_way(empty_url: str) -> None:
 
 
 def test_to_migrate_a_database_that_is_away_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="cannot be opened or made"):
         migrate(Database(f"sqlite:///{tmp_path / 'missing' / 'mill.sqlite3'}"))
+
+
+def test_to_migrate_a_database_of_a_newer_program_says_so_and_leaves_it_alone(database: Database) -> None:
+    def set_version(version: str) -> None:
+        with database.write() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+
+    set_version("9999")
+    try:
+        with pytest.raises(SchemaMismatch, match=r"newer than this program knows .* Upgrade embedmill"):
+            migrate(database)
+        assert database.schema_version() == "9999"
+    finally:
+        set_version(SCHEMA_VERSION)
