@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import platformdirs
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         """Return the settings; flags that are None count as not given.
 
         Raises:
-            InvalidOption: When a value does not fit, naming the variable.
+            InvalidOption: When a value does not fit, naming the variable, or no URL can name the data folder.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         try:
@@ -119,7 +119,10 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise InvalidOption(f"Setting {name} ({cls._variable(name)}) is not usable: {first['msg']}.") from error
-        return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+        settings = settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+        if settings.database_is_embedded or settings.redis_is_embedded:
+            _check_folder(settings.data_dir)
+        return settings
 
     @staticmethod
     def _variable(name: str) -> str:
@@ -167,6 +170,16 @@ class Settings(BaseSettings):
             return natural
         digest = hashlib.blake2b(os.fsencode(self.data_dir), digest_size=8).hexdigest()
         return Path(tempfile.gettempdir()) / f"embedmill-{digest}" / "redis.sock"
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that URLs cannot name: what is meant for it would lie in another one."""
+    path = str(folder)
+    if "?" in path or "#" in path or unquote(path) != path:
+        raise InvalidOption(
+            f"The data folder {path} has a ?, a # or a % in its name, which URLs read otherwise.",
+            "Choose another with --data-dir or EMBEDMILL_DATA_DIR.",
+        )
 
 
 def _with_password(url: str, password: SecretStr | None) -> str:

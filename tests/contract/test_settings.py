@@ -62,6 +62,19 @@ def test_servers_nobody_names_lie_in_the_data_folder(own_folder: Path) -> None:
     assert settings.redis.startswith("unix://")
 
 
+@pytest.mark.parametrize("name", ["who?", "mill #2", "%41"])
+def test_a_data_folder_that_a_url_would_read_as_another_one_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidOption, match=r"The data folder .* has a \?, a # or a % .* EMBEDMILL_DATA_DIR"):
+        Settings.load(data_dir=Path(name))
+    # One that only looks like it is not, nor one in which nothing of that kind lies
+    assert Settings.load(data_dir=Path("100%")).database.endswith("/100%/embedmill.sqlite3")
+    monkeypatch.setenv("EMBEDMILL_DATABASE_URL", "postgresql://miller@db/mill")
+    monkeypatch.setenv("EMBEDMILL_REDIS_URL", "redis://queue")
+    assert Settings.load(data_dir=Path(name)).data_dir.name == name
+
+
 def test_servers_that_are_named_are_taken_as_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDMILL_DATABASE_URL", "postgresql://miller@db/mill")
     monkeypatch.setenv("EMBEDMILL_REDIS_URL", "rediss://queue:6380/1")
