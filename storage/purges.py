@@ -48,8 +48,7 @@ class PurgeStore:
         with self._db.write() as connection:
             # Guarded: a retry may come between a look and the mark.
             ended = (JobRow.id == job_id, JobRow.state.in_(list(FINAL_JOB_STATES)), JobRow.deleted_at.is_(None))
-            values = {"deleted_at": now_ms(), "idempotency_key": None}
-            marked = connection.execute(update(JobRow).where(*ended).values(values)).rowcount
+            marked = connection.execute(update(JobRow).where(*ended).values(_GOING)).rowcount
             found = connection.execute(select(JobRow.state, JobRow.deleted_at).where(JobRow.id == job_id)).first()
         if not marked and (found is None or found.deleted_at is not None):
             raise UnknownJob(job_id)
@@ -61,7 +60,7 @@ class PurgeStore:
         """Delete a job that was never sealed; return whether it was one: a sealed one is left alone."""
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
-            unsealed = connection.execute(update(JobRow).where(*accepting).values(deleted_at=now_ms())).rowcount == 1
+            unsealed = connection.execute(update(JobRow).where(*accepting).values(_GOING)).rowcount == 1
         if unsealed:
             self.purge(job_id)
         return unsealed
@@ -112,13 +111,12 @@ class PurgeStore:
         Args:
             abandoned_after: Milliseconds without a sign of its producer after which an unsealed job goes.
         """
-        going = {"deleted_at": now_ms(), "idempotency_key": None}
         is_call = (JobRow.finished_at.is_not(None), JobRow.finished_at < statement_ms() - _FORGOTTEN_CALL)
         abandoned = JobRow.touched_at < statement_ms() - abandoned_after
-        marked = self._mark(going, JOB_IS_UNFINISHED, JobRow.state == JobState.ACCEPTING, abandoned)
-        marked += self._mark(going, *is_call, JobRow.kind == "call")
+        marked = self._mark(_GOING, JOB_IS_UNFINISHED, JobRow.state == JobState.ACCEPTING, abandoned)
+        marked += self._mark(_GOING, *is_call, JobRow.kind == "call")
         over = (JobRow.kept_until.is_not(None), JobRow.kept_until <= statement_ms())
-        marked += self._mark(going, *over, first=JobRow.kept_until)
+        marked += self._mark(_GOING, *over, first=JobRow.kept_until)
         over = (JobRow.texts_until.is_not(None), JobRow.texts_until <= statement_ms())
         texts_over = (*over, JobRow.texts_gone_at.is_(None))
         return marked + self._mark({"texts_gone_at": now_ms()}, *texts_over, first=JobRow.texts_until)
@@ -231,6 +229,9 @@ def _next_chunks(connection: Connection, job_id: str, after: int) -> list[int]:
         numbers.append(int(row.number))
     return numbers
 
+
+#: What the mark changes: the key under which a job was submitted may be used again at once.
+_GOING: dict[str, Any] = {"deleted_at": now_ms(), "idempotency_key": None}
 
 #: Whether a job's texts are marked and not all removed.
 _TEXTS_GO = (JobRow.texts_until.is_not(None), JobRow.texts_gone_at.is_not(None), JobRow.deleted_at.is_(None))

@@ -180,6 +180,21 @@ def test_a_key_opens_one_job(stores: Stores) -> None:
     assert not stores.parts.open(new_job(), "keep", "hash", "key")
 
 
+def test_the_key_of_a_job_that_is_deleted_is_free_before_the_last_of_its_texts_is_gone(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an open job with a key, whose owner deletes it, and whose removal is cut off
+    job = new_job(id=new_id())
+    serve(stores)
+    assert stores.parts.open(job, "keep", "hash", "key")
+    parting(stores).put(job.id, 0, [b'"wheat"'])
+    with monkeypatch.context() as cut:
+        cut.setattr(stores.purges, "purge", lambda job_id: None)
+        assert stores.purges.discard(job.id)
+    # When another one is opened with the same key, then it is
+    assert stores.parts.open(new_job(id=new_id()), "keep", "another hash", "key")
+
+
 def test_a_job_whose_producer_is_gone_goes_with_all_its_parts(stores: Stores, database: Database) -> None:
     job_id = opened(stores)
     parting(stores).put(job_id, 0, [b'"wheat"'])

@@ -258,7 +258,7 @@ SERVING = (
         (
             Edit(
                 "storage/purges.py",
-                '        marked += self._mark(going, *is_call, JobRow.kind == "call")\n',
+                '        marked += self._mark(_GOING, *is_call, JobRow.kind == "call")\n',
                 "",
             ),
         ),
