@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, tuple_
 from storage.contract.errors import Conflict, UnknownJob
 from storage.contract.states import FINAL_JOB_STATES, ChunkState, JobState
 from storage.database import Database
-from storage.filetables import UNFINISHED, FileBlockRow, FileRow
+from storage.filetables import GOING, UNFINISHED, FileBlockRow, FileRow
 from storage.sheets import Sheet
 from storage.tables import CHUNKS, INPUTS, JOBS, RESULTS, Row
 
@@ -33,8 +33,8 @@ _BESIDE = (
     "batch_lines",
 )
 
-#: Rows of files that somebody is writing at this moment, which nobody goes on with elsewhere, stay behind.
-_is_written = FileRow.state != "writing"
+#: Rows of files that somebody is writing or removing at this moment, which nobody goes on with elsewhere, stay behind.
+_is_written = FileRow.state.not_in(["writing", GOING])
 _COMES: dict[str, ColumnElement[bool]] = {
     "files": _is_written,
     "file_blocks": select(FileRow.id).where(FileRow.id == FileBlockRow.file_id, _is_written).exists(),

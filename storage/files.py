@@ -17,7 +17,7 @@ from storage.contract.errors import Conflict, NotFound, ServerError
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
-from storage.filetables import BATCH_IS_UNFINISHED, BatchRow, FileBlockRow, FileRow, UploadRow
+from storage.filetables import BATCH_IS_UNFINISHED, GOING, BatchRow, FileBlockRow, FileRow, UploadRow
 from storage.filewriter import BLOCK, FileWriter, remove
 
 #: A file whose writer has been silent for so long is thrown away, in milliseconds.
@@ -172,7 +172,9 @@ class FileStore:
         with self._db.write() as connection:
             if connection.execute(read.limit(1)).first() is not None:
                 raise Conflict("A batch is reading this file.", "Delete it when the batch is past validating.")
-            remove(connection, sorted({file_id, *file.parts}))
+            # Unknown from here on; what of it could not be removed now is swept away.
+            connection.execute(update(FileRow).where(FileRow.id == file_id).values(state=GOING))
+        remove(self._db, sorted({file_id, *file.parts}))
 
     def join(self, upload_id: str, part_ids: Sequence[str], md5: str | None = None) -> StoredFile | None:
         """Make one file of the parts of a pending upload, whose bytes stay where they are.
@@ -249,18 +251,22 @@ class FileStore:
         self._db.is_full = False
 
     def sweep(self) -> int:
-        """Remove some files whose time is over or whose writer is gone; return how many."""
+        """Remove some files whose time is over, whose writer is gone or whose removal was cut off; return how many."""
         silent = FileRow.state.in_(("writing", "written")) & (FileRow.created_at < now_ms() - _ABANDONED_AFTER)
         lost = (FileRow.state == "part") & FileRow.upload_id.not_in(
             select(UploadRow.id).where(UploadRow.state == "pending", UploadRow.expires_at > now_ms())
         )
         over = FileRow.expires_at.is_not(None) & (FileRow.expires_at <= now_ms())
-        wanted = select(FileRow).where(or_(silent, lost, over)).limit(_REMOVED_AT_ONCE)
+        going = or_(silent, lost, over, FileRow.state == GOING)
         with self._db.read() as connection:
-            doomed = [_stored(row) for row in connection.execute(wanted)]
+            doomed = [_stored(row) for row in connection.execute(select(FileRow).where(going).limit(_REMOVED_AT_ONCE))]
         for file in doomed:
             with self._db.write() as connection:
-                remove(connection, sorted({file.id, *file.parts}))
+                # Asked again: what was written long ago may have been let be seen meanwhile.
+                marked = update(FileRow).where(FileRow.id == file.id, going).values(state=GOING)
+                is_going = connection.execute(marked).rowcount
+            if is_going:
+                remove(self._db, sorted({file.id, *file.parts}))
         return len(doomed)
 
     def _block(self, part: str, number: int) -> bytes | None:

@@ -119,6 +119,9 @@ class BatchLinesRow(Row):
     data: Mapped[bytes]
 
 
+#: The state of a file that is being removed.
+GOING = "going"
+
 #: Batches that are not at their end.
 UNFINISHED = ("validating", "in_progress", "finalizing")
 

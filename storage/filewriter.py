@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import delete, insert, select, tuple_, update
 
 from storage.contract.errors import Conflict
 from storage.database import Database, now_ms
+from storage.faults import retried
 from storage.filetables import FileBlockRow, FileRow
 
 #: Bytes of a block before it is compressed.
 BLOCK = 1 << 20
+
+#: Blocks removed in one transaction: SQLite overwrites them, and writes each once more to its log.
+_STEP = 8
+
+#: Pause between two such transactions, in seconds, in which other writers of a SQLite file get their turn.
+_BREATH = 0.001
 
 
 class FileWriter:
@@ -66,8 +74,7 @@ class FileWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        with self._db.write() as connection:
-            remove(connection, [self.id])
+        remove(self._db, [self.id])
 
     def _flush(self, block: bytes) -> None:
         data = zstandard.ZstdCompressor(level=1).compress(block)
@@ -76,7 +83,23 @@ class FileWriter:
         self._number += 1
 
 
-def remove(connection: Connection, file_ids: Sequence[str]) -> None:
-    """Remove files, or parts, and their blocks, inside a running transaction."""
-    connection.execute(delete(FileBlockRow).where(FileBlockRow.file_id.in_(file_ids)))
-    connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
+def remove(database: Database, file_ids: Sequence[str]) -> None:
+    """Remove files, or parts, that nobody sees: their blocks in small steps, so that others write meanwhile, then them.
+
+    Can be taken up again where it was cut off.
+    """
+    while _remove_blocks(database, file_ids):
+        time.sleep(_BREATH)
+    with database.write() as connection:
+        connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
+
+
+@retried
+def _remove_blocks(database: Database, file_ids: Sequence[str]) -> bool:
+    """Remove a few blocks; return whether there were any."""
+    key = tuple_(FileBlockRow.file_id, FileBlockRow.number)
+    some = select(FileBlockRow.file_id, FileBlockRow.number).where(FileBlockRow.file_id.in_(file_ids)).limit(_STEP)
+    with database.write() as connection:
+        found = [tuple(row) for row in connection.execute(some)]
+        connection.execute(delete(FileBlockRow).where(key.in_(found)))
+    return bool(found)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from storage.contract.errors import Conflict, NotFound
 from storage.database import Database
@@ -44,6 +45,32 @@ def test_a_file_is_kept_in_blocks_and_read_as_it_was_written(stores: Stores, dat
     assert (file.size, file.sha256) == (len(written), hashlib.sha256(written).hexdigest())
     assert content(stores, file) == written
     assert blocks(database) == -(-len(written) // BLOCK)
+
+
+def test_a_large_file_goes_in_small_steps_and_one_that_was_cut_off_is_taken_up(
+    stores: Stores, database: Database
+) -> None:
+    # Given a large file, and a power cut that comes while its blocks are removed
+    file_id = kept(stores, bytes(20 * BLOCK))
+    removed: list[int] = []
+
+    def look(connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM file_blocks"):
+            removed.append(cursor.rowcount)
+            if len(removed) == 2:
+                raise ConnectionError
+
+    event.listen(database.engine, "after_cursor_execute", look)
+    with pytest.raises(ConnectionError):
+        stores.files.delete(file_id)
+    # Then it is unknown, and what is left of it goes with the next sweep, a few blocks in each transaction
+    with pytest.raises(NotFound):
+        stores.files.get(file_id)
+    assert blocks(database) == 12
+    assert stores.files.sweep() == 1 and stores.files.sweep() == 0
+    assert blocks(database) == 0 and max(removed) == 8
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(FileRow)).scalar_one() == 0
 
 
 def test_an_owner_sees_his_own_files_alone(stores: Stores) -> None:
