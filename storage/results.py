@@ -210,8 +210,10 @@ class ResultStore:
             for number, blob in connection.execute(hashes.order_by(InputRow.number)):
                 if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
                     continue
-                page = _page(connection.execute(_PAGE, {"job": job_id, "number": number}).one())
-                if page.ids is not None and custom_id in page.ids:
+                row = connection.execute(_PAGE, {"job": job_id, "number": number}).first()
+                # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.
+                page = None if row is None else _page(row)
+                if page is not None and page.ids is not None and custom_id in page.ids:
                     return page
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select, update
@@ -15,6 +16,7 @@ from storage.database import Database, now_ms
 from storage.parts import Part
 from storage.stores import Stores
 from storage.tables import ChunkRow, JobRow, PartedJobRow, PartRow
+from storage.texts import hash_ids
 from tests.storage.builders import chunk, new_job, serve
 
 
@@ -165,6 +167,22 @@ def test_jobs_that_take_no_parts(stores: Stores) -> None:
     empty = opened(stores)
     with pytest.raises(WrongState, match="no parts yet"):
         stores.parts.seal(empty)
+
+
+def test_an_item_of_a_part_that_was_cut_off_is_not_found_while_its_texts_are_still_there(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a part with ids that was cut off, for whose removal there was no room
+    job_id = opened(stores)
+    taking = stores.parts.begin(job_id)
+    ids = ["sack-1"]
+    stores.parts.append(taking, [replace(chunk(0, ("wheat",)), ids=ids, id_hashes=hash_ids(ids))])
+    assert stores.results.find(job_id, "sack-1") is not None
+    with monkeypatch.context() as full:
+        full.setattr(stores.parts, "_clean", lambda taking: False)
+        stores.parts.drop(taking)
+    # When one of its items is sought, then there is none
+    assert stores.results.find(job_id, "sack-1") is None
 
 
 def test_a_key_opens_one_job(stores: Stores) -> None:
