@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.contract.models import ModelCard
 from storage.contract.tokens import TokenizerFile
 from storage.database import Database, now_ms
+from storage.faults import retried
 from storage.pulses import Pulse
 from storage.releases import HERE, Release
 from storage.tables import JOB_IS_UNFINISHED, WORKERS, JobRow, ModelRow, WorkerRow
@@ -73,6 +74,7 @@ class WorkerStore:
             # Another worker has registered the same new model in the same moment: now it is known.
             self._register(card, row, packed)
 
+    @retried
     def _register(self, card: ModelCard, worker: dict[str, Any], packed: PackedTokenizer | None) -> None:
         with self._db.write() as connection:
             values = {"card": card.to_dict(), "last_seen": now_ms()}
@@ -85,6 +87,7 @@ class WorkerStore:
                 keep_tokenizer(connection, card.id, packed)
             _adopt_waiting_jobs(connection, card)
 
+    @retried
     def adopt(self, card: ModelCard) -> None:
         """Bind jobs to a served identity that slipped past its registration."""
         with self._db.read() as connection:

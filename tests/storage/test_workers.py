@@ -2,17 +2,19 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, Priority
 from storage.database import Database, now_ms
 from storage.leaders import LeaderStore
 from storage.stores import Stores
-from storage.tables import LeaderRow, WorkerRow
+from storage.tables import JobRow, LeaderRow, ModelRow, WorkerRow
 from storage.workers import LIVE_WITHIN
+from tests.commands import until
 from tests.storage.builders import CARD, MODEL, OTHER, accept, claim, serve, submit
 
 NEWER = replace(CARD, revision="7a11bee", prompts={"query": "query: "}, default_prompt_name="query")
@@ -55,6 +57,26 @@ def test_only_workers_silent_for_very_long_are_forgotten(stores: Stores, databas
     stores.workers.forget_gone()
     with database.read() as connection:
         assert set(connection.execute(select(WorkerRow.id)).scalars()) == {silent, live}
+
+
+def test_a_worker_that_registers_in_anothers_way_tries_again(stores: Stores, database: Database) -> None:
+    if database.is_sqlite:
+        return  # it has one writer at a time
+    # Given a known model, a job that no worker was found for, and somebody who has that job locked
+    serve(stores)
+    job_id = submit(stores)
+    with database.write() as connection:
+        connection.execute(update(JobRow).values(model_id=None))
+    with ThreadPoolExecutor(1) as pool, database.write() as other:
+        other.execute(update(JobRow).where(JobRow.id == job_id).values(touched_at=now_ms()))
+        # When a worker registers, which has the model locked and waits for the job, and he wants the model
+        registering = pool.submit(serve, stores)
+        waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+        until("the worker to wait", lambda: other.execute(waiting).first(), 30, (), pause=0.01)
+        other.execute(update(ModelRow).values(last_seen=now_ms()))
+    # Then the worker, who was the first to wait in that circle, is served all the same, and the job is its model's
+    registering.result(timeout=30)
+    assert stores.workers.live()[CARD.id] == 2 and stores.jobs.get(job_id).model_id == CARD.id
 
 
 def test_a_revision_is_found_by_its_beginning(stores: Stores) -> None:
