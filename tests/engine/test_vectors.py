@@ -93,6 +93,20 @@ def test_every_family_on_the_list_is_served(tmp_path: Path, kind: str) -> None:
     engine.stop(wait=10)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_on_the_list_is_served_in_half_precision(tmp_path: Path, kind: str, dtype: str) -> None:
+    checkpoint, texts = resolve(str(make_model(tmp_path, kind, hidden=64, layers=3))), mixed_texts(9, 40)
+    exact, engine = Engine(checkpoint), Engine(checkpoint, dtype=dtype)
+    options = JobOptions(normalize=True)
+    wanted, found = exact.embed(texts, options).vectors, engine.embed(texts, options)
+    # None of them had to be computed once more in float32
+    assert not found.errors and not engine.counts
+    assert (found.vectors * wanted).sum(1).min() >= 0.999
+    for each in (exact, engine):
+        each.stop(wait=10)
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 def test_padding_to_the_maximum_changes_no_vector(models: dict[str, Path], kind: str) -> None:
     texts = mixed_texts(5, 30)

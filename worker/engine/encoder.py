@@ -174,6 +174,10 @@ def load_network(folder: Path, dtype: torch.dtype) -> Any:
             f"The weights in {folder} lack {len(missing)} tensors of the network, the first is {missing[0]}.",
             "Download or save the model again.",
         )
+    for parameter in network.parameters():
+        if parameter.dtype is not dtype:
+            # Made in float32, whatever was asked for; it would meet others in a product (DeBERTa's biases).
+            parameter.data = parameter.data.to(dtype)
     return network.eval()
 
 
