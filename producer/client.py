@@ -75,6 +75,10 @@ class Client(AnyClient):
         """Load what the first submission would else load while somebody waits for it; for a process that lives long."""
         self._queue.prepare()
 
+    def redis_answers(self) -> bool:
+        """Whether Redis answers within a second; where it did not a moment ago it is not asked."""
+        return self._hints.answers()
+
     @property
     def stores(self) -> Stores:
         """Every store of the database in use, for what the client itself has no word for."""

@@ -37,6 +37,16 @@ class Hints:
         with contextlib.suppress(redis.RedisError, OSError), self._rest.noting():
             self._redis.publish(FINISHED_CHANNEL, told)
 
+    def answers(self) -> bool:
+        """Whether Redis answers within a second; where it did not a moment ago it is not asked."""
+        if self._rest.due:
+            return False
+        try:
+            with self._rest.noting():
+                return bool(self._redis.ping())
+        except (redis.RedisError, OSError):
+            return False
+
     def listen(self) -> Listener:
         """Return an ear that hears every hint from now on."""
         return Listener(self._redis, self._rest)

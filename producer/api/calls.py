@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from storage.contract.errors import (
     WaitTimeout,
 )
 from storage.contract.options import JobOptions, check_word
+from storage.contract.states import JobState
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +40,12 @@ _AFTERLIFE = 30
 #: Seconds after which a call may be sent again that found no room.
 _RETRY = 1
 
-#: Longest wait of a call that Redis took no message of, in seconds: it may be back in a moment, or not.
+#: Longest wait of a call that Redis took no message of, in seconds: it may be back in a moment, or not. As often it is
+#: looked whether that holds of a call whose message was left to others to be sent.
 _UNSENT = 10.0
+
+#: Seconds beyond the longest wait in which its vectors are read, or it is found out why there are none.
+_GRACE = 5.0
 
 #: How often those who wait look whether they will be served, in seconds; and lines that are remembered.
 _LOOK, _LINES = 1.0, 64
@@ -99,7 +105,7 @@ class Calls:
             ModelUnavailable: When no worker serves it now.
             QueueUnavailable: When Redis does not take messages, so that no worker hears of it.
             Overloaded: When too many calls wait already.
-            WaitTimeout: When the vectors were not there in time.
+            WaitTimeout: When the vectors were not there in time, which begins when the call comes.
             CallerGone: When nobody waits for the answer any more.
         """
         options = options or JobOptions()
@@ -136,13 +142,17 @@ class Calls:
         line = self._line(self._client.named(model))
         place, done = line.join(_work(texts)), False
         try:
-            job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options)
-            try:
-                await self._until_ended(request, job, line, place)
-                done = True
-                return await asyncio.to_thread(read, job, len(texts))
-            finally:
-                self._drop(job.id)
+            # Every step is done in a thread, and waits for one where all of them wait for a server that hangs.
+            async with asyncio.timeout(self._timeout + _GRACE):
+                job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options)
+                try:
+                    await self._until_ended(request, job, line, place)
+                    done = True
+                    return await asyncio.to_thread(read, job, len(texts))
+                finally:
+                    self._drop(job.id)
+        except TimeoutError:
+            raise self._late() from None
         finally:
             line.leave(place, done)
 
@@ -189,7 +199,8 @@ class Calls:
 
     async def _until_ended(self, request: Request, job: Job, line: Line, place: Place) -> None:
         timeout = self._timeout if job.notice is None else min(self._timeout, _UNSENT)
-        ended = asyncio.ensure_future(self._waiting.until_ended(job.id, timeout))
+        asked, until = place.since, place.since + timeout
+        ended = asyncio.ensure_future(self._waiting.until_ended(job.id, until - time.monotonic()))
         gone = asyncio.ensure_future(_gone(request))
         news: set[asyncio.Future[Any]] = {ended, gone, place.refused}
         try:
@@ -197,25 +208,37 @@ class Calls:
                 # Also while nothing ends: it shows in time that those behind will not be served.
                 line.review()
                 await asyncio.wait(news, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
+                if time.monotonic() - asked >= _UNSENT and not ended.done():
+                    asked = time.monotonic()
+                    await asyncio.to_thread(self._blame_redis, job)
             if not ended.done():
                 raise CallerGone("Whoever asked went away.") if gone.done() else place.refused.result()
             if not ended.result():
                 await asyncio.to_thread(self._blame_workers, job)
                 if job.notice is not None:
-                    raise QueueUnavailable("Redis takes no messages now: no worker heard of this call.", _AWAY)
+                    raise _unheard()
                 # Workers that did others' calls meanwhile are there, and have too much to do.
-                raise line.overtaken(place) or WaitTimeout(
-                    f"The vectors were not there within {self._timeout:g} s.", "Send fewer texts, or submit a job."
-                )
+                raise line.overtaken(place) or self._late()
         finally:
             ended.cancel()
             gone.cancel()
+
+    def _blame_redis(self, job: Job) -> None:
+        """Raise where no worker can have heard of a call: its window was full of messages that never went out."""
+        if not self._client.redis_answers() and job.record().state == JobState.QUEUED:
+            self._blame_workers(job)
+            raise _unheard()
 
     def _blame_workers(self, job: Job) -> None:
         """Raise where a call was not done because the last worker of its model went away meanwhile."""
         status = job.status()
         if status.waiting_for:
             raise ModelUnavailable(f"No worker serves {status.model} any more.", _AWAY)
+
+    def _late(self) -> WaitTimeout:
+        return WaitTimeout(
+            f"The vectors were not there within {self._timeout:g} s.", "Send fewer texts, or submit a job."
+        )
 
     def _drop(self, job_id: str) -> None:
         """Have a job deleted, with others, while the answer is already on its way; works in the event loop."""
@@ -230,6 +253,10 @@ class Calls:
                 await asyncio.to_thread(self._client.stores.purges.drop_calls, some)
             except ServerError as error:
                 logger.warning("%d answered calls are left to the reconciler: %s", len(some), error)
+
+
+def _unheard() -> QueueUnavailable:
+    return QueueUnavailable("Redis takes no messages now: no worker heard of this call.", _AWAY)
 
 
 def _work(texts: Sequence[object]) -> float:

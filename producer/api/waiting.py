@@ -52,17 +52,16 @@ class Waiting:
 
         Args:
             job_id: The job.
-            timeout: Longest wait in seconds.
+            timeout: Longest wait in seconds, that for the first look with it.
         """
         waiter = _Waiter(asyncio.get_running_loop())
         with self._lock:
             self._waiters[job_id].add(waiter)
         try:
-            # It may have ended before anybody listened for it.
-            if await asyncio.to_thread(self._jobs.ended, [job_id]):
-                return True
             async with asyncio.timeout(timeout):
-                await waiter.woken.wait()
+                # It may have ended before anybody listened for it.
+                if not await asyncio.to_thread(self._jobs.ended, [job_id]):
+                    await waiter.woken.wait()
             return True
         except TimeoutError:
             return False
