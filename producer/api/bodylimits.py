@@ -15,10 +15,12 @@ from producer.api.bodyroom import FREE, BodyRoom
 from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
 from producer.api.settings import ApiSettings
+from producer.api.uploading import is_crowded
 from producer.jsonsizes import JSONSize, is_within, measured
 from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unreadable, UnsupportedMedia
 
-#: A body that must be whole comes at this rate at least, once its longest silence is over, in bytes a second.
+#: A body comes at this rate at least, once its longest silence is over, in bytes a second; one that may have any length
+#: only where it would keep others from their place.
 _SLOWEST = 1_000
 
 #: What a caller still sends after it was refused is thrown away for so long, and so far; else he may never read why.
@@ -158,11 +160,9 @@ class _Body:
         self._waited += time.monotonic() - began
         self._ended = message["type"] != "http.request" or not message.get("more_body", False)
         self._received += len(message.get("body", b""))
-        if self.kind.most is None:
-            return message
-        if self._received > self.kind.most:
+        if self.kind.most is not None and self._received > self.kind.most:
             raise self._too_large()
-        if self._waited > self._seconds + self._received / _SLOWEST:
+        if self._waited > self._seconds + self._received / _SLOWEST and (self.kind.most is not None or is_crowded()):
             raise TooSlow("The body comes too slowly.", "Send less at a time.")
         return message
 

@@ -14,7 +14,8 @@ from storage.contract.errors import Overloaded
 
 T = TypeVar("T")
 
-#: Bodies that are taken in at a time; more are asked to come again.
+#: Bodies that are taken in at a time; more are asked to come again. From half as many on, those who send slowly are no
+#: longer waited for.
 MOST = 32
 
 #: Blocks that wait for the thread; whoever sends is held back by more.
@@ -26,13 +27,18 @@ _DRAINED = 16_000_000
 #: Seconds after which a body may be sent again that found no room.
 _RETRY = 5
 
-# Threads of their own: a slow sender holds one for as long as he likes, and must not keep other requests from theirs.
+# Threads of their own: a slow sender holds one for long, and must not keep other requests from theirs.
 _threads = ThreadPoolExecutor(MOST, "upload")
 _busy: set[object] = set()
 
 
 class Cut(Exception):
     """Raised in the thread when the body ends before its end: whatever it began must be undone."""
+
+
+def is_crowded() -> bool:
+    """Whether so many bodies are being taken in that a slow one keeps others from their place."""
+    return len(_busy) > MOST // 2
 
 
 async def taken_in(blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]], T]) -> T:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 
+from producer.api import uploading
 from producer.api.settings import ApiSettings
 from storage.contract.states import JobState
+from tests.acceptance.shell import until
 from tests.service.serving import Served, serving
 from tests.storage.builders import CARD, serve
 
@@ -132,3 +138,38 @@ def test_a_long_stream_takes_little_memory(alone: Served) -> None:
     # 50 MB go through some blocks, a group of chunks and its packed form
     assert status["total"] == 5000
     assert peak < 32_000_000
+
+
+def test_a_stream_may_be_slow_unless_it_keeps_others_from_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service of little patience that takes in two bodies at a time
+    monkeypatch.setattr(uploading, "MOST", 2)
+    settings = ApiSettings.load(data_dir=tmp_path, model=CARD.name, body_seconds=0.5)
+    with serving(settings) as served, served.http() as http, ExitStack() as stack:
+        serve(served.service.stores)
+        # When one comes more slowly than a whole body may, then it is taken all the same
+        assert http.post("/v1/jobs", content=slowly(12), headers=NDJSON).status_code == 202
+        # When as many such come as there are places, then one of them is told why it is cut
+        callers = stack.enter_context(ThreadPoolExecutor(2))
+        gone = threading.Event()
+        stack.callback(gone.set)
+        cut = [callers.submit(post_slowly, served, gone) for _ in range(2)]
+        # And another one finds room
+        until(lambda: http.post("/v1/jobs", content=lines("rye"), headers=NDJSON).status_code == 202, "room")
+        done, _ = wait(cut, 30, FIRST_COMPLETED)
+        assert [(one.result().status_code, one.result().json()["error"]["code"]) for one in done] == [(408, "too_slow")]
+
+
+def slowly(pieces: int = 1_000_000, gone: threading.Event | None = None) -> Iterator[bytes]:
+    """Yield lines in pieces of a few bytes, ten a second."""
+    for _ in range(pieces):
+        if (gone or threading.Event()).wait(0.1):
+            return
+        yield lines("rye")
+
+
+def post_slowly(served: Served, gone: threading.Event) -> httpx.Response:
+    """Return what is answered to a stream that comes slowly and does not end before it is cut, or let go."""
+    with served.http() as http:
+        return http.post("/v1/jobs", content=slowly(gone=gone), headers=NDJSON)
