@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from producer.api.bodies import NDJSON
 from producer.api.settings import ApiSettings
 from producer.jsonsizes import JSONSize
 
@@ -59,7 +60,7 @@ class BodyKinds:
         self._table = tuple(
             (method, re.compile(path), media, kind)
             for method, path, media, kind in (
-                ("POST", "/v1/jobs", "application/x-ndjson", stream),
+                *(("POST", "/v1/jobs", lines, stream) for lines in NDJSON),
                 ("POST", "/v1/jobs", "", texts),
                 ("PUT", "/v1/jobs/[^/]+/parts/[^/]+", "", part),
                 ("POST", "/v1/files", "", part),

@@ -76,6 +76,15 @@ def test_only_what_is_read_as_it_comes_may_be_as_large_as_a_part(little: httpx.C
     assert little.post("/jobs", content=b"x" * 2 * MOST, headers=form).status_code != 413
 
 
+@pytest.mark.parametrize("media", ["application/x-ndjson", "application/jsonl", "application/x-jsonlines"])
+def test_a_stream_of_lines_has_any_length_by_each_of_its_names(little: httpx.Client, media: str) -> None:
+    # Given more lines than a body may have that is kept in memory as a whole
+    lines = b'"rye"\n' * MOST
+    # When they are sent, then all of them are read
+    answer = little.post("/v1/jobs", content=lines, headers={"Content-Type": media})
+    assert (answer.status_code, answer.json().get("total")) == (202, MOST)
+
+
 def test_a_compressed_body_is_refused(little: httpx.Client) -> None:
     # Given a small body that would become a large one
     bomb = gzip.compress(b"[" + b"0," * 1_000_000 + b"0]")
