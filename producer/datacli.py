@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from producer.arguments import Force, JobId, placed, placed_anew
 from producer.display import counted, say
+from producer.openstores import opened_stores, refuse_service
 from storage.contract.errors import InvalidOption, UnknownJob, WrongState
 from storage.contract.keeping import MOST_DAYS
 from storage.contract.settings import Settings
@@ -43,8 +43,7 @@ def publish(
 
     Prints the SQL of the index that is advised.
     """
-    if settings.url is not None:
-        raise InvalidOption("publish works on the database, not on a service.", "Name it with --database-url.")
+    refuse_service(settings)
     from producer.client import Client
     from storage.database import Database
 
@@ -93,7 +92,7 @@ def export(
     """Write jobs, with all that became of them, into an archive that `embedmill import` reads."""
     if everything == bool(job_ids):
         raise InvalidOption("What is to be exported?", "Name some jobs, or give --all.")
-    with _stores(settings) as stores:
+    with opened_stores(settings) as stores:
         from producer.output import opened_output, standard_output
         from storage.archives import write
         from storage.contract.ids import checked_job_id
@@ -115,7 +114,7 @@ def import_archive(
     settings: Settings, source: Annotated[Path, typer.Argument(metavar="FILE|-", help="What `export` wrote.")]
 ) -> None:
     """Take the jobs of an archive into the database; done again it changes nothing, cut off it goes on."""
-    with _stores(settings) as stores:
+    with opened_stores(settings) as stores:
         from producer.sources import opened
         from storage.archives import read
         from storage.importing import Importer
@@ -157,7 +156,7 @@ def backup(
     force: Force = False,
 ) -> None:
     """Copy the SQLite database as it is now into one file, while others work; restored by putting it in its place."""
-    with _stores(settings) as stores:
+    with opened_stores(settings) as stores:
         from storage.backups import back_up
 
         say(f"{back_up(stores.database, output, force):,} bytes in {output}, checked.")
@@ -167,7 +166,7 @@ def backup(
 @placed
 def fence(settings: Settings) -> None:
     """After a backup was restored: keep those who worked before from changing what they no longer know."""
-    with _stores(settings) as stores:
+    with opened_stores(settings) as stores:
         from storage import backups
 
         say(f"{counted(backups.fence(stores.database), 'chunk')} fenced.")
@@ -183,7 +182,7 @@ def purge(
     """Delete all jobs that ended more than so many days ago, whatever was said of their time; not those of batches."""
     if not older_than <= MOST_DAYS:
         raise InvalidOption("--older-than is no number of days.", f"Give days, from 0 to {MOST_DAYS:,}.")
-    with _stores(settings) as stores:
+    with opened_stores(settings) as stores:
         jobs = 0
         for job_id in _ended(stores, older_than):
             if dry_run:
@@ -208,24 +207,11 @@ def _ended(stores: Stores, days: float) -> Iterator[str]:
 @placed
 def compact(settings: Settings) -> None:
     """Write the SQLite database anew without free room; whoever writes to it waits, and the disk needs room for two."""
-    with _stores(settings) as stores:
+    with opened_stores(settings) as stores:
         from storage import backups
 
         before, after = backups.compact(stores.database)
         say(f"{after:,} bytes, before {before:,}.")
-
-
-@contextmanager
-def _stores(settings: Settings) -> Iterator[Stores]:
-    if settings.url is not None:
-        raise InvalidOption("This works on the database, not on a service.", "Name it with --database-url.")
-    from storage.stores import Stores  # SQLAlchemy costs a third of a second, and `--help` needs none of it
-
-    stores = Stores.open(settings)
-    try:
-        yield stores
-    finally:
-        stores.database.close()
 
 
 def _tell(done: Imported) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producer.arguments import AsJson, placed, placed_anew
 from producer.display import say, show_table
+from producer.openstores import opened_stores
 from storage.contract.settings import Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from storage.keys import KeyRecord, KeyStore
+    from storage.keys import KeyRecord
 
 app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 
@@ -44,8 +44,8 @@ def create(
 
     quota = Quota(max_texts, max_jobs, tokens_per_minute)
     keeping = Keeping(keep_days, keep_texts_days)
-    with _keys(settings) as keys:
-        record, key = keys.create(name, scopes.replace(",", " ").split(), expires_in, quota, keeping)
+    with opened_stores(settings) as stores:
+        record, key = stores.keys.create(name, scopes.replace(",", " ").split(), expires_in, quota, keeping)
         print(key, flush=True)
         say(f"Keep it: it cannot be shown again. Revoke it with: embedmill keys revoke {record.id}")
 
@@ -54,8 +54,8 @@ def create(
 @placed
 def list_keys(settings: Settings, as_json: AsJson = False) -> None:
     """List all keys, without their secrets; with --json one object a line."""
-    with _keys(settings) as keys:
-        found = keys.all()
+    with opened_stores(settings) as stores:
+        found = stores.keys.all()
     if as_json:
         for record in found:
             print(json.dumps(record.to_dict()))
@@ -69,19 +69,8 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
 @placed
 def revoke(settings: Settings, key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]) -> None:
     """End a key for ever; it is refused everywhere within 5 s, and its jobs go on."""
-    with _keys(settings) as keys:
-        say("Revoked." if keys.revoke(key_id) else "It was revoked before.")
-
-
-@contextmanager
-def _keys(settings: Settings) -> Iterator[KeyStore]:
-    from storage.stores import Stores  # SQLAlchemy costs a third of a second, and `--help` needs none of it
-
-    stores = Stores.open(settings)
-    try:
-        yield stores.keys
-    finally:
-        stores.database.close()
+    with opened_stores(settings) as stores:
+        say("Revoked." if stores.keys.revoke(key_id) else "It was revoked before.")
 
 
 def _kept(record: KeyRecord) -> Iterator[str]:
