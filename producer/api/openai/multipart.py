@@ -17,7 +17,7 @@ from storage.filewriter import FileWriter
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-#: Largest field that is no file, in bytes, and most of them.
+#: Largest field that is no file, in bytes, and most fields of a form.
 _FIELD, _FIELDS = 10_000, 20
 
 
@@ -91,6 +91,7 @@ class _Parts:
         self._field: str | None = None
         self._content = bytearray()
         self._is_file = False
+        self._begun = 0
 
     def callbacks(self) -> MultipartCallbacks:
         return {
@@ -124,6 +125,10 @@ class _Parts:
         _, options = parse_options_header(self._disposition)
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
         self._is_file = self._field == self._name
+        self._begun += 1
+        # Counted when it begins: one without content is parsed and kept like any other.
+        if self._begun > _FIELDS:
+            raise InvalidField(self._name, f"The form has more than {_FIELDS} fields.")
         if self._is_file:
             if self.form.filename is not None:
                 raise InvalidField(self._name, f"The form has two files in its field {self._name}.")
@@ -134,8 +139,8 @@ class _Parts:
             self.file += data[start:end]
             return
         self._content += data[start:end]
-        if len(self._content) > _FIELD or len(self.form.fields) >= _FIELDS:
-            raise InvalidField(self._name, "A field of the form is too long, or there are too many.")
+        if len(self._content) > _FIELD:
+            raise InvalidField(self._name, "A field of the form is too long.")
 
     def _end(self) -> None:
         if not self._is_file and self._field:

@@ -72,9 +72,14 @@ async def add_part(upload_id: str, request: Request, service: ServiceDep, caller
     upload = await asyncio.to_thread(stores.uploads.pending, _checked(upload_id), caller.sees)
     received = await asyncio.to_thread(stores.uploads.received, upload.id)
     # A little more than was announced may lie there: parts that were sent twice.
-    room = min(service.settings.max_part_bytes, 2 * upload.size - received)
+    left = 2 * upload.size - received
+    if left <= 0:
+        raise TooLarge(
+            "Twice as many bytes as were announced have been sent.", "Complete the upload, or cancel it and begin anew."
+        )
+    most = min(service.settings.max_part_bytes, left)
     _, writer = await receive(
-        request, "data", room, lambda: stores.files.open("part", upload.purpose, upload.key_id, upload_id=upload.id)
+        request, "data", most, lambda: stores.files.open("part", upload.purpose, upload.key_id, upload_id=upload.id)
     )
     try:
         await asyncio.to_thread(stores.uploads.pending, upload.id)

@@ -88,6 +88,15 @@ def test_an_upload_takes_what_was_announced_and_nothing_after_its_end(openai: Op
         openai.uploads.cancel(upload.id)
 
 
+def test_an_upload_takes_no_more_than_twice_what_was_announced(openai: OpenAI) -> None:
+    upload = openai.uploads.create(bytes=4, filename="a.jsonl", mime_type="text/plain", purpose="batch")
+    for _ in range(2):
+        openai.uploads.parts.create(upload.id, data=b"1234")
+    with pytest.raises(sdk.APIStatusError, match="announced") as caught:
+        openai.uploads.parts.create(upload.id, data=b"5")
+    assert caught.value.status_code == 413
+
+
 def test_an_upload_that_is_cancelled_twice_is_cancelled(openai: OpenAI) -> None:
     upload = openai.uploads.create(bytes=4, filename="a.jsonl", mime_type="text/plain", purpose="batch")
     openai.uploads.parts.create(upload.id, data=b"1234")
@@ -103,6 +112,7 @@ def test_an_upload_that_is_cancelled_twice_is_cancelled(openai: OpenAI) -> None:
         ({}, {"file": b"x"}, "purpose is missing"),
         ({"purpose": "batch", "expires_after[seconds]": "1"}, {"file": b"x"}, "anchor"),
         ({"purpose": "b" * 20_000}, {"file": b"x"}, "too long"),
+        ({"purpose": "batch"} | {f"sack-{number}": "" for number in range(20)}, {"file": b"x"}, "20 fields"),
     ],
 )
 def test_a_form_that_cannot_be_used_is_refused_and_leaves_nothing(
