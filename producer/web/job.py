@@ -32,7 +32,7 @@ _MEANINGS = {
     "npy": "NumPy matrix",
     "npz": "NumPy, with ids",
     "jsonl": "JSON lines",
-    "arrow": "Arrow stream",
+    "arrow": "Arrow file",
     "parquet": "Parquet",
 }
 
