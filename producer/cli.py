@@ -21,7 +21,8 @@ from producer.arguments import (
     with_input,
     with_job_options,
 )
-from producer.display import counted, is_narrow, jobs_table, one_line, say, show_table, status_table, watching
+from producer.display import is_narrow, jobs_table, one_line, say, show_table, status_table, watching
+from producer.words import counted
 from storage.contract.errors import WaitTimeout, WrongState
 from storage.contract.options import JobOptions
 from storage.contract.settings import Settings

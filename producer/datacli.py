@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer.arguments import Force, JobId, placed, placed_anew
-from producer.display import counted, say
+from producer.display import say
 from producer.openstores import opened_stores, refuse_service
+from producer.words import counted
 from storage.contract.errors import InvalidOption, UnknownJob, WrongState
 from storage.contract.keeping import MOST_DAYS
 from storage.contract.settings import Settings

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from producer.words import duration, short
+
 if TYPE_CHECKING:  # it needs SQLAlchemy, which `--help` should not wait for
     from storage.jobstatus import JobStatus
 
@@ -41,31 +43,6 @@ def show_table(table: Table) -> None:
     Console(highlight=False, width=width).print(table, crop=False)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 item`, `1,204 items`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def short(number: float) -> str:
-    """Return a number in few letters: `7`, `12.3k`, `4.5M`."""
-    for unit in ("", "k", "M", "G"):
-        if abs(number) < 999.5:
-            return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
-        number /= 1000
-    return f"{number:,.0f}T"
-
-
-def seconds(value: float | None) -> str:
-    """Return a time as a person says it."""
-    if value is None:
-        return "-"
-    if value < 60:
-        return f"{value:.0f} s"
-    if value < 3600:
-        return f"{value // 60:.0f} min {value % 60:.0f} s"
-    return f"{value // 3600:.0f} h {value % 3600 // 60:.0f} min"
-
-
 def one_line(status: JobStatus) -> str:
     """Return a job's progress in one line."""
     parts = [f"{status.state} {status.succeeded + status.failed:,} of {status.total:,}"]
@@ -74,7 +51,7 @@ def one_line(status: JobStatus) -> str:
     if status.tokens_per_second:
         parts.append(f"{status.tokens_per_second:,.0f} tokens/s")
     if status.eta_seconds is not None:
-        parts.append(f"{seconds(status.eta_seconds)} left")
+        parts.append(f"{duration(status.eta_seconds)} left")
     if status.waiting_for and not status.tokens_per_second:
         parts.append(f"waits for {status.waiting_for}")
     return ", ".join(parts)
@@ -129,7 +106,7 @@ def status_table(status: JobStatus) -> Table:
         "truncated": f"{status.truncated:,}",
         "tokens": f"{status.tokens:,}",
         "rate": f"{status.tokens_per_second:,.0f} tokens/s" if status.tokens_per_second else "-",
-        "left": seconds(status.eta_seconds),
+        "left": duration(status.eta_seconds) or "-",
         "created": status.created_at,
         "started": status.started_at or "-",
         "finished": status.finished_at or "-",

@@ -10,8 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from producer.display import short as count
 from producer.overview import Overview, QueueLine, WorkerLine
+from producer.words import short as count
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.jobstatus import JobStatus
 from storage.pulses import SILENT, UNTOLD

@@ -1,11 +1,10 @@
-"""Numbers, times and names as a person reads them on the page."""
+"""Numbers, times and names as a person reads them, on the page and on a terminal."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-_UNITS = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
 
 #: Letters of a job's id that tell it from others at a glance; the first ones are only the time.
 _TAIL = 8
@@ -21,12 +20,18 @@ def counted(value: int, noun: str) -> str:
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
+def short(value: float) -> str:
+    """Return a number in few letters, which stay as many while it grows: `7`, `12.0k`, `4.5M`."""
+    for unit in ("", "k", "M", "G"):
+        if abs(value) < 999.5:
+            return f"{value:.0f}{unit}" if not unit or value >= 100 else f"{value:.1f}{unit}"
+        value /= 1000
+    return f"{value:,.0f}T"
+
+
 def compact(value: float) -> str:
-    """Return a large number in three digits: `18.4k`."""
-    for size, unit in _UNITS:
-        if value >= size:
-            return f"{value / size:.{1 if value < 100 * size else 0}f}".removesuffix(".0") + unit
-    return f"{value:.0f}"
+    """Return a number in as few letters as can be: `7`, `12k`, `4.5M`."""
+    return short(value).replace(".0", "")
 
 
 def memory(size: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from producer.web.words import compact, duration
+from producer.words import compact, duration
 from storage.throughputs import Throughput
 
 #: Size of the picture of a throughput, in its own units; it is stretched to the room there is.

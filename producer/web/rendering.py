@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
 
-from producer.web import words
+from producer import words
 from producer.web.assets import asset_url
 from producer.web.visitors import Visitor
 
