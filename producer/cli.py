@@ -23,7 +23,7 @@ from producer.arguments import (
 )
 from producer.display import is_narrow, jobs_table, one_line, say, show_table, status_table, watching
 from producer.words import counted
-from storage.contract.errors import WaitTimeout, WrongState
+from storage.contract.errors import InvalidOption, WaitTimeout, WrongState
 from storage.contract.options import JobOptions
 from storage.contract.settings import Settings
 from storage.contract.states import JobState
@@ -56,6 +56,8 @@ def submit(
     timeout: Annotated[float | None, typer.Option(help="With --wait: wait at most so many seconds.")] = None,
 ) -> None:
     """Submit texts and print the job's id alone."""
+    if timeout is not None and not wait:
+        raise InvalidOption("--timeout says how long to wait, and nothing is waited for.", "Give --wait too.")
     with _client(settings) as client:
         job = _submit(client, given, options)
         try:

@@ -104,6 +104,8 @@ def _chosen_format(target: Path | BinaryIO, format: str | None) -> str:
         if ending not in FORMATS:
             raise InvalidOption(f"The ending of {target} names no format.", f"End it in one of {known}.")
         return ending
+    if format is None:
+        raise InvalidOption("A stream has no ending that names its format.", f"Name one of {', '.join(_STREAMABLE)}.")
     if format not in FORMATS:
         raise InvalidOption(f"The format of results is one of {known}, not {shown(format)}.")
     return format

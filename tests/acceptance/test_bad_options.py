@@ -16,6 +16,7 @@ BAD_OPTIONS = {
     "Invalid value for '--dimensions'": ["--dimensions", "many"],
     "dimensions is 385, but sentence-transformers/all-MiniLM-L6-v2 has 384": ["--dimensions", "385"],
     "(or worker) --model nobody/serves-this": ["--model", "nobody/serves-this"],
+    "Give --wait too": ["--timeout", "60"],
     "The database URL is not one": ["--database-url", "my database"],
 }
 

@@ -186,7 +186,7 @@ def test_formats_that_need_a_file_are_not_streamed(format: str) -> None:
 
 
 def test_a_stream_needs_a_named_format() -> None:
-    with pytest.raises(InvalidOption, match="not None"):
+    with pytest.raises(InvalidOption, match="Name one of npy, jsonl, arrow"):
         write(job(), pages(), io.BytesIO())
 
 
