@@ -179,7 +179,7 @@ def retry(service: ServiceDep, caller: Writer, job_id: JobId) -> dict[str, Any]:
     """Send the failed items round again; vectors stay, and so do items that were refused at the door."""
     job = found(service, caller, job_id)
     items = job.retry_failed()
-    return status_view(service, job.id, retried=items)
+    return status_view(service, job.id, retried=items, notice=job.notice)
 
 
 @router.delete(

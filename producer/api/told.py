@@ -50,13 +50,13 @@ class StatusView(BaseModel):
 
 
 class SubmittedView(StatusView):
-    """Where a new job stands."""
+    """Where a job stands that was just accepted, or sent round again."""
 
     notice: str | None = Field(description="What you should know, such as that no worker is there.")
 
 
-class RetriedView(StatusView):
-    """Where a job stands that was sent round again."""
+class RetriedView(SubmittedView):
+    """Where a job stands that was sent round again, and how much of it."""
 
     retried: int = Field(description="How many failed items are tried again.")
 

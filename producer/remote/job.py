@@ -187,6 +187,7 @@ class HttpJob(AnyJob):
         """
         # Sent again it might try the same items twice over, or find that they are being tried.
         told: dict[str, Any] = self._connection.ask("POST", f"{self._path}/retry", repeatable=False).json()
+        self.notice = told.get("notice")
         return int(told["retried"])
 
     def delete(self) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from embedmill import Client
 from producer.api.settings import ApiSettings
+from producer.api.told import StatusView
+from storage.jobstatus import JobStatus
 from tests.service.badjobs import BAD
 from tests.service.serving import Served, serving
 from tests.storage.builders import CARD, finish, serve, submit
@@ -175,6 +179,26 @@ def test_failed_items_are_tried_again(alone: Served) -> None:
         assert answer.status_code == 202
         assert (answer.json()["retried"], answer.json()["generation"], answer.json()["state"]) == (2, 1, "queued")
         assert http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+
+
+def test_who_has_items_tried_again_hears_that_they_wait(alone: Served) -> None:
+    # Given two jobs with failed items, and no worker any more
+    stores = alone.service.stores
+    worker = serve(stores)
+    job_ids = [submit(stores, 1) for _ in range(2)]
+    for job_id in job_ids:
+        finish(stores, job_id, 1, worker, failed=[1])
+    stores.workers.leave(worker)
+    with Client(alone.url) as far, Client(data_dir=alone.service.settings.data_dir) as near:
+        for client, job_id in zip((far, near), job_ids, strict=True):
+            # When they are to be tried again, over HTTP or not, then it is said that they wait for one
+            job = client.job(job_id)
+            assert job.retry_failed() == 1
+            assert job.notice is not None and "waits for a worker" in job.notice
+
+
+def test_a_status_is_told_with_all_that_is_known_of_it() -> None:
+    assert {field.name for field in fields(JobStatus)} < set(StatusView.model_fields)
 
 
 def test_the_same_key_and_payload_are_the_same_job(alone: Served) -> None:
