@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import redis
@@ -11,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from storage.causes import causes
 from storage.contract.broker import ask_sentinels
 from storage.contract.errors import QueueUnavailable
 from storage.contract.redisurl import redis_tls
@@ -49,7 +49,7 @@ def queue_unavailable(error: BaseException) -> QueueUnavailable:
     Args:
         error: What was raised; its cause is what Redis said.
     """
-    chain = list(_chain(error))
+    chain = list(causes(error))
     if untrusted := next((cause for cause in chain if isinstance(cause, ssl.SSLError)), None):
         return QueueUnavailable(*_of_tls(untrusted))
     match next((cause for cause in chain if isinstance(cause, redis.RedisError)), None):
@@ -72,13 +72,6 @@ def queue_unavailable(error: BaseException) -> QueueUnavailable:
         case redis.ResponseError():
             return QueueUnavailable("Redis refuses messages.", "Its log says why; a full disk is the commonest reason.")
     return QueueUnavailable(UNREACHABLE, "Look whether it runs, and whether EMBEDMILL_REDIS_URL names it.")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _of_tls(error: ssl.SSLError) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +14,7 @@ import httpx
 from producer.remote.failures import failure_of, retry_after
 from producer.remote.patience import Patience
 from storage import tracing
+from storage.causes import causes
 from storage.contract.errors import InvalidOption, ServiceUnavailable, Unauthorized
 
 #: The longest that a connection may take, and that nothing may come on one, in seconds.
@@ -123,17 +126,32 @@ class Connection:
 
     def unreachable(self, error: Exception) -> ServiceUnavailable:
         """Return what is raised when the service does not answer."""
-        # The words of what failed may hold what was sent; its kind does not.
-        return ServiceUnavailable(
-            f"The service at {self.place} cannot be reached: {type(error).__name__}.",
-            "Look whether it runs and the address is right.",
-        )
+        why, remedy = _why(error)
+        return ServiceUnavailable(f"The service at {self.place} cannot be reached: {why}.", remedy)
 
     @staticmethod
     def _may_pass(response: httpx.Response, repeatable: bool) -> bool:
         if response.status_code == 429:  # which says that nothing was done
             return retry_after(response) is not None
         return repeatable and response.status_code in _PASSING
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """Return why a service was not reached, and what to do; of what failed only the kind: its words may hold a text."""
+    for cause in causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                told = f"its certificate is not accepted ({cause.verify_message.rstrip('.')})"
+                return told, "Name the file of who signed it in SSL_CERT_FILE, or call it by its own name."
+            case ssl.SSLError():
+                return "it does not speak TLS there, or another kind of it", "Look whether it is http:// that is meant."
+            case socket.gaierror():
+                return "its name is not known here", "Look whether the address is right."
+            case ConnectionRefusedError():
+                return "nothing listens there", "Look whether it runs and the address is right."
+            case httpx.TimeoutException():
+                return "it does not answer in time", "Look whether it hangs, and whether a firewall drops what is sent."
+    return type(error).__name__, "Look whether it runs and the address is right."
 
 
 def _checked_place(url: str) -> str:
@@ -145,7 +163,8 @@ def _checked_place(url: str) -> str:
         parts, port = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise InvalidOption("The url is no address of a service.", "Write it like http://host:8000.")
-    return f"{parts.scheme}://{parts.hostname}{port}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _checked_key(api_key: str) -> str:
