@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from storage.contract.errors import InvalidOption
 from worker.engine.backends import choose_backend
 from worker.engine.checkpoint import Checkpoint
+from worker.engine.encoder import resolve_dtype
 from worker.engine.engine import Engine
 
 
@@ -67,3 +69,18 @@ def test_openvino_reports_to_nobody() -> None:
     # Then the package through which they would report is not among what was imported
     assert ran.returncode == 0, ran.stderr
     assert not ran.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted"),
+    [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
+    capability: tuple[int, int], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a GPU of some generation
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    # Then it computes in what it multiplies, unless another type is asked for
+    assert resolve_dtype("auto", "cuda:0") is wanted
+    assert resolve_dtype("bfloat16", "cuda:0") is torch.bfloat16 and resolve_dtype("auto", "cpu") is torch.float32

@@ -32,21 +32,28 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
     """Return what to compute in.
 
     Args:
-        name: `auto`, `float32`, `bfloat16` or `float16`; `auto` is float32 on a CPU and bfloat16 on a GPU.
+        name: `auto`, `float32`, `bfloat16` or `float16`; `auto` is float32 on a CPU, bfloat16 on a GPU, and float16 on
+            one that has no instructions for bfloat16.
         device: `cpu`, `cuda` or `cuda:n`.
 
     Raises:
         InvalidOption: When the name is none of these.
     """
     if name == "auto":
-        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+        return _half(device) if device.startswith("cuda") else torch.float32
     if name not in _DTYPES:
         raise InvalidOption(f"dtype must be one of auto, {', '.join(_DTYPES)}, not {name!r}.")
     return _DTYPES[name]
 
 
+def _half(device: str) -> torch.dtype:
+    """Return which half precision a GPU multiplies: those before Ampere (compute capability 8) emulate bfloat16."""
+    emulated = torch.cuda.is_available() and torch.cuda.get_device_capability(device) < (8, 0)
+    return torch.float16 if emulated else torch.bfloat16
+
+
 class Encoder:
-    """A checkpoint's network on one device; used by one thread at a time.
+    """A checkpoint's network on one device; used by several threads at once on a CPU.
 
     Args:
         checkpoint: What to load; its files only, never the hub.
