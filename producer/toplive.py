@@ -100,10 +100,11 @@ class _Looker:
             try:
                 self.latest = self._overviews.look(self._console.height)
                 self._error = None
-            except EmbedmillError as error:
+            except Exception as error:  # such as what a proxy answers in the service's place: this thread must not end
                 if self._error is None:
                     self._failing_since = time.monotonic()
-                self._error = error
+                unread = EmbedmillError(f"What is answered cannot be read ({type(error).__name__}).")
+                self._error = error if isinstance(error, EmbedmillError) else unread
 
 
 @contextlib.contextmanager
