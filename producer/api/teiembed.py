@@ -12,6 +12,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from producer.api.auth import Embedder
@@ -25,6 +26,10 @@ from producer.api.teimodels import EmbedAllRequest, EmbedRequest
 from storage.contract.options import NO_POOLING, JobOptions
 
 router = APIRouter(tags=["text-embeddings-inference"])
+
+#: Numbers a second at which an answer that holds room is read at least, some 100 kB, once so many seconds are over: a
+#: reader who takes a little now and then would else keep others from it for days.
+_SLOWEST, _PATIENCE = 8_000, 120.0
 
 _HEADERS = {
     "X-Compute-Characters": {"description": "Characters of all texts.", "schema": {"type": "integer"}},
@@ -95,23 +100,31 @@ async def embed_all(request: Request, asked: EmbedAllRequest, service: ServiceDe
     try:
         called = await service.calls.states(request, caller, texts, options)
         headers = _told(began, texts, sum(map(len, called.states)), called.truncated)
-        return _Held(_as_json(called.states), headers, lambda: service.states_room.leave(numbers))
+        seconds = _PATIENCE + numbers / _SLOWEST
+        return _Held(_as_json(called.states), headers, lambda: service.states_room.leave(numbers), seconds)
     except BaseException:
         service.states_room.leave(numbers)
         raise
 
 
 class _Held(StreamingResponse):
-    """An answer that takes up room until it was sent, or its reader has gone."""
+    """An answer that takes up room until it was sent, its reader has gone, or he has taken too long over it."""
 
-    def __init__(self, content: Iterator[bytes], headers: dict[str, str], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, content: Iterator[bytes], headers: dict[str, str], leave: Callable[[], None], seconds: float
+    ) -> None:
         super().__init__(content, headers=headers, media_type="application/json")
         self._leave = leave
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
-            await super().__call__(scope, receive, send)
+            async with asyncio.timeout(self._seconds):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            # Cut off: an end would say that this was all.
+            raise ClientDisconnect from None
         finally:
             self._leave()
 

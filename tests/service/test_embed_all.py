@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+from producer.api import teiembed
 from producer.api.statesroom import MOST_NUMBERS, StatesRoom
 from storage.contract.errors import InvalidOption, Overloaded
 from storage.contract.models import DEFAULT_MODEL
@@ -156,6 +159,27 @@ def test_a_reader_who_leaves_gives_his_room_back(http: httpx.Client, served: Ser
         assert served.service.states_room._taken == 40 * 256 * 384
     # Then its room is free again
     until_free(served)
+
+
+def test_a_reader_who_hardly_reads_does_not_keep_his_room(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given little patience with readers, and an answer of some 20 MB
+    monkeypatch.setattr(teiembed, "_PATIENCE", 0.5)
+    monkeypatch.setattr(teiembed, "_SLOWEST", 1e9)
+    body = json.dumps({"inputs": [LONG] * 20}).encode()
+    head = (
+        f"POST /embed_all HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    )
+    place = httpx.URL(served.url)
+    with socket.create_connection((place.host, place.port or 80), 60) as wire:
+        # When somebody asks for it and reads but its beginning
+        wire.sendall(head.encode() + b"\r\n\r\n" + body)
+        assert wire.recv(12) == b"HTTP/1.1 200"
+        # Then others have its room soon, and he sees that it was cut off: its last piece does not come
+        until_free(served)
+        told = b""
+        while block := wire.recv(1 << 20):
+            told = (told + block)[-10:]
+        assert not told.endswith(b"0\r\n\r\n")
 
 
 def test_room_is_never_more_than_there_is() -> None:
