@@ -19,7 +19,9 @@ from storage.contract.errors import (
     InvalidItems,
     InvalidOption,
     Problem,
+    ServerError,
     ServiceUnavailable,
+    StorageUnavailable,
     WrongState,
 )
 from storage.contract.states import JobState
@@ -132,7 +134,8 @@ class Upload:
         try:
             counts = {"parts": parts, "items": items}
             told: dict[str, Any] = self._connection.ask("POST", f"{path}/seal", json=counts).json()
-        except ServiceUnavailable as error:
+        except (ServiceUnavailable, StorageUnavailable) as error:
+            # The database may have taken it, and only its answer was lost.
             raise _in_doubt(error) from error
         return told
 
@@ -204,7 +207,7 @@ def _placed(problems: Iterable[Problem], lines: list[Line]) -> list[Problem]:
     return placed
 
 
-def _in_doubt(error: ServiceUnavailable) -> _InDoubt:
+def _in_doubt(error: ServerError) -> _InDoubt:
     return _InDoubt(
         f"{error.message} Whether the job was accepted is not known.",
         "The list of jobs tells; with an idempotency key, submitting again is safe.",

@@ -19,6 +19,7 @@ from storage.contract.ids import new_id
 from tests.faults.proxy import Proxy
 from tests.service.serving import Served, serving
 from tests.service.submitted import MANY, WAITS, job_ids, kept
+from tests.storage.builders import CARD, serve
 
 
 @pytest.fixture
@@ -86,6 +87,29 @@ def test_a_submission_that_breaks_off_leaves_nothing_behind(
     with pytest.raises(error, match="dried up"):
         http_client.submit(texts())
     assert job_ids(served) <= before
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_job_that_the_database_may_have_taken_is_not_called_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(ApiSettings.load(data_dir=tmp_path, model=CARD.name)) as served:
+        serve(served.service.stores)
+        parts = served.service.stores.parts
+        seal = parts.seal
+
+        def lost(*given: object) -> bool:
+            seal(*given)  # type: ignore[arg-type]
+            raise errors.StorageUnavailable("The database does not answer.")
+
+        # Given a database that takes a job, and whose answer is lost
+        monkeypatch.setattr(parts, "seal", lost)
+        with HttpClient(served.url, retry_for=0) as client:
+            # When it is submitted, then it is said that nobody knows
+            with pytest.raises(errors.ServiceUnavailable, match="is not known"):
+                client.submit(iter(MANY))
+            # And it is not taken back behind the submitter's back
+            assert [job.total for job in client.jobs()] == [len(MANY)]
 
 
 @pytest.mark.usefixtures("small_parts")
