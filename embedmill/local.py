@@ -67,10 +67,10 @@ def run_stack(
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         if keeper is None:
-            started(f"http://{host}:{health.port}")
+            started(health.url)
         else:
             address = keeper.address
-            keeper.start(f"http://{host}:{health.port}", lambda: started(address))
+            keeper.start(health.url, lambda: started(address))
         supervisor.run()
 
 

@@ -81,7 +81,7 @@ def worker(
     if settings.health_port is not None:
         health = HealthServer(settings.health_host, settings.health_port, supervisor)
         health.start()
-        logs.say(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.")
+        logs.say(f"{health.url}/readyz tells when it is ready.")
     supervisor.run()
     if health is not None:
         health.close()
@@ -110,7 +110,7 @@ def reconcile(
         watched = WatchedReconciler(Stores.open(settings))
         health = HealthServer(settings.health_host, settings.health_port, watched)
         health.start()
-        logs.say(f"http://{settings.health_host}:{health.port}/readyz tells when it is ready.")
+        logs.say(f"{health.url}/readyz tells when it is ready.")
     run_until_stopped(settings)
     if health is not None:
         health.close()

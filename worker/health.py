@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,15 +40,19 @@ class HealthServer:
 
     def __init__(self, host: str, port: int, watched: Watched) -> None:
         handler = type("Handler", (_Handler,), {"watched": watched, "timeout": _PATIENCE})
-
+        self._host = host
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = _server_of(host)((host, port), handler)
         except OSError as error:
             raise AddressInUse(
                 f"Port {port} on {host} cannot be listened on: {error.strerror}.",
                 "Choose another with --port (of a worker: --health-port).",
             ) from error
-        self._server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`, with brackets around an IPv6 address."""
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -62,6 +67,12 @@ class HealthServer:
         """Stop answering and free the port."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _server_of(host: str) -> type[ThreadingHTTPServer]:
+    """Return the server for an address of its family; Python's own knows IPv4 alone."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return type("_Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
 
 
 class _Handler(BaseHTTPRequestHandler):

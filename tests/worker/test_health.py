@@ -117,3 +117,13 @@ def test_a_probe_that_has_given_up_leaves_nothing_in_the_log(capsys: pytest.Capt
         # Then nobody is told of an error, and who asks next hears
         assert capsys.readouterr().err == ""
         assert get(port, "/healthz")[0] == 200
+
+
+def test_it_listens_on_ipv6_too() -> None:
+    # Given a machine that is watched over IPv6, on all of its addresses
+    server = HealthServer("::", 0, Machine())
+    server.start()
+    # Then it answers there, and on IPv4 as well, and its address can be typed in
+    assert get(server.port, "/healthz") == (200, {"status": "alive"})
+    assert server.url == f"http://[::]:{server.port}"
+    server.close()
