@@ -246,8 +246,9 @@ SERVING = (
         (
             Edit(
                 "producer/api/calls.py",
-                "            finally:\n                self._drop(job.id)\n",
-                "            except WaitTimeout:\n                self._drop(job.id)\n                raise\n",
+                "                finally:\n                    self._drop(job.id)\n",
+                "                except WaitTimeout:\n                    self._drop(job.id)\n"
+                "                    raise\n",
             ),
         ),
     ),
