@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
@@ -14,7 +14,7 @@ from storage.chunks import NewChunk, mark_next, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.messages import Pointer
-from storage.contract.states import ChunkState, JobState
+from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
 from storage.database import Database
 from storage.ends import begun_again, ended
 from storage.faults import retried
@@ -167,6 +167,9 @@ class JobStore:
         """
         wanted = select(JobRow.id).where(JobRow.kind == "job", JobRow.deleted_at.is_(None))
         wanted = wanted.where(JobRow.state != JobState.ACCEPTING if states is None else JobRow.state.in_(states))
+        if states is not None and not FINAL_JOB_STATES.intersection(states):
+            # By an index of these alone: else all that have ended are walked through.
+            wanted = wanted.where(JobRow.id.in_(_UNFINISHED))
         if before is not None:
             wanted = wanted.where(JobRow.id < before)
         if key_id is not None:
@@ -195,9 +198,7 @@ class JobStore:
             WrongState: When it has ended otherwise, or is still being submitted.
         """
         with self._db.write() as connection:
-            values = ended(JobState.CANCELLED)
-            if connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN).values(values)).rowcount:
-                _cancel_chunks(connection, job_id)
+            if _end(connection, job_id, ended(JobState.CANCELLED)):
                 return True
         record = self.get(job_id)
         if record.state == JobState.CANCELLED:
@@ -209,9 +210,7 @@ class JobStore:
         """End a job that cannot be done as a whole; its `error` says why."""
         told = {"code": error.code, "message": str(error)}
         with self._db.write() as connection:
-            values = ended(JobState.FAILED, error=told)
-            if connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN).values(values)).rowcount:
-                _cancel_chunks(connection, job_id)
+            _end(connection, job_id, ended(JobState.FAILED, error=told))
 
     @retried
     def retry_failed(self, job_id: str) -> int:
@@ -266,9 +265,7 @@ class JobStore:
         for job_id in overdue:
             try:
                 with self._db.write() as connection:
-                    values = ended(JobState.EXPIRED)
-                    if connection.execute(update(JobRow).where(JobRow.id == job_id, *over).values(values)).rowcount:
-                        _cancel_chunks(connection, job_id)
+                    if _end(connection, job_id, ended(JobState.EXPIRED), *over):
                         expired.append(job_id)
             except ServerError as error:
                 # A job so large that its end takes too long must not keep the others from theirs.
@@ -288,12 +285,16 @@ class JobStore:
             return finish_settled(connection, settled)
 
 
-def _cancel_chunks(connection: Connection, job_id: str) -> None:
-    unsettled = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED, ChunkState.LEASED])
+def _end(connection: Connection, job_id: str, values: dict[str, Any], *which: ColumnElement[bool]) -> bool:
+    """End a job that is open, if these conditions hold, and cancel what has no outcome yet; return whether it was."""
+    if not connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN, *which).values(values)).rowcount:
+        return False
+    unsettled = (ChunkRow.job_id == job_id, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
+    cancelled = {"state": ChunkState.CANCELLED, "lease_owner": None, "lease_expires": None}
     given_back = unspent(connection, job_id)
-    connection.execute(
-        update(ChunkRow)
-        .where(ChunkRow.job_id == job_id, unsettled)
-        .values(state=ChunkState.CANCELLED, lease_owner=None, lease_expires=None)
-    )
+    connection.execute(update(ChunkRow).where(*unsettled).values(cancelled))
     owe(connection, given_back)
+    return True
+
+
+_UNFINISHED = select(JobRow.id).where(JOB_IS_UNFINISHED).correlate(None)

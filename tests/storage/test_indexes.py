@@ -11,6 +11,7 @@ from storage.choice import pending, pending_chunks
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
+from storage.contract.states import JobState
 from storage.database import Database
 from storage.files import made_id
 from storage.filetables import BatchRow
@@ -180,3 +181,10 @@ def test_batches_to_work_at_are_found_without_reading_those_that_have_ended(crow
     # Then they are not looked through
     assert "ix_batches_unfinished" in told
     assert "SCAN batches\n" not in f"{told}\n" and "Seq Scan on batches" not in told
+
+
+def test_jobs_that_have_not_ended_are_listed_without_reading_those_that_have(crowded: Database, stores: Stores) -> None:
+    for model in (None, MODEL):
+        unfinished = [JobState.QUEUED, JobState.RUNNING]
+        told = plans(crowded, lambda: stores.jobs.list_ids(20, states=unfinished, model=model))  # noqa: B023 - run here
+        assert "ix_jobs_unfinished" in told or "ix_jobs_open" in told

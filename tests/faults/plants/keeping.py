@@ -89,9 +89,10 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _JOBS,
-                "                        _cancel_chunks(connection, job_id)\n"
-                "                        expired.append(job_id)\n",
-                "                        expired.append(job_id)\n",
+                "if _end(connection, job_id, ended(JobState.EXPIRED), *over):",
+                "values = ended(JobState.EXPIRED)\n"
+                "                    if connection.execute(update(JobRow).where(JobRow.id == job_id, *over)"
+                ".values(values)).rowcount:",
             ),
         ),
     ),
