@@ -71,6 +71,10 @@ def queue_unavailable(error: BaseException) -> QueueUnavailable:
             return QueueUnavailable("Redis lets nobody in from other machines (its protected mode).", remedy)
         case redis.ResponseError():
             return QueueUnavailable("Redis refuses messages.", "Its log says why; a full disk is the commonest reason.")
+    if any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in chain):
+        # Who lacks a certificate may be cut off before he reads why.
+        remedy = "It hung up: look whether it runs and speaks TLS, and whether Redis asks clients for a certificate."
+        return QueueUnavailable(UNREACHABLE, remedy)
     return QueueUnavailable(UNREACHABLE, "Look whether it runs, and whether EMBEDMILL_REDIS_URL names it.")
 
 

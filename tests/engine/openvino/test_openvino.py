@@ -61,10 +61,12 @@ def test_bfloat16_is_near_float32_alone_and_in_company(engine: Engine, make: Mak
     # Given a model computed in bfloat16
     half = make("bfloat16")
     found, exact = half.embed(TEXTS, UNIT).vectors, engine.embed(TEXTS, UNIT).vectors
-    # Then its vectors are near those of float32, and not the same, though the processor may not know bfloat16
+    # Then its vectors are near those of float32, and not the same where the processor knows bfloat16: elsewhere
+    # it may be emulated, or not be computed in at all
     assert half.card.precision == "half"
     assert cosines(found, exact).min() >= 0.9998
-    assert not np.allclose(found, exact, atol=1e-6, rtol=0)
+    knows = "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert not (knows and np.allclose(found, exact, atol=1e-6, rtol=0))
     # And company changes hardly anything
     assert cosines(alone(half, TEXTS[:40]), found[:40]).min() >= 0.9999
 
