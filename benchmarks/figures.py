@@ -20,9 +20,6 @@ MINILM = "throughput-minilm"
 #: What follows in the name of each file with results of a processor that multiplies bfloat16 in a unit of its own.
 MATRIX_UNIT = "matrix-unit"
 
-#: The same of a processor that does not multiply bfloat16 at all.
-WITHOUT_BFLOAT16 = "without-bfloat16"
-
 #: The workload that stands for mixed paragraphs where one number is asked for.
 PARAGRAPHS = "W7"
 

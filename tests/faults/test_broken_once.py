@@ -17,7 +17,7 @@ from embedmill import Client
 from producer.records import Record
 from producer.submission import Submission
 from storage.contract.broker import KEY_PREFIX, TASK_NAME
-from storage.contract.errors import IdempotencyConflict, InvalidOption, StorageUnavailable
+from storage.contract.errors import IdempotencyConflict, InvalidOption
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority, queue_name
@@ -25,6 +25,7 @@ from storage.contract.options import JobOptions
 from storage.contract.settings import Settings
 from storage.database import Database
 from storage.migrations import migrate
+from storage.sqlitefile import DatabaseMissing
 from storage.stores import Stores
 from storage.tables import WorkerRow
 from storage.workers import LIVE_WITHIN
@@ -93,10 +94,11 @@ def test_a_database_file_that_was_replaced_is_not_written_to_any_more(tmp_path: 
     # When its file is deleted
     for file in tmp_path.glob("mill.sqlite3*"):
         file.unlink()
-    # Then that is noticed
-    assert database.schema_version() is None
-    with pytest.raises(StorageUnavailable):
-        Stores.on(database).workers.live()
+    # Then that is noticed, and no empty one is made in its place
+    for ask in (database.schema_version, Stores.on(database).workers.live):
+        with pytest.raises(DatabaseMissing):
+            ask()
+    assert not path.exists()
     # And the new one is used as soon as somebody has made it
     other = Database(f"sqlite:///{path}")
     migrate(other)
