@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -49,8 +50,8 @@ def test_a_mistyped_place_is_told_and_nothing_is_made_there(alone: Shell) -> Non
     asked = [("status", job), ("wait", job), ("results", job, "-o", "out.npy"), ("cancel", job), ("delete", job)]
     asked += [("jobs",), ("top", "--once"), ("keys", "list"), ("export", "--all", "-o", "all.tar"), ("retry", job)]
     asked += [("backup", "-o", "copy"), ("fence",), ("purge", "--older-than", "1"), ("compact",)]
-    places = (("--database-url", "sqlite:///typo.sqlite3"), ("--data-dir", folder))
-    ran = alone.together([(*words, *place) for words in asked for place in places])
+    places = itertools.cycle((("--database-url", "sqlite:///typo.sqlite3"), ("--data-dir", folder)))
+    ran = alone.together([(*words, *next(places)) for words in asked])
     moved = alone("move", "--from", "sqlite:///typo.sqlite3", "--to", "sqlite:///typo.sqlite3")
     submitted = alone("submit", "in.txt", "--database-url", "sqlite:///typo.sqlite3")
     # Then each names the place it looked at, and what to do; none says that there is no such job

@@ -148,7 +148,7 @@ class Spoiled(OpenVinoEncoder):
 
 
 @pytest.mark.scenario("F32")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", pytest.param("int8", marks=long_form)])
 def test_a_vector_that_is_none_is_computed_again_by_torch_in_float32(
     engine: Engine, checkpoint: Checkpoint, dtype: str
 ) -> None:
