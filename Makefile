@@ -47,6 +47,7 @@ up: .venv/.demo ## Run everything on this machine until Ctrl-C: Redis, database,
 	@$(PY) -m embedmill up
 
 test: check .venv/bin/helm ## Run the checks and the whole test suite
+	@$(PY) -m compileall -q embedmill producer storage worker tests # tests start some thousand processes
 	@$(PY) -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/.dev ## Run ruff, mypy --strict and import-linter

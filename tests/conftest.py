@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from storage.database import Database
 from storage.stores import Stores
+from tests.acceptance.shell import Shell, serving
 from tests.servers import PostgresServer, running_postgres, running_redis
 from tests.skips import ALLOWED, allowed_patterns, unexpected
 
@@ -27,6 +30,16 @@ def redis_server() -> Iterator[str]:
     """URL of a running Redis-protocol server with its append-only file on, the same for all tests."""
     with running_redis() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """`embedmill up` with the real model, one for all tests: its folder, with `data/` and `log`, and its process."""
+    with tempfile.TemporaryDirectory(prefix="em-") as name:
+        folder = Path(name)
+        shell = Shell(folder / "data", folder)
+        with serving(shell, "up", "--port", 0, "--data-dir", folder / "data", log=folder / "log") as process:
+            yield folder, process
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,9 @@ def run_suite(folder: Path, reasons: list[str], ci: str | None, *arguments: str)
     (folder / "test_suite.py").write_text(SUITE.format(reasons=reasons))
     (folder / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": ci} if ci else {})
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.conftest", *arguments]
-    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-p", "tests.conftest", *arguments]
+    # Other plugins take seconds to load.
+    environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
 
 

@@ -1,26 +1,14 @@
-"""One running stack for all acceptance tests, and folders to type commands in."""
+"""Folders to type commands in, beside the running stack and without one."""
 
 from __future__ import annotations
 
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.shell import Shell, serving
+from tests.acceptance.shell import Shell
 from tests.models import make_model
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """`embedmill up` with the real model: its folder, with `data/` and `log` in it, and its process."""
-    with tempfile.TemporaryDirectory(prefix="em-") as name:
-        folder = Path(name)
-        shell = Shell(folder / "data", folder)
-        with serving(shell, "up", "--port", 0, "--data-dir", folder / "data", log=folder / "log") as process:
-            yield folder, process
 
 
 @pytest.fixture

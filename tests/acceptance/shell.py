@@ -9,11 +9,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +91,16 @@ class Shell:
 
     def together(self, commands: Sequence[Sequence[object]]) -> list[Ran]:
         """Type several commands in two windows; nothing of one may depend on another."""
-        with ThreadPoolExecutor(2) as windows:
-            return list(windows.map(lambda words: self(*words), commands))
+        words = json.dumps([[str(word) for word in command] for command in commands])
+        with tempfile.TemporaryDirectory(prefix="em-") as name:
+            typist = [sys.executable, "-P", str(ROOT / "tests/acceptance/typist.py"), name]
+            ran = self.program(*typist, stdin=words.encode())
+            assert ran.code == 0, ran
+            said = [[Path(name, f"{number}.{end}") for end in ("out", "err")] for number in range(len(commands))]
+            return [
+                Ran(code, *(path.read_bytes().decode() for path in paths))
+                for code, paths in zip(ran.data, said, strict=True)
+            ]
 
     def start(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start a command and leave it running."""

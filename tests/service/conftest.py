@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import tempfile
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,8 +14,6 @@ import pytest
 from embedmill import Client
 from producer.api.settings import ApiSettings
 from producer.remote.client import HttpClient
-from tests.acceptance.shell import Shell
-from tests.acceptance.shell import serving as running
 from tests.faults.proxy import Proxy
 from tests.service.serving import Served, serving
 
@@ -32,13 +30,9 @@ _QUIET = {
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> Iterator[Path]:
-    """The data folder of a running stack: embedded Redis, SQLite, one worker that serves the real model."""
-    with tempfile.TemporaryDirectory(prefix="em-") as name:
-        folder = Path(name)
-        shell = Shell(folder / "data", folder)
-        with running(shell, "up", "--port", 0, "--data-dir", folder / "data", log=folder / "log"):
-            yield folder / "data"
+def data_dir(stack: tuple[Path, subprocess.Popen[bytes]]) -> Path:
+    """The data folder of the running stack: embedded Redis, SQLite, one worker that serves the real model."""
+    return stack[0] / "data"
 
 
 @pytest.fixture(scope="session")

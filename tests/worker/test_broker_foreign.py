@@ -188,6 +188,7 @@ def test_nonsense_to_all_workers_ends_none(url: str, tmp_path: Path) -> None:
         name = f"{KEY_PREFIX}/0.celery.pidbox".encode()
         heard = [client.publish(name, entry) for entry in (b"not json", b"[1]", b"{}", json.dumps(envelope()))]
         assert all(heard), "nobody listens there"
-        # Then the worker goes on
+        # Then the worker goes on, and has heard it: what comes by a channel may be read after what waits in a list
         assert_serves(worker, url, 2)
+        worker.wait(lambda: "dropped a message that cannot be read" in worker.log())
         assert worker.unreadable() >= 1

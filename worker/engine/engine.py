@@ -92,11 +92,11 @@ class Engine:
         tokenizer: Tokenizer | None = None,
         backend: str | None = None,
     ) -> None:
-        self._tokenizer = tokenizer or Tokenizer(checkpoint)
         cores = cores or available_cores()
         self._encoder = encoder or load_encoder(checkpoint, device, dtype, backend, cores)
         self.card: ModelCard = checkpoint.card(self._encoder.precision)
         on_gpu = self._encoder.device.type == "cuda"
+        self._tokenizer = tokenizer or Tokenizer(checkpoint, remembering=not on_gpu)
         self._cores = count = 1 if on_gpu else cores
         budget = token_budget or (CUDA_TOKEN_BUDGET if on_gpu else CPU_TOKEN_BUDGET)
         self._room = WaitingRoom(budget, top_up=on_gpu, takers=count, packing=self._encoder.packing)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from storage.contract.tokens import TokenizerFile, TokenRules, Tokens, count_special_tokens
 from storage.outcomes import ItemError
 from worker.engine.tokenizerfiles import load_tokenizer
+from worker.engine.wordids import WordIds
 
 #: Texts, and characters, that are tokenized in one call: enough for every core, few enough that the tokenizer's own
 #: records (about 100 bytes a token) stay small.
@@ -60,15 +61,18 @@ class Tokenizer:
 
     Args:
         source: What to build it from.
+        remembering: Whether words' ids are remembered where that can be done: a fraction of the work, but one core's
+            alone, where the tokenizer itself takes all that are free.
 
     Raises:
         ModelBroken: When the tokenizer's files are damaged.
     """
 
-    def __init__(self, source: TokenizerSource) -> None:
+    def __init__(self, source: TokenizerSource, remembering: bool = True) -> None:
         files = load_tokenizer(source.transformer, source.lower_case)
         self.pad_id = files.pad_id
         self._tokenizer = files.tokenizer
+        self._words = WordIds.of(files.tokenizer) if remembering else None
         special = count_special_tokens(files.tokenizer.encode("a").special_tokens_mask)
         self._rules = TokenRules(files.pad_id, files.cut_left, files.pad_left, *special)
 
@@ -109,12 +113,20 @@ class Tokenizer:
         return TokenizerFile(self._tokenizer.to_str(), self._rules)
 
     def _encode_slice(self, texts: list[str], first: int, errors: dict[int, ItemError]) -> list[list[int]]:
+        if self._words is None:
+            return self._ask(texts, range(first, first + len(texts)), errors)
+        found = self._words.encode(texts)
+        left = [place for place, ids in enumerate(found) if ids is None]
+        asked = iter(self._ask([texts[place] for place in left], [first + place for place in left], errors))
+        return [next(asked) if ids is None else ids for ids in found]
+
+    def _ask(self, texts: list[str], places: Sequence[int], errors: dict[int, ItemError]) -> list[list[int]]:
         try:
             return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # a panic in the tokenizer's own language is no Exception
-            return [self._encode_alone(text, first + place, errors) for place, text in enumerate(texts)]
+            return [self._encode_alone(text, place, errors) for text, place in zip(texts, places, strict=True)]
 
     def _encode_alone(self, text: str, place: int, errors: dict[int, ItemError]) -> list[int]:
         try:

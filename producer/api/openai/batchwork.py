@@ -36,8 +36,11 @@ from storage.files import StoredFile
 
 logger = logging.getLogger(__name__)
 
-#: Pause between two looks for batches, and between two for files that should go, in seconds.
-_LOOK, _SWEEP = 0.5, 60.0
+#: Pause between two looks while a batch is under way, and while none is, in seconds: a new one wakes its process.
+_LOOK, _REST = 0.5, 2.0
+
+#: Pause between two looks for files that should go, in seconds.
+_SWEEP = 60.0
 
 #: A lease is renewed when it is so old, in seconds.
 _RENEW = 5.0
@@ -81,22 +84,25 @@ class BatchWork:
 
     def _run(self) -> None:
         while not self._stopping:
+            under_way = True
             try:
-                self.look()
+                under_way = self.look()
             except EmbedmillError as error:
                 logger.warning("batches wait: %s", error.code)
             except Exception as error:
                 # The exception itself may hold a text.
                 logger.error("the work at batches was cut short: %s", type(error).__name__)
-            self._woken.wait(_LOOK)
+            self._woken.wait(_LOOK if under_way else _REST)
             self._woken.clear()
 
-    def look(self) -> None:
-        """Do what can be done for every batch now."""
-        busy = self._stores.batches.busy()
+    def look(self) -> bool:
+        """Do what can be done for every batch now; return whether there was one that nobody else works at."""
+        busy: set[str] | None = None
         for batch in self._stores.batches.unfinished():
             if self._stopping:
-                return
+                return True
+            if busy is None:
+                busy = self._stores.batches.busy()
             waits = batch.id in busy and not batch.is_over and batch.cancelling_at is None
             if not (batch.state == "in_progress" and waits) and self._stores.batches.claim(batch.id, self._owner):
                 self._renewed = time.monotonic()
@@ -109,6 +115,7 @@ class BatchWork:
         if time.monotonic() - self._swept >= _SWEEP:
             self._swept = time.monotonic()
             self._stores.files.sweep()
+        return busy is not None
 
     def _attempt(self, batch: Batch) -> None:
         """Do the next step of a batch; what only has to wait is tried again, and no batch keeps others from theirs."""
