@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -72,19 +73,18 @@ def visible(gpus: list[Gpu], named: str) -> list[Gpu]:
 
     Args:
         gpus: What this machine has.
-        named: Indices as the driver counts, UUIDs or their beginnings, or parts of GPUs (`MIG-...`), which are numbered
-            by their place here.
+        named: Indices as the driver counts, UUIDs or their beginnings, or parts of GPUs (`MIG-...`), which get the
+            numbers from 0 on that no GPU of the list has.
     """
-    found: list[Gpu] = []
-    for place, name in enumerate(map(str.strip, named.split(","))):
-        if name.startswith("MIG-"):
-            found.append(Gpu(place, name))
-            continue
-        meant = next((gpu for gpu in gpus if _is_meant(gpu, name)), None)
+    found: list[Gpu | str] = []
+    for name in map(str.strip, named.split(",")):
+        meant = name if name.startswith("MIG-") else next((gpu for gpu in gpus if _is_meant(gpu, name)), None)
         if meant is None or meant in found:
             break
         found.append(meant)
-    return found
+    taken = {gpu.index for gpu in found if isinstance(gpu, Gpu)}
+    free = (number for number in itertools.count() if number not in taken)
+    return [gpu if isinstance(gpu, Gpu) else Gpu(next(free), gpu) for gpu in found]
 
 
 def parse_gpus(listed: str) -> list[Gpu]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from worker.engine import batching
 from worker.engine.batching import STEP, Packing, padding_share, plan, stepped_shape
 
 
@@ -54,6 +55,23 @@ def test_a_batch_ends_early_where_a_great_step_in_length_would_be_padded() -> No
 
 def test_a_small_step_in_length_is_padded_rather_than_paid_with_a_batch() -> None:
     assert len(plan(np.array([20, 19, 19, 18, 18]), 1024)) == 1
+
+
+@pytest.mark.parametrize(("longest", "budget"), [(24, 32_768), (512, 32_768), (512, 1024)])
+def test_a_plan_of_very_many_is_nearly_as_good_as_the_best(
+    longest: int, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given more encodings than there may be places to start a batch at
+    lengths = np.random.default_rng(6).integers(3, longest + 1, 20_000)
+    batches = plan(lengths, budget)
+    # Then each is in one batch, none is beyond the budget
+    assert sorted(np.concatenate(batches).tolist()) == list(range(20_000))
+    assert all(lengths[batch].max() * len(batch) <= budget for batch in batches)
+    # And batches and padding are hardly more than of the best plan
+    monkeypatch.setattr(batching, "MOST_PLACES", 20_000)
+    best = plan(lengths, budget)
+    assert len(batches) <= 1.05 * len(best)
+    assert padding_share(lengths, batches) <= padding_share(lengths, best) + 0.01
 
 
 def test_padding_share_counts_padded_tokens() -> None:

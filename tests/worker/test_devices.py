@@ -75,6 +75,18 @@ def test_parts_of_a_gpu_are_slots_of_their_own() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("named", "names"),
+    [
+        ("1,MIG-aaaa,MIG-bbbb", ["cuda:1", "cuda:0", "cuda:2"]),
+        ("MIG-aaaa,0", ["cuda:1", "cuda:0"]),
+        ("MIG-aaaa,MIG-aaaa", ["cuda:0"]),
+    ],
+)
+def test_parts_beside_whole_gpus_have_names_of_their_own(named: str, names: list[str]) -> None:
+    assert [slot.name for slot in choose_slots("auto", visible(GPUS, named))] == names
+
+
 def test_a_machine_without_a_driver_has_no_gpus_and_nothing_is_said_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

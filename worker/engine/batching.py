@@ -18,6 +18,10 @@ BATCH_COST_DIVISOR = 25
 #: The size of a stepped batch is a multiple of so many tokens.
 STEP = 32
 
+#: Places where a padded batch may start: of more encodings, as a GPU's window has, neighbours are kept together, or the
+#: plan of 40,000 would take most of a second. In steps a batch is never so large that this would matter.
+MOST_PLACES = 4096
+
 
 class Packing(Enum):
     """How the encodings of a batch lie in it."""
@@ -91,20 +95,27 @@ def _cheapest_ends(descending: NDArray[np.int64], budget: int, stepped: bool) ->
 
     Worked out from the end: the best rest after every possible end is known when a start is looked at.
     """
-    count = len(descending)
-    ends = [count] * count
+    grain = 1 if stepped else _grain(len(descending), int(descending.max(initial=1)), budget)
+    firsts = descending[::grain]
+    count = len(firsts)
+    ends = [len(descending)] * len(descending)
     costs = np.zeros(count + 1, np.int64)
     steps = np.arange(1, count + 1)
     for start in range(count - 1, -1, -1):
-        longest = max(1, int(descending[start]))
+        longest = max(1, int(firsts[start])) * grain
         fitting = max(1, budget // longest)
         most = min(count - start, fitting)
         sizes = _stepped_sizes(longest, fitting)[:most] if stepped else longest * steps[:most]
         totals = sizes + costs[start + 1 : start + 1 + most]
         best = int(totals.argmin())
         costs[start] = totals[best] + budget // BATCH_COST_DIVISOR
-        ends[start] = start + 1 + best
+        ends[start * grain] = min((start + 1 + best) * grain, len(descending))
     return ends
+
+
+def _grain(count: int, longest: int, budget: int) -> int:
+    """Return how many neighbours are kept together: few places are left then, and batches nearly as full as before."""
+    return max(1, min(-(-count // MOST_PLACES), budget // (16 * longest)))
 
 
 def padding_share(lengths: NDArray[np.integer], batches: Sequence[NDArray[np.int64]]) -> float:
