@@ -95,7 +95,7 @@ class Shell:
         with tempfile.TemporaryDirectory(prefix="em-") as name:
             typist = [sys.executable, "-P", str(ROOT / "tests/acceptance/typist.py"), name]
             ran = self.program(*typist, stdin=words.encode())
-            assert ran.code == 0, ran
+            assert (ran.code, ran.err) == (0, ""), ran
             said = [[Path(name, f"{number}.{end}") for end in ("out", "err")] for number in range(len(commands))]
             return [
                 Ran(code, *(path.read_bytes().decode() for path in paths))

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from worker.parent import die_with_parent
+
 #: Commands that run at the same time.
 _WINDOWS = 2
 
@@ -50,6 +52,7 @@ def _run(words: list[str], out: Path, err: Path) -> NoReturn:
         opened = os.open(stream, os.O_RDWR | os.O_CREAT, 0o600)
         os.dup2(opened, descriptor)
         os.close(opened)
+    die_with_parent()
     sys.argv = ["embedmill", *words]
     embedmill.cli.main()
     sys.exit(0)

@@ -9,7 +9,7 @@ to a fifth of the tokenizer's time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from tokenizers import Tokenizer
@@ -19,14 +19,21 @@ from tokenizers.normalizers import Sequence as Several
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing, TemplateProcessing
 
-#: Words that are remembered before all are forgotten: about 20 MB.
-MOST_WORDS = 100_000
+#: Words that are remembered before all are forgotten, and characters of the longest: some 20 MB, never twice as much.
+MOST_WORDS, LONGEST_WORD = 50_000, 20
+
+#: So many new words are always learned; more only if at least every second one came before in the same texts. Names and
+#: numbers that never come again would cost more than they save.
+_FEW = 1_000
+
+#: Tokens that are looked for in each text as a whole; more would take as long as the tokenizer does.
+_MOST_WHOLE = 16
 
 #: Words, and each other character but blanks: punctuation, which is a word of its own, and what is not for us.
 _PARTS = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 \t\n\r]")
 
 #: All that one may print, in an order that no text has; words long and short, known and unknown.
-_TRIAL = " ".join(map(chr, range(33, 127))) + "It's unaffable: re-read `x_1=[2.50]`,\r\n\t" + "q" * 300 + " 0x7F\n"
+_TRIAL = " ".join(map(chr, range(33, 127))) + "It's unaffable: re-read `x_1=[2.50]`,\r\n\t" + "q" * 20 + " 0x7F\n"
 
 
 class WordIds:
@@ -39,8 +46,8 @@ class WordIds:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
-        #: Tokens that are found in a text before it is divided, as they are after lower-casing.
-        self._whole = [token.content.lower() for token in tokenizer.get_added_tokens_decoder().values()]
+        #: Tokens that are found in a text before it is divided.
+        self._whole = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         self._is_lower = _lowers(tokenizer)
         around = tokenizer.encode("")
         one = tokenizer.encode("a")
@@ -49,12 +56,17 @@ class WordIds:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> WordIds | None:
-        """Return what remembers for a tokenizer, or None where it is of another kind or answers otherwise."""
-        if not fits(tokenizer):
-            return None
-        found = cls(tokenizer)
+        """Return what remembers for a tokenizer, or None where it is of another kind, fails, or answers otherwise."""
         trial = [_TRIAL, _TRIAL.upper(), ""]
-        return found if found.encode(trial) == [tokenizer.encode(text).ids for text in trial] else None
+        try:
+            found = cls(tokenizer) if fits(tokenizer) else None
+            if found is not None and found.encode(trial) == [tokenizer.encode(text).ids for text in trial]:
+                return found
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic in the tokenizer's own language is no Exception
+            pass  # it is asked for each text by itself, and each that it fails on is told
+        return None
 
     def encode(self, texts: Sequence[str]) -> list[list[int] | None]:
         """Return the ids of texts, special tokens included; None for each that the tokenizer itself is to be asked for.
@@ -62,26 +74,20 @@ class WordIds:
         Args:
             texts: Any number of texts.
         """
-        if len(self._known) > MOST_WORDS:
-            self._known = {}
         known = self._known  # the same to the end, though another thread may forget all meanwhile
         parts = [self._divide(text) for text in texts]
         found = [self._put_together(words, known) for words in parts]
         waiting = [place for place, words in enumerate(parts) if words is not None and found[place] is None]
-        if waiting:
-            self._learn(set().union(*(parts[place] or () for place in waiting)) - known.keys(), known)
+        if waiting and self._learn([parts[place] or [] for place in waiting], known):
             for place in waiting:
                 found[place] = self._put_together(parts[place], known)
         return found
 
     def _divide(self, text: str) -> list[str] | None:
         """Return a text's words, or None where it may be divided otherwise."""
-        if not text.isascii():
+        if type(text) is not str or not text.isascii() or any(token in text for token in self._whole):
             return None
-        low = text.lower()
-        if any(token in low for token in self._whole):
-            return None
-        return _PARTS.findall(low if self._is_lower else text)
+        return _PARTS.findall(text.lower() if self._is_lower else text)
 
     def _put_together(self, words: list[str] | None, known: dict[str, list[int]]) -> list[int] | None:
         if words is None:
@@ -91,28 +97,40 @@ class WordIds:
         except KeyError:
             return None
 
-    def _learn(self, words: Iterable[str], known: dict[str, list[int]]) -> None:
-        """Ask for words' ids; control characters stay unknown, since they may vanish and join what is around them."""
-        asked = [word for word in words if word.isprintable()]
+    def _learn(self, texts: list[list[str]], known: dict[str, list[int]]) -> bool:
+        """Ask for the ids of texts' new words; return whether they are known now.
+
+        Long words and control characters stay unknown: these may vanish, and join what is around them.
+        """
+        new = set().union(*texts).difference(known)
+        if len(new) > _FEW and 2 * len(new) > sum(map(len, texts)):
+            return False
+        if len(known) + len(new) > MOST_WORDS:
+            self._known = {}
+            return False
+        asked = [word for word in new if len(word) <= LONGEST_WORD and word.isprintable()]
         try:
             encodings = self._tokenizer.encode_batch_fast(asked, add_special_tokens=False)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:  # a panic in the tokenizer's own language is no Exception; whoever has the word is told
-            return
+        except BaseException:  # as above; whoever has the word is told
+            return False
         known.update((word, encoding.ids) for word, encoding in zip(asked, encodings, strict=True))
+        return True
 
 
 def fits(tokenizer: Tokenizer) -> bool:
     """Tell whether a tokenizer divides texts as is written above, and puts the same special tokens around each."""
-    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    added = tokenizer.get_added_tokens_decoder().values()
     return (
         type(tokenizer.model) is WordPiece
         and type(tokenizer.pre_tokenizer) is BertPreTokenizer
         and type(tokenizer.post_processor) in (BertProcessing, TemplateProcessing)
         and all(type(part) in (BertNormalizer, Lowercase) for part in _normalizers(tokenizer))
-        and len(added) <= 16
-        and all(re.fullmatch(r"[!-~]+", token) for token in added)
+        and tokenizer.truncation is None
+        and tokenizer.padding is None
+        and len(added) <= _MOST_WHOLE
+        and not any(token.normalized for token in added)
     )
 
 
