@@ -77,7 +77,7 @@ class Stages:
     def __init__(self, checkpoint: Checkpoint, encoder: EncoderLike, card: ModelCard, budget: int, cores: int) -> None:
         self._on_gpu = encoder.device.type == "cuda"
         self._device = encoder.device
-        self._tokenizer = Tokenizer(checkpoint)
+        self._tokenizer = Tokenizer(checkpoint, remembering=not self._on_gpu)
         self._encoder = Timed(encoder, self._device_clock)
         self._card = card
         self._budget = budget

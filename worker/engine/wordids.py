@@ -2,8 +2,8 @@
 
 BERT's tokenizers divide a text into words and punctuation before they look anything up, so that a word has the same ids
 in every text. In ASCII that division is a pattern. Only there, and only for tokenizers that are known to work so, are
-texts put together from their words' ids; all else is left to the tokenizer. A text that is put together takes a tenth
-to a fifth of the tokenizer's time.
+texts put together from their words' ids; all else is left to the tokenizer. A text that is put together takes a fifth
+of the tokenizer's processor time.
 """
 
 from __future__ import annotations
