@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ class Nursery:
             for child in self.children:
                 child.tend()
             time.sleep(0.01)
+
+
+@pytest.fixture
+def supervisor(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Supervisor]:
+    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
+    supervisor = Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), [])
+    with closing(supervisor._stores.database):
+        yield supervisor
 
 
 @pytest.fixture
@@ -252,7 +261,7 @@ def test_children_are_told_no_password_and_read_it_where_their_parent_did(
 
 
 def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(
-    nursery: Nursery, migrated_sqlite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    nursery: Nursery, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given two children, of which one writes to its supervisor what cannot be read
     babbling = nursery.start(READY + "import os; os.write(s._pipe, b'chaff\\n'); import time; time.sleep(600)")
@@ -264,15 +273,14 @@ def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(
         sound.tend()
         time.sleep(0.01)
     # When both are to stop
-    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
-    Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), [])._stop([babbling, sound])
+    supervisor._stop([babbling, sound])
     # Then both have ended, each by itself
     assert babbling.pid is None and sound.pid is None
     assert sound.last_end == "exit code 7" and "cannot be looked after" in caplog.text
 
 
 def test_a_slot_that_cannot_be_judged_keeps_no_other_from_being_looked_after(
-    nursery: Nursery, migrated_sqlite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    nursery: Nursery, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a supervisor, one of whose slots is judged with an error that nobody foresaw, and a child that has died
     class Judge(Quarantine):
@@ -281,8 +289,6 @@ def test_a_slot_that_cannot_be_judged_keeps_no_other_from_being_looked_after(
                 raise ValueError("a row that cannot be read")
             return False
 
-    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
-    supervisor = Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), [])
     supervisor._quarantine = Judge(supervisor._stores.workers, "mill")
     lasting = READY + "import time; time.sleep(600)"
     first, second, third = nursery.start(lasting), nursery.start("exit(3)"), nursery.start(lasting)
