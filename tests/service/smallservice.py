@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Small:
             room: Bytes that are left.
         """
         if self.kind == "sqlite":
-            with sqlite3.connect(self.disk.path / "db.sqlite3", timeout=60) as connection:
+            with closing(sqlite3.connect(self.disk.path / "db.sqlite3", timeout=60)) as connection:
                 assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         self.disk.fill(room)
 
