@@ -17,6 +17,7 @@ PARTS: dict[str, list[list[str]]] = {
         ]
     ],
     "stages": [["stages"]],
+    "wordids": [["wordids"]],
     "latency": [["latency"], ["passage"]],
     "keys": [["keys"]],
     "stores": [["stores"]],
