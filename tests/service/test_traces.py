@@ -89,9 +89,11 @@ def whole(traced: Traced, job_id: str) -> list[Seen]:
 def _is_whole(spans: list[Seen]) -> bool:
     """Whether all of a trace is there: each process sends its own share, in its own time."""
     ids = {span.id for span in spans}
-    return {"submit", "job"} <= {span.name for span in spans} and all(
-        span.parent in ids for span in spans if span.name != "submit"
-    )
+    told = {span.name: span.told for span in spans}
+    if not {"submit", "job"} <= told.keys() or any(span.parent not in ids for span in spans if span.name != "submit"):
+        return False
+    chunks = {span.told["embedmill.chunk"] for span in spans if span.name == "chunk"}
+    return len(chunks) >= told["submit"]["embedmill.chunks"]
 
 
 def one(spans: list[Seen], name: str) -> Seen:
