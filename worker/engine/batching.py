@@ -19,7 +19,7 @@ BATCH_COST_DIVISOR = 25
 STEP = 32
 
 #: Places where a padded batch may start: of more encodings, as a GPU's window has, neighbours are kept together, or the
-#: plan of 40,000 would take most of a second. In steps a batch is never so large that this would matter.
+#: plan of 40,000 would take a quarter of a second. In steps a batch is never so large that this would matter.
 MOST_PLACES = 4096
 
 
