@@ -32,6 +32,26 @@ def test_states_are_those_of_transformers(
 
 
 @needs_operators
+@pytest.mark.parametrize("lengths", [[1], [16], [9, 9, 7, 100, 3, 1], [40, 7]])
+def test_packed_products_come_in_few_sizes_and_change_nothing(tmp_path: Path, lengths: list[int]) -> None:
+    # Given a network whose packed products tell how many rows they have
+    network = load(tmp_path, "bert")
+    flat, plain = FlatBert(network, PackedLinear), FlatBert(network, PlainLinear)
+    seen: set[int] = set()
+    for module in flat.modules():
+        if isinstance(module, PackedLinear):
+            # `plus` calls no hooks, but comes between two products that do.
+            module.register_forward_pre_hook(lambda _, given: seen.add(len(given[0])))
+    texts = [torch.arange(5, 5 + length) % 50 for length in lengths]
+    # When batches of any number of tokens go through
+    with torch.inference_mode():
+        found, wanted = flat(packed_of(texts), -1), plain(packed_of(texts), -1)
+    # Then every product has a multiple of 16 rows, and every token the states it has without
+    assert seen == {-(-sum(lengths) // 16) * 16}
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@needs_operators
 def test_layers_are_packed_where_the_operators_work(tmp_path: Path) -> None:
     flat = flatten(load(tmp_path, "bert"), torch.float32)
     assert any(isinstance(module, PackedLinear) for module in flat.modules())

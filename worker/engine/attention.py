@@ -29,7 +29,7 @@ def attend(
     """Let each text attend to itself alone.
 
     Args:
-        query: Shape (tokens, heads, components of a head); on a GPU in half precision.
+        query: Shape (tokens or more, heads, components of a head); on a GPU in half precision.
         key: The same shape.
         value: The same shape.
         packed: Where the texts lie.
@@ -37,7 +37,7 @@ def attend(
         scale: What scores are multiplied with; None takes one over the square root of the components.
 
     Returns:
-        Shape (tokens, heads, components of a head).
+        The same shape; zeros after the last text.
     """
     if query.is_cuda:
         return _attend_at_once(query, key, value, packed, window, scale)
@@ -52,6 +52,7 @@ def attend(
         mask = None if window is None or window >= tokens else _band(tokens, window, query.device)
         found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         mixed[start:end].view(shape).copy_(found.transpose(1, 2))
+    mixed[len(packed.ids) :] = 0
     return mixed
 
 

@@ -22,6 +22,10 @@ from worker.engine.cpu import name_and_flags
 #: Longest text that is not left to torch's kernel, in tokens: the scores of one text are a matrix of that size a head.
 LONGEST = 512
 
+#: Places that are multiplied at once, at most, where no text alone has more. The library prepares itself for each new
+#: number of texts and width, which takes a millisecond and 1.4 MB: so there are few, and scores stay in the cache.
+_PLACES = 512
+
 #: Widths up to this one are multiples of 16, and softmax computes in float32, which is faster there; above, of 32.
 _NARROW = 80
 
@@ -53,17 +57,20 @@ class Bucket:
     absent: Tensor | None = None
 
 
-def buckets_of(lengths: list[int]) -> list[Bucket]:
+def buckets_of(lengths: list[int], in_blocks: bool) -> list[Bucket]:
     """Divide texts into buckets.
 
     Args:
         lengths: Tokens of each text; few buckets come of it where neighbours are about equally long.
+        in_blocks: Whether they attend by torch's own kernel; see `blocks_are_fast`.
     """
     found, start = [], 0
     for width, group in itertools.groupby(lengths, _width):
         tokens = list(group)
-        found.append(_bucket(start, tokens, width))
-        start = found[-1].end
+        most = len(tokens) if in_blocks else max(1, _PLACES // width)
+        for first in range(0, len(tokens), most):
+            found.append(_bucket(start, tokens[first : first + most], width))
+            start = found[-1].end
     return found
 
 
@@ -73,7 +80,7 @@ def attend_in_buckets(
     """Let each text attend to itself alone.
 
     Args:
-        query: bfloat16 on a CPU, shape (tokens, heads, components of a head).
+        query: bfloat16 on a CPU, shape (tokens or more, heads, components of a head).
         key: The same shape.
         value: The same shape.
         buckets: Where the texts lie.
@@ -81,7 +88,7 @@ def attend_in_buckets(
         in_blocks: Whether by torch's own kernel, else by whole products; see `blocks_are_fast`.
 
     Returns:
-        Shape (tokens, heads, components of a head).
+        The same shape; zeros after the last text.
     """
     _, heads, components = query.shape
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
@@ -94,6 +101,7 @@ def attend_in_buckets(
             into.view(shape).copy_(found)
         else:
             torch.index_select(found.flatten(0, 1), 0, bucket.kept, out=into)
+    mixed[buckets[-1].end :] = 0
     return mixed
 
 

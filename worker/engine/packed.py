@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.engine.buckets import Bucket, buckets_of
+from worker.engine.buckets import Bucket, blocks_are_fast, buckets_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Packed:
     @cached_property
     def buckets(self) -> list[Bucket]:
         """Neighbours of about equal length, for attention on a CPU."""
-        return buckets_of(self.lengths)
+        return buckets_of(self.lengths, blocks_are_fast())
 
     def places(self, padding: int | None) -> Tensor:
         """Return which row of a table of positions belongs to each token, shape (tokens,).
