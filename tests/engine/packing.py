@@ -5,33 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModel
 
 from tests.models import make_model
-from worker.engine.packed import Packed
 
 #: Families whose attention can be replaced, so that their texts lie end to end; the others have positions in it.
 PACKABLE = ("albert", "bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
-
-LENGTHS = [12, 12, 5, 40, 3, 1]
 
 
 def load(folder: Path, kind: str, **settings: Any) -> Any:
     """Make a small network with random weights and load it."""
     return AutoModel.from_pretrained(make_model(folder / kind, kind, hidden=64, layers=2), **settings).eval()
-
-
-def texts_of(lengths: list[int] = LENGTHS, seed: int = 1) -> list[Tensor]:
-    dice = np.random.default_rng(seed)
-    return [torch.from_numpy(dice.integers(5, 100, tokens)) for tokens in lengths]
-
-
-def packed_of(texts: list[Tensor]) -> Packed:
-    lengths = np.array([len(text) for text in texts])
-    return Packed.of(torch.cat(texts).numpy(), lengths, torch.device("cpu"))
 
 
 def states_alone(network: Any, texts: list[Tensor], layer: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.engine.packing import LENGTHS, packed_of, texts_of
+from tests.engine.ends import LENGTHS, packed_of, texts_of
 from worker.engine.attention import _attend_at_once, attend, can_attend
 
 

@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 from storage.contract.options import JobOptions
+from tests.engine.ends import LENGTHS
 from tests.engine.fakegpu import DEVICE, Waits, brought, fake_gpu
-from tests.engine.packing import LENGTHS, PACKABLE
+from tests.engine.packing import PACKABLE
 from tests.models import FAMILIES, make_model
-from worker.engine import attention, encoder, flight
+from worker.engine import attention, encoder, flight, transformersnetwork, unpadded
 from worker.engine.batching import Packing
 from worker.engine.call import Call, Lane
 from worker.engine.checkpoint import Checkpoint, resolve
-from worker.engine.encoder import Encoder, load_network
+from worker.engine.encoder import Encoder
 from worker.engine.flatbert import flatten
 from worker.engine.flight import Flight, Vectors
 from worker.engine.packednetwork import PackedNetwork
@@ -58,7 +59,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoin
     return {kind: resolve(str(make_model(root / kind, kind, hidden=HIDDEN, layers=2))) for kind in FAMILIES}
 
 
-def packed(network: Any, dtype: torch.dtype) -> FlatNetwork | None:
+def packed(network: Any, dtype: torch.dtype, first: FlatNetwork | None = None) -> FlatNetwork | None:
     """Choose as `without_padding` does, but that there are no numbers to compare."""
     if not attention.can_attend(DEVICE, dtype) or not network._supports_attention_backend:
         return None
@@ -68,12 +69,14 @@ def packed(network: Any, dtype: torch.dtype) -> FlatNetwork | None:
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Checkpoint, str], Encoder]]:
     """Loads encoders on a GPU that is none, where all that a test does is done from then on."""
-    monkeypatch.setattr(encoder, "without_padding", packed)
+    monkeypatch.setattr(unpadded, "without_padding", packed)
     with ExitStack() as stack:
 
         def load(checkpoint: Checkpoint, dtype: str) -> Encoder:
-            network = load_network(checkpoint.transformer, encoder.resolve_dtype(dtype, str(DEVICE)))
-            monkeypatch.setattr(encoder, "load_network", lambda folder, dtype: brought(network))
+            network = transformersnetwork.load_network(
+                checkpoint.transformer, encoder.resolve_dtype(dtype, str(DEVICE))
+            )
+            monkeypatch.setattr(transformersnetwork, "load_network", lambda folder, dtype: brought(network))
             stack.enter_context(fake_gpu())
             return Encoder(checkpoint, str(DEVICE), dtype)
 

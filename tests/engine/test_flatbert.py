@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from tests.engine.packing import load, packed_of, states_alone, texts_of
+from tests.engine.ends import packed_of, texts_of
+from tests.engine.packing import load, states_alone
 from worker.engine.flatbert import FlatBert, flatten
 from worker.engine.packedlinear import PackedLinear, operators_work
 from worker.engine.plainlinear import PlainLinear

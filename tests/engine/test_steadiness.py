@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel
 
-from tests.engine.packing import packed_of, texts_of
+from tests.engine.ends import packed_of, texts_of
 from tests.engine.test_flatbert import needs_operators
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.flatbert import flatten

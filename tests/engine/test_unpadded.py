@@ -13,9 +13,9 @@ from torch.nn import functional
 from transformers import AutoModel
 
 from storage.contract.options import JobOptions
-from tests.engine.packing import PACKABLE, load, packed_of, padded_of, states_alone, texts_of
+from tests.engine.ends import packed_of, texts_of
+from tests.engine.packing import PACKABLE, load, padded_of, states_alone
 from tests.models import CHARACTERS, FAMILIES, WORDS, make_model
-from worker.engine import attention
 from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import Encoder
@@ -133,7 +133,7 @@ def test_a_network_that_answers_otherwise_is_found_out_in_every_number_type(
     else:
         network = load(tmp_path, kind, dtype=dtype)
     if broken == "attention":
-        monkeypatch.setattr(attention, "attend", leak)
+        monkeypatch.setattr("worker.engine.packednetwork.attend", leak)
         monkeypatch.setattr("worker.engine.flatbert.attend", leak)
     elif broken == "positions":
         monkeypatch.setattr(Packed, "places", lambda self, padding: torch.arange(len(self.ids)) + (padding or -1) + 1)

@@ -1,8 +1,4 @@
-"""Attention within each of many texts laid end to end: one flash kernel on a GPU, runs of equal length elsewhere.
-
-transformers' own networks come here too, by the name below, with or without padding. Their positions alone would not
-keep texts apart: without a function like this one, each text attends to all the others of its batch.
-"""
+"""Attention within each of many texts laid end to end: one flash kernel on a GPU, runs of equal length elsewhere."""
 
 from __future__ import annotations
 
@@ -10,17 +6,11 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from worker.engine.buckets import LONGEST, attend_in_buckets, blocks_are_fast, products_are_fast
 from worker.engine.packed import Packed
-
-#: What transformers knows this attention by.
-NAME = "embedmill"
 
 
 def attend(
@@ -88,30 +78,3 @@ def _flash() -> Any:
 def _band(tokens: int, window: int, device: torch.device) -> Tensor:
     places = torch.arange(tokens, device=device)
     return (places[:, None] - places).abs() < window
-
-
-def _attend_for_transformers(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    packed: Packed | None = None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    **rest: Any,
-) -> tuple[Tensor, None]:
-    """Take and return what transformers' attention functions do: (1, heads, tokens, components) where it is packed."""
-    if packed is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **rest)
-    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
-    return attend(q, k, v, packed, sliding_window, scaling)[None], None
-
-
-def _mask_for_transformers(attention_mask: Tensor | None = None, **rest: Any) -> Tensor | None:
-    """Return no mask where texts lie end to end: what is not packed comes with a mask of its padding, always."""
-    return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **rest)
-
-
-AttentionInterface.register(NAME, _attend_for_transformers)
-AttentionMaskInterface.register(NAME, _mask_for_transformers)

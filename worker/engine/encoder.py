@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
-from transformers.utils import logging as transformers_logging
 
 from storage.contract.errors import InvalidOption, ModelBroken
 from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.flatbert import FlatBert
 from worker.engine.layout import Dense
+from worker.engine.likeness import Likeness
 from worker.engine.packed import Packed
 from worker.engine.packedlinear import pack_linears
-from worker.engine.packednetwork import token_states
-from worker.engine.unpadded import without_padding
+
+if TYPE_CHECKING:
+    from worker.engine.unpadded import FlatNetwork
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -68,15 +64,30 @@ class Encoder:
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: str = "auto") -> None:
         self.device = torch.device(device)
         self.dtype = resolve_dtype(dtype, device)
-        self._network = load_network(checkpoint.transformer, self.dtype)
-        self._network.to(self.device)
-        self._flat = without_padding(self._network, self.dtype)
-        self._is_flat_only = isinstance(self._flat, FlatBert) and self.device.type == "cpu"
-        if self._is_flat_only:
-            del self._network.encoder  # the weights are in the flat network now
-        elif self.device.type == "cpu":
-            pack_linears(self._network, self.dtype)
+        likeness = Likeness(checkpoint, self.dtype) if self.device.type == "cpu" else None
+        known = likeness.read() if likeness is not None and likeness.is_known else None
+        self._flat: FlatNetwork | None = known
+        #: transformers' own network, where it is needed beside or instead of the flat one.
+        self._network: Any = None
+        self._vocabulary = self._load(checkpoint, likeness) if known is None else known.vocabulary
         self._dense = load_dense(checkpoint.dense).to(self.device)
+
+    def _load(self, checkpoint: Checkpoint, likeness: Likeness | None) -> int:
+        """Load transformers' own network, keep what is needed beside one that computes no padding; return its ids."""
+        # Imported late, as it takes seconds and is not needed where a likeness is known.
+        from worker.engine.transformersnetwork import load_network
+        from worker.engine.unpadded import without_padding
+
+        network = load_network(checkpoint.transformer, self.dtype).to(self.device)
+        own = None if likeness is None else likeness.read()
+        self._flat = without_padding(network, self.dtype, own)
+        if likeness is not None and self._flat is not None and self._flat is own:
+            likeness.note()
+        if self.device.type != "cpu" or not isinstance(self._flat, FlatBert):  # which else has the weights now
+            self._network = network
+            if self.device.type == "cpu":
+                pack_linears(network, self.dtype)
+        return int(network.get_input_embeddings().num_embeddings)
 
     @property
     def precision(self) -> str:
@@ -86,7 +97,7 @@ class Encoder:
     @property
     def vocabulary(self) -> int:
         """How many ids there are: an id that is not below this has no embedding."""
-        return int(self._network.get_input_embeddings().num_embeddings)
+        return self._vocabulary
 
     @property
     def packing(self) -> Packing:
@@ -121,8 +132,10 @@ class Encoder:
         """
         if mask is None and self._flat is not None:
             mask = torch.ones_like(ids, dtype=torch.bool)  # as attention tells by it that the texts are no packed ones
-        if self._is_flat_only and mask is not None:
+        if self._network is None and mask is not None:
             return self._without_padding(ids, mask, layer)
+        from worker.engine.packednetwork import token_states
+
         attention = None if mask is None else mask.long()
         return token_states(self._network, layer, input_ids=ids, attention_mask=attention)
 
@@ -146,48 +159,6 @@ class Encoder:
         return projected
 
 
-def load_network(folder: Path, dtype: torch.dtype) -> Any:
-    """Load transformers' own network of a folder.
-
-    Args:
-        folder: Where its config and weights lie.
-        dtype: What it is to compute in.
-
-    Raises:
-        ModelBroken: When the files do not make a whole network.
-    """
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-            network_class: Any = MODEL_MAPPING[type(config)]
-            unused = "add_pooling_layer" in inspect.signature(network_class).parameters
-            network, report = network_class.from_pretrained(
-                str(folder),
-                config=config,
-                dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                **({"add_pooling_layer": False} if unused else {}),
-            )
-    except Exception as error:  # transformers, safetensors and torch raise many kinds; each means the files are unfit
-        first = str(error).strip().partition("\n")[0]
-        raise ModelBroken(
-            f"{folder} cannot be loaded ({type(error).__name__}: {first}).", "Download or save the model again."
-        ) from error
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
-    if missing:
-        raise ModelBroken(
-            f"The weights in {folder} lack {len(missing)} tensors of the network, the first is {missing[0]}.",
-            "Download or save the model again.",
-        )
-    for parameter in network.parameters():
-        if parameter.dtype is not dtype:
-            # Made in float32, whatever was asked for; it would meet others in a product (DeBERTa's biases).
-            parameter.data = parameter.data.to(dtype)
-    return network.eval()
-
-
 def load_dense(modules: Iterable[Dense]) -> nn.Sequential:
     """Load the dense modules that follow the pooling, one after another.
 
@@ -208,18 +179,3 @@ def _load_dense(dense: Dense) -> nn.Sequential:
     except Exception as error:
         raise ModelBroken(f"{dense.folder} cannot be loaded ({error}).", "Download or save the model again.") from error
     return nn.Sequential(linear, getattr(nn, dense.activation)())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bar and its report of unused tensors off the terminal while a model is loaded."""
-    log: Any = transformers_logging
-    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bar:
-            log.enable_progress_bar()

@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import GELUActivation
 
 from worker.engine.attention import attend
 from worker.engine.buckets import blocks_are_fast
 from worker.engine.packed import Packed
-from worker.engine.packedlinear import PackedLinear, operators_work
+from worker.engine.packedlinear import PackedLinear, is_gelu, operators_work
 from worker.engine.plainlinear import PlainLinear
 from worker.engine.steadiness import Blocks
 
@@ -40,7 +39,7 @@ class FlatBert(nn.Module):
     """The network.
 
     Args:
-        network: What transformers loaded; of the build above.
+        network: What transformers or `bertfiles.py` loaded; of the build above.
         linear: What its linear layers become.
     """
 
@@ -52,6 +51,8 @@ class FlatBert(nn.Module):
         self._padding = embeddings.position_embeddings.padding_idx
         self._norm = _norm(embeddings.LayerNorm)
         self._rows = _ROWS if linear is PackedLinear else 1
+        #: How many ids have an embedding.
+        self.vocabulary = int(self._words.num_embeddings)
         #: Whether a text's states are known to be the same numbers in any company.
         self.is_steady = False
         self._layers = nn.ModuleList(
@@ -118,8 +119,18 @@ def flatten(network: Any, dtype: torch.dtype) -> FlatBert | None:
     """
     if type(network).__name__ not in _SAME_BUILD or not _is_plain(network):
         return None
+    return flat_network(network, dtype)
+
+
+def flat_network(network: Any, dtype: torch.dtype) -> FlatBert:
+    """Return the flat network of one that is known to be of BERT's build.
+
+    Args:
+        network: As for `flatten`, or what `bertfiles.py` read.
+        dtype: What it computes in.
+    """
     with torch.inference_mode():
-        if network.device.type != "cpu" or not operators_work(dtype):
+        if network.embeddings.word_embeddings.weight.is_cuda or not operators_work(dtype):
             return FlatBert(network)
         flat = FlatBert(network, PackedLinear)
         # Elsewhere rows were never seen to depend on their number, and trying takes a part of a second.
@@ -146,7 +157,7 @@ def _is_plain(network: Any) -> bool:
     decoder = getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False)
     projected = hasattr(network, "embeddings_project")
     acts = [getattr(layer.intermediate, "intermediate_act_fn", None) for layer in network.encoder.layer]
-    return absolute and not decoder and not projected and all(isinstance(act, GELUActivation) for act in acts)
+    return absolute and not decoder and not projected and all(map(is_gelu, acts))
 
 
 def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:

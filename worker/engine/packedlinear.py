@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import GELUActivation
 
 from worker.engine.steadiness import Blocks, find_blocks
 
@@ -95,13 +94,18 @@ def pack_linears(network: nn.Module, dtype: torch.dtype) -> bool:
     if not operators_work(dtype):
         return False
     for module in list(network.modules()):
-        fused = isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation)
+        fused = is_gelu(getattr(module, "intermediate_act_fn", None))
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child, gelu=fused and name == "dense"))
         if fused and isinstance(getattr(module, "dense", None), PackedLinear):
             module.intermediate_act_fn = nn.Identity()
     return True
+
+
+def is_gelu(activation: object) -> bool:
+    """Tell whether an activation is the exact GELU, as transformers' networks call it, without importing them."""
+    return type(activation).__name__ == "GELUActivation"
 
 
 def operators_work(dtype: torch.dtype) -> bool:

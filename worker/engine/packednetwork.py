@@ -1,13 +1,23 @@
-"""A network of transformers' own, over texts laid end to end: whatever its layers do, attention keeps texts apart."""
+"""A network of transformers' own, over texts laid end to end: whatever its layers do, attention keeps texts apart.
+
+Positions alone would not: without an attention function like the one below, each text attends to all the others of its
+batch. Networks that are packed come there with padded texts too.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from worker.engine.attention import NAME
+from worker.engine.attention import attend
 from worker.engine.packed import Packed
+
+#: What transformers knows this attention by.
+NAME = "embedmill"
 
 
 class PackedNetwork:
@@ -47,3 +57,30 @@ def token_states(network: Any, layer: int, **inputs: Any) -> Tensor:
     else:
         states = network(**inputs, output_hidden_states=True).hidden_states[layer]
     return states
+
+
+def _attend_for_transformers(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packed: Packed | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    """Take and return what transformers' attention functions do: (1, heads, tokens, components) where it is packed."""
+    if packed is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **rest)
+    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    return attend(q, k, v, packed, sliding_window, scaling)[None], None
+
+
+def _mask_for_transformers(attention_mask: Tensor | None = None, **rest: Any) -> Tensor | None:
+    """Return no mask where texts lie end to end: what is not packed comes with a mask of its padding, always."""
+    return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **rest)
+
+
+AttentionInterface.register(NAME, _attend_for_transformers)
+AttentionMaskInterface.register(NAME, _mask_for_transformers)

@@ -46,6 +46,7 @@ class Record(BaseModel):
         dtype: What to compute in; None: not known yet.
         why: The reason for that, in a few words.
         batchings: How to divide the work, by number type.
+        alike: Number types in which the network from the files answers as transformers' own; see `likeness.py`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +56,7 @@ class Record(BaseModel):
     dtype: str | None = Field(default=None, pattern="^(float32|bfloat16)$")
     why: str = ""
     batchings: dict[str, Batching] = {}
+    alike: list[str] = []
 
 
 class Records:

@@ -29,12 +29,13 @@ _LENGTHS = (9, 9, 7, 100, 3, 1)
 _log = logging.getLogger(__name__)
 
 
-def without_padding(network: Any, dtype: torch.dtype) -> FlatNetwork | None:
+def without_padding(network: Any, dtype: torch.dtype, first: FlatNetwork | None = None) -> FlatNetwork | None:
     """Return a network that takes texts laid end to end, or None where batches must be padded.
 
     Args:
         network: What transformers loaded, on its device, in `dtype`, and never to be trained; it stays usable.
         dtype: What it computes in.
+        first: One that is preferred to those made of `network`, where it answers alike too.
     """
     kind = type(network).__name__
     if not can_attend(network.device, dtype):
@@ -44,7 +45,7 @@ def without_padding(network: Any, dtype: torch.dtype) -> FlatNetwork | None:
     try:
         with torch.inference_mode():
             texts, wanted = _reference(network)
-            for candidate in _candidates(network, dtype):
+            for candidate in _candidates(network, dtype, first):
                 if _difference(candidate(texts, -1), wanted, texts.lengths) <= _TOLERANCES[dtype]:
                     return candidate
                 _log.warning("%s: %s answers otherwise than the padded network", kind, type(candidate).__name__)
@@ -55,7 +56,9 @@ def without_padding(network: Any, dtype: torch.dtype) -> FlatNetwork | None:
     return None
 
 
-def _candidates(network: Any, dtype: torch.dtype) -> Iterator[FlatNetwork]:
+def _candidates(network: Any, dtype: torch.dtype, first: FlatNetwork | None) -> Iterator[FlatNetwork]:
+    if first is not None:
+        yield first
     flat = flatten(network, dtype)
     if flat is not None:
         yield flat

@@ -28,11 +28,9 @@ def check_weights(folder: Path) -> None:
         ModelRefused: When there are only pickled weights, which can run code.
         ModelBroken: When there are none, or a file is cut off or missing.
     """
-    if (folder / SINGLE).exists():
-        _check_file(folder / SINGLE)
-    elif (folder / INDEX).exists():
-        for shard in _shards(folder / INDEX):
-            _check_file(folder / shard)
+    if files := weight_files(folder):
+        for file in files:
+            _check_file(file)
     elif any((folder / name).exists() for name in PICKLES):
         raise ModelRefused(
             f"{folder} holds only pickled weights (pytorch_model.bin), which can run code when they are loaded.",
@@ -41,6 +39,20 @@ def check_weights(folder: Path) -> None:
         )
     else:
         raise ModelBroken(f"{folder} holds no weights ({SINGLE}).", _AGAIN)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of safetensors that hold a folder's weights; none where there are none.
+
+    Args:
+        folder: Where `model.safetensors`, or the index of its shards, should lie.
+
+    Raises:
+        ModelBroken: When shards are missing.
+    """
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    return [folder / shard for shard in _shards(folder / INDEX)] if (folder / INDEX).exists() else []
 
 
 def _shards(index: Path) -> list[str]:

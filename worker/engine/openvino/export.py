@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from worker.engine.checkpoint import Checkpoint, resolve
-from worker.engine.encoder import load_network
 from worker.engine.openvino.installed import nncf, openvino
 from worker.engine.openvino.samples import Nearness, Sample, Sampler, nearness, pooled
 from worker.engine.openvino.texts import built_in
+from worker.engine.transformersnetwork import load_network
 
 MODEL, WEIGHTS, FACTS = "model.xml", "model.bin", "facts.json"
 

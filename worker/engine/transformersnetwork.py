@@ -1,0 +1,73 @@
+"""transformers' own network of a folder, loaded from its files and never from the hub."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from storage.contract.errors import ModelBroken
+
+
+def load_network(folder: Path, dtype: torch.dtype) -> Any:
+    """Load transformers' own network of a folder.
+
+    Args:
+        folder: Where its config and weights lie.
+        dtype: What it is to compute in.
+
+    Raises:
+        ModelBroken: When the files do not make a whole network.
+    """
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            network_class: Any = MODEL_MAPPING[type(config)]
+            unused = "add_pooling_layer" in inspect.signature(network_class).parameters
+            network, report = network_class.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **({"add_pooling_layer": False} if unused else {}),
+            )
+    except Exception as error:  # transformers, safetensors and torch raise many kinds; each means the files are unfit
+        first = str(error).strip().partition("\n")[0]
+        raise ModelBroken(
+            f"{folder} cannot be loaded ({type(error).__name__}: {first}).", "Download or save the model again."
+        ) from error
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ModelBroken(
+            f"The weights in {folder} lack {len(missing)} tensors of the network, the first is {missing[0]}.",
+            "Download or save the model again.",
+        )
+    for parameter in network.parameters():
+        if parameter.dtype is not dtype:
+            # Made in float32, whatever was asked for; it would meet others in a product (DeBERTa's biases).
+            parameter.data = parameter.data.to(dtype)
+    return network.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar and its report of unused tensors off the terminal while a model is loaded."""
+    log: Any = transformers_logging
+    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bar:
+            log.enable_progress_bar()
