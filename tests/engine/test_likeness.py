@@ -19,6 +19,7 @@ from tests.engine.ends import packed_of, texts_of
 from tests.engine.packing import states_alone
 from tests.models import make_model
 from worker.engine import likeness
+from worker.engine.batching import Packing
 from worker.engine.bertfiles import read_bert
 from worker.engine.checkpoint import resolve
 from worker.engine.encoder import Encoder
@@ -169,6 +170,52 @@ def test_a_network_that_answers_otherwise_is_neither_used_nor_remembered(
         states = encoder.forward_flat(packed_of(texts), -1)
         torch.testing.assert_close(states, states_alone(own, texts, -1), atol=1e-5, rtol=1e-5)
     assert not is_known(folder)
+
+
+@pytest.mark.parametrize("table", ["embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"])
+def test_weights_that_no_comparison_of_answers_sees_are_compared_too(tmp_path: Path, table: str) -> None:
+    # Given a file that holds a table twice, under two prefixes, which differ in a row that few texts have
+    folder = model(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    named = {f"bert.{name}": tensor for name, tensor in tensors.items()}
+    other = tensors[table].clone()
+    other[-1] += 1
+    save_file(named | {table: other}, folder / "model.safetensors", {"format": "pt"})
+    # When the model is loaded, then it is transformers' row that counts, now and at every start
+    encoder = Encoder(resolve(str(folder)), "cpu", "float32")
+    own = AutoModel.from_pretrained(folder).state_dict()[table]
+    assert encoder.packing is Packing.SORTED
+    assert not is_known(folder) or torch.equal(read_weights(folder)[table], own)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    network = read_bert(folder, torch.float32)
+    assert network is not None
+    return network.state_dict()
+
+
+def test_comparisons_that_end_the_process_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a machine that has no memory for two networks
+    folder = model(tmp_path)
+    seen = []
+
+    def killed(folder: Path, dtype: torch.dtype) -> None:
+        seen.append(dtype)
+        raise SystemExit
+
+    monkeypatch.setattr(likeness, "read_bert", killed)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            Encoder(resolve(str(folder)), "cpu", "float32")
+    # When the model is loaded once more, then it is without a comparison
+    assert Encoder(resolve(str(folder)), "cpu", "float32").vocabulary > 0
+    assert len(seen) == 3
+
+
+def test_an_adapter_beside_the_weights_is_left_to_transformers(tmp_path: Path) -> None:
+    folder = model(tmp_path)
+    (folder / "adapter_config.json").write_text("{}")
+    assert read_bert(folder, torch.float32) is None
 
 
 def test_other_files_are_compared_anew(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_record_that_finds_no_room_leaves_nothing_behind(tmp_path: Path, caplo
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     # Then the old one stays, alone
-    assert "the next start measures again" in caplog.text
+    assert "the next start finds it out again" in caplog.text
     assert records.read(KEY) == RECORD and list(tmp_path.iterdir()) == [records.path(KEY)]
 
 
@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, caplog: pyt
     with records.alone(1):
         records.write(RECORD)
     assert records.read(KEY) == Record(key=KEY)
-    assert "the next start measures again" in caplog.text
+    assert "the next start finds it out again" in caplog.text
 
 
 def test_a_folder_in_the_place_of_the_file_is_no_error_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Attention within each of many texts laid end to end: one flash kernel on a GPU, runs of equal length elsewhere."""
+"""Attention within each of many texts laid end to end: one flash kernel on a GPU, buckets or runs elsewhere."""
 
 from __future__ import annotations
 

@@ -22,7 +22,10 @@ _FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 _WITH_PADDING = ("camembert", "roberta", "xlm-roberta")
 
 #: What says that a network computes something else: present and true.
-_OTHER_BUILD = ("is_decoder", "add_cross_attention", "quantization_config", "embedding_size")
+_OTHER_BUILD = ("is_decoder", "add_cross_attention", "quantization_config", "transformers_weights", "embedding_size")
+
+#: Beside the weights, it makes another network of them where PEFT is installed.
+_ADAPTER = "adapter_config.json"
 
 #: transformers' own value where a config has none.
 _EPSILON = 1e-12
@@ -52,10 +55,15 @@ def read_bert(folder: Path, dtype: torch.dtype) -> nn.Module | None:
     Args:
         folder: Where its config and weights lie.
         dtype: What it is to compute in.
+
+    Raises:
+        ModelBroken: When the config is no JSON object, or shards are missing.
+        Exception: Of other kinds, by safetensors and torch, when the weights are damaged or fit no network.
     """
     config = read_object(folder / "config.json")
     layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
-    if not _is_plain(config) or not isinstance(layers, int) or not isinstance(heads, int):
+    is_plain = _is_plain(config) and not (folder / _ADAPTER).exists()
+    if not is_plain or not isinstance(layers, int) or not isinstance(heads, int):
         return None
     tensors = _tensors(folder)
     if _WORDS not in tensors or _WIDE not in tensors:
@@ -65,7 +73,7 @@ def read_bert(folder: Path, dtype: torch.dtype) -> nn.Module | None:
         network = _network(config.get("layer_norm_eps", _EPSILON), padding, layers, tensors)
     wanted = network.state_dict()
     found = {name: tensors.pop(name) for name in wanted if name in tensors}
-    strange = [name for name in tensors if name.startswith(("embeddings.", "encoder.")) and "position_ids" not in name]
+    strange = [name for name in tensors if name.startswith(("embeddings.", "encoder.")) and not name.endswith("_ids")]
     if strange or any(name not in found or found[name].shape != tensor.shape for name, tensor in wanted.items()):
         return None
     network.load_state_dict({name: tensor.to(dtype) for name, tensor in found.items()}, assign=True)

@@ -65,7 +65,7 @@ class Encoder:
         self.device = torch.device(device)
         self.dtype = resolve_dtype(dtype, device)
         likeness = Likeness(checkpoint, self.dtype) if self.device.type == "cpu" else None
-        known = likeness.read() if likeness is not None and likeness.is_known else None
+        known = None if likeness is None else likeness.known()
         self._flat: FlatNetwork | None = known
         #: transformers' own network, where it is needed beside or instead of the flat one.
         self._network: Any = None
@@ -79,9 +79,9 @@ class Encoder:
         from worker.engine.unpadded import without_padding
 
         network = load_network(checkpoint.transformer, self.dtype).to(self.device)
-        own = None if likeness is None else likeness.read()
-        self._flat = without_padding(network, self.dtype, own)
-        if likeness is not None and self._flat is not None and self._flat is own:
+        read = None if likeness is None else likeness.candidate(network)
+        self._flat = without_padding(network, self.dtype, read)
+        if likeness is not None and self._flat is not None and self._flat is read:
             likeness.note()
         if self.device.type != "cpu" or not isinstance(self._flat, FlatBert):  # which else has the weights now
             self._network = network

@@ -1,4 +1,4 @@
-"""What was measured on this machine, one small file for a model, in the user's cache folder."""
+"""What was found out on this machine, in small files for each model, in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Record(BaseModel):
 
 
 class Records:
-    """Keeps records; where it cannot, nothing fails, and the next start measures again.
+    """Keeps records; where it cannot, nothing fails, and the next start finds it out again.
 
     Args:
         folder: Where they lie; None: `tuning` in the user's cache folder.
@@ -96,7 +96,7 @@ class Records:
                 os.unlink(file.name)
                 raise
         except OSError as error:
-            _log.warning("%s cannot be written (%s): the next start measures again", path, error.strerror)
+            _log.warning("%s cannot be written (%s): the next start finds it out again", path, error.strerror)
 
     @contextmanager
     def alone(self, patience: float) -> Iterator[None]:
