@@ -16,10 +16,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from embedmill import Client
 from tests.acceptance.shell import EMBEDMILL, Shell, address
 
 #: Longest wait for anything to be seen, in seconds.
 _PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_waits(shell: Shell) -> None:
+    """Cancel what other tests have left waiting on this stack: only so many jobs fit on a screen."""
+    with Client(data_dir=shell.data_dir) as client:
+        jobs = client.stores.jobs
+        for job_id in jobs.list_ids(1_000, states=("queued", "running")):
+            jobs.cancel(job_id)
 
 
 class Terminal:

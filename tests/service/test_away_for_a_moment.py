@@ -66,9 +66,11 @@ def test_an_outage_is_told_once_and_so_is_its_end(
     waiting = Waiting(stores.jobs, Hints(f"unix://{tmp_path}/nowhere.sock"))
 
     async def wait() -> bool:
-        # Given somebody who waits for a job
+        # Given somebody who has looked once and waits
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         ended = asyncio.create_task(waiting.until_ended(job_id, _LONGEST))
         await asyncio.sleep(0)
+        await asyncio.to_thread(int)
         # When it is looked at again and again while the table is away, twice over
         for _ in range(2):
             with _away(stores.database):

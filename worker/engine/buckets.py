@@ -22,8 +22,9 @@ from worker.engine.cpu import name_and_flags
 #: Longest text that is not left to torch's kernel, in tokens: the scores of one text are a matrix of that size a head.
 LONGEST = 512
 
-#: Places of a bucket whose products are computed whole, at most, where no text alone has more. The library prepares itself for each new
-#: number of texts and width, which takes a millisecond and 1.4 MB: so there are few, and scores stay in the cache.
+#: Places of a bucket whose products are computed whole, at most, where no text alone has more. The library prepares
+#: itself for each new number of texts and width, which takes a millisecond and 1.4 MB: so there are few, and scores stay
+#: in the cache.
 _PLACES = 512
 
 #: Widths up to this one are multiples of 16, and softmax computes in float32, which is faster there; above, of 32.
