@@ -23,8 +23,8 @@ from worker.engine.cpu import name_and_flags
 LONGEST = 512
 
 #: Places of a bucket whose products are computed whole, at most, where no text alone has more. The library prepares
-#: itself for each new number of texts and width, which takes a millisecond and 1.4 MB: so there are few, and scores stay
-#: in the cache.
+#: itself for each new number of texts and width, which takes a millisecond and 1.4 MB: so there are few, and scores
+#: stay in the cache.
 _PLACES = 512
 
 #: Widths up to this one are multiples of 16, and softmax computes in float32, which is faster there; above, of 32.
