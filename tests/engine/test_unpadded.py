@@ -151,3 +151,19 @@ def test_a_network_that_cannot_be_packed_says_so_in_the_log(tmp_path: Path, capl
     with caplog.at_level(logging.INFO):
         assert without_padding(load(tmp_path, "mpnet"), torch.float32) is None
     assert "MPNetModel cannot be packed" in caplog.text and "an attention of its own" in caplog.text
+
+
+def test_a_network_that_fails_is_passed_over_for_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(packed: Packed, layer: int) -> Tensor:
+        raise IndexError("a table that is too short")
+
+    # Given a network, and one made of its files that fails
+    network, texts = load(tmp_path, "bert"), texts_of()
+    # When that one is preferred
+    found = without_padding(network, torch.float32, first=fails)
+    # Then another is taken, which needs no padding either, and the log has the reason
+    assert found is not None and found is not fails
+    with torch.inference_mode():
+        wanted = states_alone(load(tmp_path, "bert"), texts, -1)
+        torch.testing.assert_close(found(packed_of(texts), -1), wanted, atol=1e-5, rtol=1e-5)
+    assert "fails (IndexError: a table that is too short)" in caplog.text

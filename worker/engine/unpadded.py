@@ -46,14 +46,24 @@ def without_padding(network: Any, dtype: torch.dtype, first: FlatNetwork | None 
         with torch.inference_mode():
             texts, wanted = _reference(network)
             for candidate in _candidates(network, dtype, first):
-                if _difference(candidate(texts, -1), wanted, texts.lengths) <= _TOLERANCES[dtype]:
+                fault = _fault(candidate, texts, wanted, _TOLERANCES[dtype])
+                if fault is None:
                     return candidate
-                _log.warning("%s: %s answers otherwise than the padded network", kind, type(candidate).__name__)
+                _log.warning("%s: %s %s", kind, type(candidate).__name__, fault)
     except Exception as error:  # torch and transformers raise many kinds; whichever it is, padding works
         _log.info("batches are padded: %s cannot be packed (%s: %s)", kind, type(error).__name__, error)
     if network.config._attn_implementation != own:
         network.set_attn_implementation(own)
     return None
+
+
+def _fault(candidate: FlatNetwork, texts: Packed, wanted: Tensor, tolerance: float) -> str | None:
+    """Return what is wrong with a network, or None where it answers as the padded one does."""
+    try:
+        is_alike = _difference(candidate(texts, -1), wanted, texts.lengths) <= tolerance
+    except Exception as error:  # as above; the next one may work
+        return f"fails ({type(error).__name__}: {error})"
+    return None if is_alike else "answers otherwise than the padded network"
 
 
 def _candidates(network: Any, dtype: torch.dtype, first: FlatNetwork | None) -> Iterator[FlatNetwork]:
