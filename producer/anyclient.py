@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -104,6 +105,8 @@ class AnyClient:
         expires_in: float | None = None,
         keep_days: float | None = None,
         keep_texts_days: float | None = None,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
         **options: Any,
     ) -> AnyJob:
         """Submit texts; when this returns, every one of them is safe.
@@ -120,6 +123,8 @@ class AnyClient:
             keep_days: Days after its end that the job is kept. Default: as the key, else the service says.
             keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key,
                 else the service says.
+            name: What a person calls the job.
+            labels: Words of the caller's own, by their names, by which `jobs` finds it again.
             **options: See `JobOptions`.
 
         Raises:
@@ -161,8 +166,8 @@ class AnyClient:
             expires_in: See there.
             keep_days: See there.
             keep_texts_days: See there.
-            name: What a person calls it.
-            labels: Words of the caller's own.
+            name: See there.
+            labels: See there.
             options: See there.
         """
         raise NotImplementedError
@@ -175,12 +180,34 @@ class AnyClient:
         """
         raise NotImplementedError
 
-    def jobs(self, limit: int = 20, before: str | None = None) -> list[JobStatus]:
+    def jobs(
+        self,
+        limit: int = 20,
+        before: str | None = None,
+        *,
+        states: Sequence[str] | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[JobStatus]:
         """Return where the newest jobs stand, newest first.
 
         Args:
             limit: At most so many.
             before: Only jobs made before the one of this id.
+            states: Only those in one of these states: `accepting`, `queued`, `running`, `completed`, `failed`,
+                `cancelled`, `expired`. Default: in any but `accepting`.
+            model: Only those for this model.
+            name: Only those of this name.
+            labels: Only those that have all of these labels.
+            since: Only those made then or later; a time with its zone.
+            until: Only those made before; a time with its zone.
+
+        Raises:
+            UnknownJob: When `before` is no job id.
+            InvalidOption: When a state is none, or a time has no zone.
         """
         raise NotImplementedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 from storage.contract.errors import InvalidOption
 from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES, JobOptions
 from storage.contract.settings import Settings
+from storage.moments import moment
 
 _WHERE = "Where"
 
@@ -27,6 +29,9 @@ Url = Annotated[
         " EMBEDMILL_API_KEY.",
         rich_help_panel=_WHERE,
     ),
+]
+Labels = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label to find the job again by; may be repeated.")
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -65,6 +70,22 @@ def _input_arguments(
         float | None, typer.Option(help="The same for its texts; 0: they go at the end. Default: as long as the job.")
     ] = None,
     priority: Annotated[str, typer.Option(help="bulk, or urgent for a few texts somebody waits for.")] = "bulk",
+    name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
+    label: Labels = None,
+) -> None: ...
+
+
+def _filter_arguments(
+    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state, or in one of several.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only jobs with this label, NAME=VALUE; may be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only jobs made since: 90m, 12h or 7d ago, or 2026-11-29T18:00 (UTC).")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only jobs made before; as --since.")] = None,
 ) -> None: ...
 
 
@@ -132,7 +153,30 @@ def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def with_input(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the arguments that say what is read and how it is submitted, handed to it as `given`."""
-    return _extended(command, "given", _input_arguments, dict)
+    return _extended(command, "given", _input_arguments, _labelled)
+
+
+def with_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments that say which jobs are meant, handed to it as `wanted`."""
+    return _extended(command, "wanted", _filter_arguments, _filter)
+
+
+def _filter(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what `jobs` of a client takes."""
+    now = datetime.now(UTC)
+    states = [state for several in given.pop("state") or () for state in several.split(",")]
+    moments = {end: None if given[end] is None else moment(given[end], now) for end in ("since", "until")}
+    return _labelled(given) | moments | {"states": states or None}
+
+
+def _labelled(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with labels by their names."""
+    pairs = [label.partition("=") for label in given["label"] or ()]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise InvalidOption(f"--label {name}{equals} has no name, or no value.", "Write it like team=search.")
+    labels = {name: value for name, _, value in pairs}
+    return {key: value for key, value in given.items() if key != "label"} | {"labels": labels or None}
 
 
 def _extended(

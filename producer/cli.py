@@ -18,6 +18,7 @@ from producer.arguments import (
     OutputFormat,
     placed,
     placed_anew,
+    with_filter,
     with_input,
     with_job_options,
 )
@@ -132,7 +133,9 @@ def wait(
 
 @app.command()
 @placed
+@with_filter
 def jobs(
+    wanted: dict[str, Any],
     settings: Settings,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
     before: Annotated[str | None, typer.Option(help="Only jobs older than this one.")] = None,
@@ -140,14 +143,14 @@ def jobs(
 ) -> None:
     """List the newest jobs; with --json one object a line."""
     with _client(settings) as client:
-        found = client.jobs(limit, before)
+        found = client.jobs(limit, before, **wanted)
     if as_json:
         for one in found:
             print(json.dumps(one.to_dict()))
     elif found:
         show_table(jobs_table(found, is_narrow()))
     else:
-        say("There are no jobs.")
+        say("There are no such jobs." if before or any(wanted.values()) else "There are no jobs.")
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from storage.contract.models import Priority, model_name, queue_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.hints import Hints
+from storage.jobfilter import JobFilter
 from storage.jobstatus import JobStatus
 from storage.stores import Stores
 from storage.workers import Served
@@ -103,6 +105,8 @@ class Client(AnyClient):
         expires_in: float | None = None,
         keep_days: float | None = None,
         keep_texts_days: float | None = None,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
         **options: Any,
     ) -> Job:
         """Submit texts; when this returns, every one of them is safe in the database.
@@ -121,6 +125,8 @@ class Client(AnyClient):
                 EMBEDMILL_KEEP_DAYS, else 30.
             keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key
                 says, else EMBEDMILL_KEEP_TEXTS_DAYS, else as long as the job.
+            name: What a person calls the job.
+            labels: Words of the caller's own, by their names, by which `jobs` finds it again.
             **options: See `JobOptions`: pooling, normalize, layer, max_length, padding, on_long, prompt, prompt_name,
                 dimensions, store_dtype, deterministic.
 
@@ -145,6 +151,8 @@ class Client(AnyClient):
             expires_in=expires_in,
             keep_days=keep_days,
             keep_texts_days=keep_texts_days,
+            name=name,
+            labels=labels,
             options=JobOptions.from_dict(options),
         )
 
@@ -183,8 +191,8 @@ class Client(AnyClient):
             keep_days: See there.
             keep_texts_days: See there.
             kind: `job`, `call` or `batch`; see `NewJob`.
-            name: What a person calls it.
-            labels: Words of the caller's own.
+            name: See there.
+            labels: See there.
             webhook: Address that the job's end is told to, as `checked_url` let it pass.
             options: See there.
         """
@@ -252,17 +260,24 @@ class Client(AnyClient):
         job.record()
         return job
 
-    def jobs(self, limit: int = 20, before: str | None = None) -> list[JobStatus]:
-        """Return where the newest jobs stand, newest first.
-
-        Args:
-            limit: At most so many.
-            before: Only jobs made before the one of this id.
-
-        Raises:
-            UnknownJob: When `before` is no job id.
-        """
-        return self._stores.statuses.many(self._stores.jobs.list_ids(limit, before and checked_job_id(before)))
+    def jobs(
+        self,
+        limit: int = 20,
+        before: str | None = None,
+        *,
+        states: Sequence[str] | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[JobStatus]:
+        """Return where the newest jobs stand, newest first; see `AnyClient.jobs`."""
+        wanted = JobFilter(
+            states=states, model=model and self.named(model), name=name, labels=labels, since=since, until=until
+        )
+        found = self._stores.jobs.list_ids(limit, before and checked_job_id(before), wanted)
+        return self._stores.statuses.many(found)
 
     def _submission(
         self, model: str | None, revision: str | None, priority: str, options: JobOptions, **asked: Any

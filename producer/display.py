@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from producer.words import duration, short
+from producer.words import duration, printable, short
 
 if TYPE_CHECKING:  # it needs SQLAlchemy, which `--help` should not wait for
     from storage.jobstatus import JobStatus
@@ -112,6 +112,10 @@ def status_table(status: JobStatus) -> Table:
         "finished": status.finished_at or "-",
         "kept": kept(status),
     }
+    if status.name is not None:
+        rows["name"] = printable(status.name)
+    if status.labels:
+        rows["labels"] = printable(", ".join(f"{name}={value}" for name, value in status.labels.items()))
     if status.error:
         rows["error"] = f"{status.error['code']}: {status.error['message']}"
     if status.waiting_for:
@@ -159,12 +163,15 @@ def jobs_table(statuses: Sequence[JobStatus], narrow: bool = False) -> Table:
             created = status.created_at[5:16].replace("T", " ")
             row += [f"{done:,}/{total:,}", f"{failed:,}", created, Text(status.model)]
         rows.append(row)
+    named = any(status.name for status in statuses)
     table = Table(box=None, pad_edge=False)
     for place, head in enumerate(heads):
         table.add_column(head, no_wrap=True, min_width=max(len(row[place]) for row in rows) if rows else None)
     table.add_column("model", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row)
+    if named:
+        table.add_column("name", no_wrap=True, overflow="ellipsis")
+    for row, status in zip(rows, statuses, strict=True):
+        table.add_row(*row, *([Text(printable(status.name or ""))] if named else []))
     return table
 
 

@@ -8,11 +8,12 @@ from producer.overview import Overview, QueueLine, WorkerLine, shown
 from storage.checkups.places import shown as shown_place
 from storage.contract.settings import Settings
 from storage.contract.states import JobState
+from storage.jobfilter import JobFilter
 from storage.loads import Load
 from storage.statuses import Look
 from storage.stores import Stores
 
-_UNFINISHED = (JobState.ACCEPTING, JobState.QUEUED, JobState.RUNNING)
+_UNFINISHED = JobFilter(states=(JobState.ACCEPTING, JobState.QUEUED, JobState.RUNNING))
 
 
 class StoredOverviews:
@@ -78,7 +79,7 @@ class StoredOverviews:
         return Overview([queue for queue in queues if shown(queue)], workers, found, time.perf_counter() - begun)
 
     def _looks(self, most: int) -> list[Look]:
-        ids = self._stores.jobs.list_ids(most, states=_UNFINISHED)
+        ids = self._stores.jobs.list_ids(most, wanted=_UNFINISHED)
         if len(ids) < most:
             ids += [job_id for job_id in self._stores.jobs.list_ids(most) if job_id not in set(ids)][: most - len(ids)]
         return self._stores.statuses.looks(ids)

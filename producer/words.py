@@ -20,6 +20,11 @@ def counted(value: int, noun: str) -> str:
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """Return a text of somebody else's in one line, in which nothing moves a terminal's cursor or colours it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def short(value: float) -> str:
     """Return a number in few letters, which stay as many while it grows: `7`, `12.0k`, `4.5M`."""
     for unit in ("", "k", "M", "G"):

@@ -1,4 +1,4 @@
-"""What a list of jobs shows beside their counts: names, labels, deadlines, and how many are before them."""
+"""What a list of jobs shows beside where they stand: deadlines, and how many are before them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,18 @@ class Entry:
     """One job in a list.
 
     Args:
-        name: What a person calls it, or None.
-        labels: Words of the caller's own.
         generation: How often `retry` sent it round again.
         expires_at: When it ends whatever is left to do, in milliseconds since 1970; None: never.
         queue_position: Jobs of the same model that are to be done before it; None unless it is queued.
     """
 
-    name: str | None
-    labels: dict[str, str]
     generation: int
     expires_at: int | None
     queue_position: int | None
 
 
 class EntryStore:
-    """Every read of what is shown of jobs beside their counts."""
+    """Every read of what is shown of jobs beside where they stand."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -54,7 +50,7 @@ class EntryStore:
         """Return the entries of some jobs by their ids, in one query; those that are gone are left out."""
         with self._db.read() as connection:
             rows = connection.execute(_ENTRIES.where(JobRow.id.in_(job_ids))).all()
-        return {row.id: Entry(row.name, row.labels or {}, row.generation, row.expires_at, row.before) for row in rows}
+        return {row.id: Entry(row.generation, row.expires_at, row.before) for row in rows}
 
 
 _other = aliased(JobRow)
@@ -73,8 +69,6 @@ _before = (
 _is_waiting = and_(JobRow.state == JobState.QUEUED, JobRow.model_id.is_not(None))
 _ENTRIES = select(
     JobRow.id,
-    JobRow.name,
-    JobRow.labels,
     JobRow.generation,
     JobRow.expires_at,
     case((_is_waiting, _before), else_=None).label("before"),

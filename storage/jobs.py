@@ -14,11 +14,13 @@ from storage.chunks import NewChunk, mark_next, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.messages import Pointer
-from storage.contract.states import FINAL_JOB_STATES, OPEN_CHUNK_STATES, ChunkState, JobState
+from storage.contract.states import OPEN_CHUNK_STATES, ChunkState, JobState
 from storage.database import Database
 from storage.ends import begun_again, ended
 from storage.faults import retried
 from storage.finishing import finish_settled, has_open_chunks
+from storage.jobfilter import JobFilter
+from storage.jobmatching import matches
 from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
 from storage.moments import iso
@@ -151,33 +153,25 @@ class JobStore:
         self,
         limit: int = 20,
         before: str | None = None,
-        *,
+        wanted: JobFilter | None = None,
         key_id: str | None = None,
-        states: Sequence[JobState] | None = None,
-        model: str | None = None,
     ) -> list[str]:
-        """Return the ids of sealed jobs of the kind `job`, newest first.
+        """Return the ids of jobs of the kind `job`, newest first.
 
         Args:
             limit: At most so many.
             before: Only jobs made before the one of this id.
+            wanted: Only these; None: all that are sealed.
             key_id: Only jobs of one owner; None: of all.
-            states: Only jobs in one of these states, in which `accepting` may be one; None: all that are sealed.
-            model: Only jobs for the model of this name.
         """
-        wanted = select(JobRow.id).where(JobRow.kind == "job", JobRow.deleted_at.is_(None))
-        wanted = wanted.where(JobRow.state != JobState.ACCEPTING if states is None else JobRow.state.in_(states))
-        if states is not None and not FINAL_JOB_STATES.intersection(states):
-            # By an index of these alone: else all that have ended are walked through.
-            wanted = wanted.where(JobRow.id.in_(_UNFINISHED))
+        found = select(JobRow.id).where(JobRow.kind == "job", JobRow.deleted_at.is_(None))
+        found = found.where(*matches(wanted or JobFilter()))
         if before is not None:
-            wanted = wanted.where(JobRow.id < before)
+            found = found.where(JobRow.id < before)
         if key_id is not None:
-            wanted = wanted.where(JobRow.key_id == key_id)
-        if model is not None:
-            wanted = wanted.where(JobRow.model == model)
+            found = found.where(JobRow.key_id == key_id)
         with self._db.read() as connection:
-            return list(connection.execute(wanted.order_by(JobRow.id.desc()).limit(limit)).scalars())
+            return list(connection.execute(found.order_by(JobRow.id.desc()).limit(limit)).scalars())
 
     def ended(self, job_ids: Sequence[str]) -> list[str]:
         """Return those of some jobs that have ended, or are gone."""
@@ -295,6 +289,3 @@ def _end(connection: Connection, job_id: str, values: dict[str, Any], *which: Co
     connection.execute(update(ChunkRow).where(*unsettled).values(cancelled))
     owe(connection, given_back)
     return True
-
-
-_UNFINISHED = select(JobRow.id).where(JOB_IS_UNFINISHED).correlate(None)

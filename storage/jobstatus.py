@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from storage.contract.states import FINAL_JOB_STATES, JobState
@@ -24,6 +24,8 @@ class JobStatus:
         keep_texts_days: The same for its texts; None: as long as the job.
         kept_until: When it goes, once it has ended; None: when it is deleted.
         texts_kept_until: When its texts go, or went.
+        name: What a person calls it, or None.
+        labels: Words of the caller's own, by their names.
     """
 
     id: str
@@ -47,6 +49,8 @@ class JobStatus:
     keep_texts_days: float | None = None
     kept_until: str | None = None
     texts_kept_until: str | None = None
+    name: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_final(self) -> bool:

@@ -114,6 +114,8 @@ def _status(connection: Connection, job_id: str, job: Any, counts: ChunkCounts) 
         keep_texts_days=keeping.texts_days,
         kept_until=iso(job.kept_until),
         texts_kept_until=iso(_texts_until(job)),
+        name=job.name,
+        labels=job.labels or {},
     )
 
 
@@ -183,5 +185,7 @@ _JOB = select(
     JobRow.kept_until,
     JobRow.texts_until,
     JobRow.texts_gone_at,
+    JobRow.name,
+    JobRow.labels,
     now_ms().label("now"),
 ).where(JobRow.id == bindparam("job"), JobRow.deleted_at.is_(None))

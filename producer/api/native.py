@@ -13,6 +13,7 @@ from starlette.requests import Request
 from producer.api.auth import Caller, Reader, Writer
 from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
 from producer.api.documented import JOB_BODY, JOB_LINKS, PARTS_LINKS, failures, linked
+from producer.api.listing import JobsInQuery
 from producer.api.schemas import AskedInQuery, JobIn
 from producer.api.service import Service, ServiceDep
 from producer.api.submitting import KEY_PATTERN, idempotency_key, merged, open_parts, submit_items, submit_records
@@ -20,17 +21,13 @@ from producer.api.told import JobList, RetriedView, StatusView, SubmittedView
 from producer.api.uploading import taken_in
 from producer.api.views import found, status_view, status_views
 from producer.ndjson import NdjsonRecords
-from storage.contract.errors import InvalidField, TooLarge
-from storage.contract.ids import is_id
-from storage.contract.options import check_word
-from storage.contract.states import JobState
+from storage.contract.errors import TooLarge
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 #: The id of a job in a route's path.
 JobId = Annotated[str, Path(description="The job's id, a UUIDv7.", max_length=100)]
 
-_STATES = "|".join(JobState)
 
 _LOCATION = {"Location": {"description": "The job's path.", "schema": {"type": "string"}}}
 
@@ -93,52 +90,16 @@ async def submit(
     response_model=JobList,
     responses=linked(200, "job_id", "get_job", field="data/0/id") | failures(),
 )
-def list_jobs(
-    service: ServiceDep,
-    caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
-    before: Annotated[
-        str | None,
-        Query(
-            json_schema_extra={"pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"},
-            description="Only jobs made before the one of this id.",
-        ),
-    ] = None,
-    state: Annotated[
-        str | None,
-        Query(
-            json_schema_extra={"pattern": f"^({_STATES})(,({_STATES}))*$"},
-            max_length=200,
-            description="Only these states.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        Query(max_length=500, description="Only jobs for this model.", json_schema_extra={"pattern": "^[^\\u0000]*$"}),
-    ] = None,
-) -> dict[str, Any]:
+def list_jobs(service: ServiceDep, caller: Reader, asked: Annotated[JobsInQuery, Query()]) -> dict[str, Any]:
     """List the jobs that the key may see."""
-    check_word("model", model)
-    states = None if state is None else _states(state)
-    if before is not None and not is_id(before):
-        raise InvalidField("before", "before is no job's id.", "Send the `next` of the page before.")
-    ids = service.stores.jobs.list_ids(
-        limit + 1, before, key_id=caller.sees, states=states, model=model and service.client.named(model)
-    )
+    wanted, limit = asked.filter(service.client.named), asked.limit
+    ids = service.stores.jobs.list_ids(limit + 1, asked.before, wanted, key_id=caller.sees)
     more = len(ids) > limit
     return {
         "data": status_views(service, ids[:limit]),
         "has_more": more,
         "next": ids[limit - 1] if more else None,
     }
-
-
-def _states(listed: str) -> list[JobState]:
-    try:
-        return [JobState(one) for one in listed.split(",")]
-    except ValueError:
-        known = ", ".join(JobState)
-        raise InvalidField("state", f"state must be some of {known}.", "Name several with commas between.") from None
 
 
 @router.get(

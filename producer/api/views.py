@@ -46,8 +46,6 @@ def status_views(service: Service, job_ids: Sequence[str]) -> list[dict[str, Any
 def _view(status: JobStatus, entry: Entry) -> dict[str, Any]:
     path = f"/v1/jobs/{status.id}"
     return status.to_dict() | {
-        "name": entry.name,
-        "labels": entry.labels,
         "generation": entry.generation,
         "queue_position": entry.queue_position,
         "expires_at": iso(entry.expires_at),

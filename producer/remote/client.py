@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from producer.anyclient import AnyClient
@@ -15,6 +17,7 @@ from storage.contract.errors import InvalidOption
 from storage.contract.ids import checked_job_id
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
+from storage.jobfilter import JobFilter
 from storage.jobstatus import JobStatus
 
 #: Most jobs that the service lists at a time.
@@ -75,6 +78,8 @@ class HttpClient(AnyClient):
         expires_in: float | None = None,
         keep_days: float | None = None,
         keep_texts_days: float | None = None,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
         **options: Any,
     ) -> HttpJob:
         """Submit texts; when this returns, every one of them is safe in the service's database.
@@ -94,6 +99,8 @@ class HttpClient(AnyClient):
             keep_days: Days after its end that the job is kept. Default: as the key, else the service says.
             keep_texts_days: The same for its texts, which `retry` needs; 0: they go at the end. Default: as the key,
                 else the service says.
+            name: What a person calls the job.
+            labels: Words of the caller's own, by their names, by which `jobs` finds it again.
             **options: See `JobOptions`.
 
         Returns:
@@ -120,6 +127,8 @@ class HttpClient(AnyClient):
             expires_in=expires_in,
             keep_days=keep_days,
             keep_texts_days=keep_texts_days,
+            name=name,
+            labels=labels,
             options=JobOptions.from_dict(options),
         )
 
@@ -153,8 +162,8 @@ class HttpClient(AnyClient):
             expires_in: See there.
             keep_days: See there.
             keep_texts_days: See there.
-            name: What a person calls it.
-            labels: Words of the caller's own.
+            name: See there.
+            labels: See there.
             options: See there.
         """
         for word, value in (("model", model), ("revision", revision), ("name", name)):
@@ -182,23 +191,40 @@ class HttpClient(AnyClient):
         job.status()
         return job
 
-    def jobs(self, limit: int = 20, before: str | None = None) -> list[JobStatus]:
-        """Return where the newest jobs stand, newest first.
-
-        Args:
-            limit: At most so many.
-            before: Only jobs made before the one of this id.
-
-        Raises:
-            UnknownJob: When `before` is no job id.
-        """
-        found: list[JobStatus] = []
+    def jobs(
+        self,
+        limit: int = 20,
+        before: str | None = None,
+        *,
+        states: Sequence[str] | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[JobStatus]:
+        """Return where the newest jobs stand, newest first; see `AnyClient.jobs`."""
+        wanted = JobFilter(states=states, model=model, name=name, labels=labels, since=since, until=until)
         before = before and checked_job_id(before)
+        found: list[JobStatus] = []
         while len(found) < limit:
-            asked: dict[str, Any] = {"limit": min(_LISTED, limit - len(found))}
-            page = self._connection.ask("GET", "/v1/jobs", params=asked | ({"before": before} if before else {})).json()
+            asked = {"limit": min(_LISTED, limit - len(found)), "before": before} | _as_query(wanted)
+            given = {field: value for field, value in asked.items() if value is not None}
+            page = self._connection.ask("GET", "/v1/jobs", params=given).json()
             found += map(status_of, page["data"])
             before = page["next"]
             if before is None:
                 break
         return found
+
+
+def _as_query(wanted: JobFilter) -> dict[str, str | None]:
+    """Return a filter as the service takes it."""
+    return {
+        "state": None if wanted.states is None else ",".join(wanted.states),
+        "model": wanted.model,
+        "name": wanted.name,
+        "labels": json.dumps(dict(wanted.labels)) if wanted.labels else None,
+        "since": None if wanted.since is None else wanted.since.isoformat(),
+        "until": None if wanted.until is None else wanted.until.isoformat(),
+    }

@@ -18,7 +18,7 @@ _STATUS_FIELDS = [field.name for field in fields(JobStatus)]
 def status_of(told: dict[str, Any]) -> JobStatus:
     """Return a status object as a `JobStatus`; what the service tells beyond that is left out."""
     known: dict[str, Any] = {name: told.get(name) for name in _STATUS_FIELDS}
-    return JobStatus(**known)
+    return JobStatus(**known | {"labels": told.get("labels") or {}})
 
 
 def outcome_of(item: dict[str, Any]) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -19,10 +18,8 @@ from producer.web.routes import PageRoute
 from producer.web.visitors import Visitor, VisitorDep, check_form
 from storage.contract.errors import EmbedmillError, InvalidField, InvalidItems
 from storage.contract.ids import checked_job_id
-from storage.contract.options import check_word
 from storage.contract.states import JobState
-from storage.entries import Entry
-from storage.statuses import JobStatus
+from storage.jobfilter import JobFilter
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -42,19 +39,6 @@ _FILTERS = (
 
 #: Fields of the form that are always in sight, or always filled in.
 _SHOWN = {"texts", "name", "model", "priority", "on_invalid", "on_long", "store_dtype"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One job of the list.
-
-    Args:
-        entry: What is shown beside its counts.
-        status: Where it stands.
-    """
-
-    entry: Entry
-    status: JobStatus
 
 
 @router.get("/")
@@ -92,19 +76,16 @@ def _page(
     model = request.query_params.get("model") or None
     before = request.query_params.get("before")
     visitor.caller.require("read")
-    check_word("model", model)
     if wanted and wanted not in _FILTERS:
         raise InvalidField("state", "There is no such state of a job.", "Choose one of the filters above the list.")
     ids = service.stores.jobs.list_ids(
         _LIMIT + 1,
         checked_job_id(before) if before else None,
+        JobFilter(states=[wanted] if wanted else None, model=model),
         key_id=visitor.caller.sees,
-        states=[JobState(wanted)] if wanted else None,
-        model=model,
     )
-    rows = _rows(service, ids[:_LIMIT])
     values: dict[str, Any] = {
-        "rows": rows,
+        "statuses": service.stores.statuses.many(ids[:_LIMIT]),
         "older": ids[_LIMIT - 1] if len(ids) > _LIMIT else None,
         "filters": _FILTERS,
         "wanted": wanted,
@@ -120,10 +101,3 @@ def _page(
         "problems": error.problems[:10] if isinstance(error, InvalidItems) else [],
     }
     return page(request, "jobs", visitor=visitor, code=status_of(error) if error else 200, **values)
-
-
-def _rows(service: Service, ids: list[str]) -> list[Row]:
-    """Return the jobs of a page, leaving out those deleted meanwhile."""
-    entries = service.stores.entries.many(ids)
-    statuses = service.stores.statuses.many(ids)
-    return [Row(entries[status.id], status) for status in statuses if status.id in entries]

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-from producer.display import jobs_table
+from producer.display import jobs_table, status_table
 from producer.keycli import _table
 from storage.contract.keeping import Keeping
 from storage.keys import KeyRecord
@@ -38,6 +38,16 @@ def test_a_list_of_jobs_tells_the_same_on_eighty_columns() -> None:
         "12:00",
         "mill/grain-small-v2",
     ]
+
+
+def test_names_stand_in_a_list_where_there_are_any_and_cannot_write_elsewhere() -> None:
+    named = job(1, name="harvest \x1b[31m\nof 2026"), job(2)
+    head, first, second = lines(jobs_table(named), 140)
+    assert head.split()[-1] == "name" and "harvest" in first and "\x1b" not in first and second.endswith(" ")
+    told = "\n".join(lines(status_table(job(1, name="\x1b]0;x\x07", labels={"a": "b\r"})), 140))
+    assert "\x1b" not in told and "\x07" not in told and "\r" not in told
+    assert "labels" in told and "a=b" in told
+    assert "labels" not in "\n".join(lines(status_table(job(2)), 140))
 
 
 def test_a_list_of_keys_is_not_cut_on_eighty_columns() -> None:

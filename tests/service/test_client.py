@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,38 @@ def test_ids_come_back_with_their_items(client: Client) -> None:
     ids = ["one", "zwei/2", "三"]
     job = client.submit(TEXTS, ids=iter(ids))
     assert [outcome.id for outcome in job.results()] == ids
+
+
+def test_jobs_are_found_again_by_what_they_were_called(client: Client, clients: dict[str, Client]) -> None:
+    # Given two jobs of one run, one of which is cancelled, and times before and between them
+    run = {"run": new_id(), "team": "Müller & Co"}
+    begun = datetime.now(UTC) - timedelta(days=1)
+    first = client.submit(TEXTS, name="harvest", labels=run, **WAITS)
+    second = client.submit(TEXTS, name="harvest, again", labels=run | {"try": "2"}, **WAITS)
+    second.cancel()
+    # When they are asked for by either client
+    for asking in clients.values():
+
+        def found(asking: Client = asking, **wanted: Any) -> list[str]:
+            return [status.id for status in asking.jobs(**({"labels": run} | wanted))]
+
+        # Then each filter lets those pass that it names
+        assert found() == [second.id, first.id]
+        assert found(limit=1) == [second.id] and found(before=second.id) == [first.id]
+        assert found(name="harvest") == [first.id]
+        assert found(labels=run | {"try": "2"}) == found(states=["cancelled", "failed"]) == [second.id]
+        assert found(since=begun) == [second.id, first.id]
+        assert found(until=begun) == found(since=begun + timedelta(days=2)) == found(model="nobody/knows") == []
+        assert found(model=DEFAULT_MODEL) == [second.id, first.id]
+        # And each is told with its name and its labels
+        (told,) = asking.jobs(labels=run, states=["queued"])
+        assert (told.name, told.labels) == ("harvest", run)
+        assert told == asking.job(first.id).status()
+        # And what can be nobody's is refused
+        for bad in ({"states": ["done"]}, {"states": []}, {"since": datetime(2026, 1, 1)}, {"name": "a\0"}):
+            with pytest.raises(errors.InvalidOption):
+                asking.jobs(**bad)
+    first.cancel()
 
 
 def test_options_reach_the_encoder(client: Client) -> None:

@@ -36,6 +36,30 @@ def test_a_job_from_beginning_to_end_over_http(served: Served, tmp_path: Path) -
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_job_is_found_again_by_its_name_and_labels(served: Served, tmp_path: Path) -> None:
+    # Given a job with a name and labels
+    shell = Shell(tmp_path / "nothing", tmp_path, {"EMBEDMILL_URL": served.url, "EMBEDMILL_DATA_DIR": ""})
+    shell.write("sacks.txt", "rye\n")
+    sent = shell("submit", "sacks.txt", "--name", "harvest", "--label", f"run={tmp_path.name}", "--label", "sum=1+1=2")
+    assert sent.code == 0, sent.err
+    job_id, label = sent.out.strip(), f"run={tmp_path.name}"
+    # When it is looked for
+    asked = [("jobs", "--label", label, "--json", *more) for more in ((), ("--since", "1h"), ("--until", "1h"))]
+    asked += [("jobs", "--label", label, "--name", "harvest", "--state", "completed,running", "--state", "queued")]
+    asked += [("jobs", "--label", label, "--name", "sowing"), ("status", job_id)]
+    asked += [("jobs", "--label", "run"), ("jobs", "--since", "soon"), ("jobs", "--state", "done")]
+    by_label, since, until, named, other, status, bad_label, bad_time, bad_state = shell.together(asked)
+    # Then it is found, with both
+    assert by_label.data["id"] == since.data["id"] == job_id and until.out == ""
+    assert (by_label.data["name"], by_label.data["labels"]) == ("harvest", {"run": tmp_path.name, "sum": "1+1=2"})
+    assert "There are no such jobs." in other.err
+    assert job_id in status.out and "sum=1+1=2" in status.out and "harvest" in status.out
+    # And what is no label, no time or no state is refused with how to write one
+    assert (bad_label.code, bad_time.code, bad_state.code) == (2, 2, 2)
+    assert "team=search" in bad_label.err and "90m" in bad_time.err and "completed" in bad_state.err
+    assert named.code == 0 and (job_id in named.out or "no such jobs" in named.err)
+
+
 def test_bad_lines_are_told_by_their_lines_and_a_missing_service_by_its_address(served: Served, tmp_path: Path) -> None:
     shell = Shell(tmp_path / "data", tmp_path)
     shell.write("sacks.txt", "rye\n\n" + "x" * 1_000_001 + "\n")

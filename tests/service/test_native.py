@@ -217,6 +217,34 @@ def test_the_same_key_and_payload_are_the_same_job(alone: Served) -> None:
         assert len(http.get("/v1/jobs").json()["data"]) == 1
 
 
+def test_a_list_of_jobs_is_narrowed_by_name_labels_and_time(alone: Served) -> None:
+    serve(alone.service.stores)
+    with alone.http() as http:
+        # Given jobs with names and labels, made one after another
+        ids = []
+        for name, labels in (("day", {"run": "1"}), ("night", {"run": "1", "team": "search"}), ("night", None)):
+            ids.append(http.post("/v1/jobs", json={"texts": TEXTS, "name": name, "labels": labels}).json()["id"])
+
+        def found(**asked: str) -> list[str]:
+            answer = http.get("/v1/jobs", params=asked)
+            assert answer.status_code == 200, answer.text
+            return [job["id"] for job in answer.json()["data"]]
+
+        made = http.get(f"/v1/jobs/{ids[1]}").json()["created_at"]
+        # When some are asked for, then those are told, newest first
+        assert found(name="night") == [ids[2], ids[1]]
+        assert found(labels='{"run": "1"}') == [ids[1], ids[0]]
+        assert found(name="night", labels='{"run": "1"}', state="queued,completed") == [ids[1]]
+        assert found(labels="{}") == found(since="2020-01-01") == found(until="9999-12-31T23:59:59Z") == ids[::-1]
+        assert found(since=made)[-1] == ids[1] == found(since=made.removesuffix("Z"))[-1]
+        assert found(until=made) == [ids[0]]
+        assert found(since="2100-01-01T00:00:00-07:00") == found(until="0") == found(name="noon") == []
+        # And a page says where the next one begins
+        page = http.get("/v1/jobs", params={"labels": '{"run": "1"}', "limit": 1}).json()
+        assert (page["has_more"], page["next"]) == (True, ids[1])
+        assert found(labels='{"run": "1"}', before=page["next"]) == [ids[0]]
+
+
 def test_bad_input_of_each_field_is_a_400_and_leaves_nothing(alone: Served) -> None:
     serve(alone.service.stores)
     with alone.http() as http:
@@ -245,6 +273,19 @@ def test_bad_input_of_each_field_is_a_400_and_leaves_nothing(alone: Served) -> N
             "?state=sleeping",
             "?state=",
             "?model=%00",
+            "?model=",
+            "?name=%00",
+            "?name=",
+            "?labels=team",
+            "?labels=[]",
+            "?labels={}x",
+            '?labels={"a":1}',
+            '?labels={"":"b"}',
+            '?labels={"a":"\\u0000"}',
+            f"?labels={'[' * 4_000}",
+            "?since=yesterday",
+            "?until=2026-13-01",
+            "?since=1e400",
         ):
             assert http.get(f"/v1/jobs{path}").status_code == 400, path
         # Nothing of all that is left

@@ -16,6 +16,7 @@ from storage.database import Database
 from storage.files import made_id
 from storage.filetables import BatchRow
 from storage.finishing import has_open_chunks
+from storage.jobfilter import JobFilter
 from storage.quotas import SEALED_TEXTS
 from storage.stores import Stores
 from storage.tables import (
@@ -185,6 +186,6 @@ def test_batches_to_work_at_are_found_without_reading_those_that_have_ended(crow
 
 def test_jobs_that_have_not_ended_are_listed_without_reading_those_that_have(crowded: Database, stores: Stores) -> None:
     for model in (None, MODEL):
-        unfinished = [JobState.QUEUED, JobState.RUNNING]
-        told = plans(crowded, lambda: stores.jobs.list_ids(20, states=unfinished, model=model))  # noqa: B023 - run here
+        unfinished = JobFilter(states=[JobState.QUEUED, JobState.RUNNING], model=model)
+        told = plans(crowded, lambda: stores.jobs.list_ids(20, wanted=unfinished))  # noqa: B023 - run here
         assert "ix_jobs_unfinished" in told or "ix_jobs_open" in told
