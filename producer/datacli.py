@@ -18,10 +18,16 @@ from storage.contract.keeping import MOST_DAYS
 from storage.contract.settings import Settings
 
 if TYPE_CHECKING:
+    from producer.hnsw import HnswIndex
+    from producer.pgvector import PgvectorTable
     from storage.importing import Imported
     from storage.stores import Stores
 
 app = typer.Typer()
+
+#: MB that an index is built in where nothing is said, which every server for vectors has; and the most that
+#: PostgreSQL can be told.
+_USUAL_MEMORY, _MOST_MEMORY = 2_048, 2_097_151
 
 _TYPES, _DISTANCES = "vector or halfvec, which takes half the room.", "What nearness means: cosine, l2 or ip."
 
@@ -36,6 +42,10 @@ def publish(
     kind: Annotated[str, typer.Option("--type", help=_TYPES)] = "vector",
     with_texts: Annotated[bool, typer.Option("--with-texts", help="The texts too, in a column of their own.")] = False,
     index: Annotated[bool, typer.Option("--index", help="Build the index that is else only printed.")] = False,
+    index_memory: Annotated[
+        int | None,
+        typer.Option(min=1, max=_MOST_MEMORY, help="MB for --index. Default: what it needs, at most 2,048."),
+    ] = None,
     distance: Annotated[str, typer.Option(help=_DISTANCES)] = "cosine",
     m: Annotated[int, typer.Option(help="HNSW: neighbours of each vector.")] = 16,
     ef_construction: Annotated[int, typer.Option(help="HNSW: candidates looked at for each vector.")] = 64,
@@ -68,15 +78,24 @@ def publish(
                 say(
                     f"NUL characters, which PostgreSQL does not keep, were left out of {counted(done.changed, 'item')}."
                 )
-            rows = table.count()
-            print(f"SET maintenance_work_mem = '{advised.memory(rows)}MB';")
+            needed = advised.memory(table.count())
+            print(f"SET maintenance_work_mem = '{needed}MB';")
             print(f"{advised.sql(concurrently=True)};")
             if index:
-                built = table.build(advised, rows)
-                say("The index is built." if built else "There is such an index: nothing was built.")
+                _build(table, advised, needed, index_memory or min(needed, _USUAL_MEMORY))
         finally:
             if into is not None:
                 target.close()
+
+
+def _build(table: PgvectorTable, index: HnswIndex, needed: int, memory: int) -> None:
+    if memory < needed:
+        say(
+            f"The index is built in {memory:,} MB of the server's memory and needs {needed:,}: the rest of it takes far"
+            " longer. Where the server has them: --index-memory."
+        )
+    built = table.build(index, memory)
+    say("The index is built." if built else "There is such an index: nothing was built.")
 
 
 @app.command()

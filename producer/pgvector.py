@@ -195,12 +195,12 @@ class PgvectorTable:
             found = self._run(connection, sql.SQL("SELECT count(*) FROM {}").format(self._identifier)).fetchone()
         return int(found[0])
 
-    def build(self, index: HnswIndex, rows: int) -> bool:
+    def build(self, index: HnswIndex, memory: int) -> bool:
         """Build an index, whole or not at all; whoever writes to the table waits for its end.
 
         Args:
             index: Which one.
-            rows: How many rows there are.
+            memory: MB that the server may use for it; see `HnswIndex.memory`.
 
         Returns:
             Whether it was built; False where there is one of that name.
@@ -210,7 +210,7 @@ class PgvectorTable:
         """
         known = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
         with self.database.write() as connection:
-            limit(connection, statement_timeout="0", lock_timeout="0", maintenance_work_mem=f"{index.memory(rows)}MB")
+            limit(connection, statement_timeout="0", lock_timeout="0", maintenance_work_mem=f"{memory}MB")
             there = self._run(connection, known, [index.place]).fetchone()
             if there is None:
                 self._run(connection, index.sql())

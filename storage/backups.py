@@ -6,6 +6,7 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from storage.database import Database
 from storage.faults import translated
 from storage.tables import ChunkRow, JobRow
 
-#: Jobs looked at in one go.
-_JOBS = 256
+#: Jobs, and chunks of them, that are changed in one transaction.
+_JOBS, _CHUNKS = 256, 8_192
 
 #: Characters of the target's name that the temporary file's name repeats; four bytes each stay below 255.
 _NAME_CHARACTERS = 50
@@ -89,20 +90,34 @@ def fence(database: Database) -> int:
     jump = int(time.time())
     claimable = or_(ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)), ChunkRow.failed > ChunkRow.invalid)
     values = {"token": ChunkRow.token + jump, "lease_owner": None, "lease_expires": None, "dispatched_at": None}
-    fenced, after = 0, "00000000-0000-0000-0000-000000000000"
+    fenced = 0
+    for job_ids in _groups(database):
+        with database.write() as connection:
+            of_jobs = update(ChunkRow).where(ChunkRow.job_id.in_(job_ids))
+            fenced += connection.execute(of_jobs.where(claimable).values(values)).rowcount
+            out = ChunkRow.state.in_([ChunkState.DISPATCHED, ChunkState.LEASED])
+            connection.execute(of_jobs.where(out).values(state=ChunkState.PENDING))
+    return fenced
+
+
+def _groups(database: Database) -> Iterator[list[str]]:
+    """Yield the ids of all jobs, so many at a time as have chunks for one transaction."""
+    after = "00000000-0000-0000-0000-000000000000"
     while True:
+        following = select(JobRow.id, JobRow.chunk_count).where(JobRow.id > after).order_by(JobRow.id).limit(_JOBS)
         with database.read() as connection:
-            following = select(JobRow.id).where(JobRow.id > after).order_by(JobRow.id).limit(_JOBS)
-            job_ids = list(connection.execute(following).scalars())
-        if not job_ids:
-            return fenced
-        for job_id in job_ids:
-            with database.write() as connection:
-                of_job = update(ChunkRow).where(ChunkRow.job_id == job_id)
-                fenced += connection.execute(of_job.where(claimable).values(values)).rowcount
-                out = ChunkRow.state.in_([ChunkState.DISPATCHED, ChunkState.LEASED])
-                connection.execute(of_job.where(out).values(state=ChunkState.PENDING))
-        after = job_ids[-1]
+            rows = connection.execute(following).all()
+        if not rows:
+            return
+        # A job alone may have more than there is room for.
+        chunks, group = 0, list[str]()
+        for job_id, count in rows:
+            if group and chunks + count > _CHUNKS:
+                yield group
+                chunks, group = 0, []
+            chunks, group = chunks + count, [*group, job_id]
+        yield group
+        after = rows[-1].id
 
 
 def compact(database: Database) -> tuple[int, int]:

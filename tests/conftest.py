@@ -18,6 +18,14 @@ from tests.servers import PostgresServer, running_postgres, running_redis
 from tests.skips import ALLOWED, allowed_patterns, unexpected
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of the tests' own: what they find out of hundreds of small models is nothing to the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A running PostgreSQL, the same for all tests."""

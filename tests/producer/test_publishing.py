@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
+from typer.testing import CliRunner
 
 from producer.client import Client
+from producer.datacli import app
 from producer.job import Job
 from producer.pgvector import PgvectorTable
 from producer.publishing import Published, publish
@@ -205,8 +208,8 @@ def test_each_table_has_indexes_of_its_own_however_long_its_name(client: Client,
         publish(client.stores, job, table, False)
         # When each gets an index for each distance, then each is built, once
         for distance in ("cosine", "l2"):
-            assert table.build(table.index(distance), 10)
-            assert not table.build(table.index(distance), 10)
+            assert table.build(table.index(distance), 64)
+            assert not table.build(table.index(distance), 64)
     indexed = "SELECT tablename, count(*) FROM pg_indexes WHERE indexdef LIKE '%%hnsw%%' GROUP BY 1 ORDER BY 1"
     assert [row[1] for row in fetched(target, indexed)] == [2, 2]
 
@@ -257,7 +260,8 @@ def test_the_nearest_neighbours_are_numpys_and_the_index_finds_them(client: Clie
     exact = np.argsort(-(questions @ matrix.T), axis=1)[:, :10]
     # When the nearest ten are asked for, without it and with it
     before = [nearest(target, question) for question in questions]
-    table.build(table.index("cosine"), table.count())
+    advised = table.index("cosine")
+    table.build(advised, advised.memory(table.count()))
     after = [nearest(target, question) for question in questions]
     # Then without it they are NumPy's, and with it nearly all of them
     assert np.array_equal(np.array(before), exact)
@@ -268,3 +272,31 @@ def test_the_nearest_neighbours_are_numpys_and_the_index_finds_them(client: Clie
 def nearest(database: Database, question: NDArray[np.float32]) -> list[int]:
     sql = "SELECT position FROM grain ORDER BY embedding <=> %s::real[]::vector LIMIT 10"
     return [int(str(row[0])) for row in fetched(database, sql, question.tolist())]
+
+
+def test_an_index_is_built_in_no_more_memory_than_is_said_or_usual(
+    client: Client, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job, and an index that needs 64 MB where 16 are usual
+    monkeypatch.setattr("producer.datacli._USUAL_MEMORY", 16)
+    job = job_of(client, random_vectors(10))
+    asked: list[str] = []
+    place = [job.id, "--index", "--database-url", str(client.settings.database_url)]
+    place += ["--into", target.url.render_as_string(hide_password=False)]
+
+    def look(connection: object, cursor: object, statement: str, *_: object) -> None:
+        asked.extend(re.findall(r"'maintenance_work_mem', '(\w+)'", statement))
+
+    event.listen(Engine, "before_cursor_execute", look)
+    try:
+        for table, more in (("usual", []), ("said", ["--index-memory", "32"]), ("enough", ["--index-memory", "64"])):
+            # When it is published with the index
+            told = CliRunner().invoke(app, ["publish", *place, "--to-pgvector", table, *more])
+            # Then what it needs is printed, and more than that is not taken
+            assert told.exit_code == 0, told.output
+            assert told.stdout.startswith("SET maintenance_work_mem = '64MB';\nCREATE INDEX CONCURRENTLY")
+            assert "The index is built." in told.stderr
+            assert ("needs 64" in told.stderr) is (table != "enough")
+    finally:
+        event.remove(Engine, "before_cursor_execute", look)
+    assert asked == ["16MB", "32MB", "64MB"]

@@ -14,7 +14,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from storage.attempts import Claim
 from storage.backups import back_up, compact, fence
 from storage.contract.errors import InvalidFile, InvalidOption, OutputExists, StorageUnavailable
 from storage.contract.ids import new_id
@@ -23,9 +25,10 @@ from storage.database import Database
 from storage.migrations import migrate
 from storage.rights import Side, grant, missing
 from storage.stores import Stores
+from storage.tables import ChunkRow
 from tests.repeating import repeating
 from tests.servers import PostgresServer
-from tests.storage.builders import CARD, claim, finish, result, serve, submit
+from tests.storage.builders import CARD, accept, claim, finish, result, serve, submit
 from tests.storage.rolemaking import NAMES, as_role, make_roles
 
 
@@ -130,6 +133,29 @@ def test_who_worked_before_a_restore_changes_nothing_after_it(
         assert there.jobs.retry_failed(job_id) == 1
         (again,) = claim(there, job_id, 0, worker)
         assert again.token > first.token + 1
+
+
+@pytest.mark.parametrize(("jobs", "chunks"), [(256, 8_192), (2, 8_192), (256, 3), (1, 1)])
+def test_every_chunk_is_fenced_once_however_many_go_into_a_transaction(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch, jobs: int, chunks: int
+) -> None:
+    # Given jobs of few and many chunks, all of which a worker holds, and one that is still being submitted
+    monkeypatch.setattr("storage.backups._JOBS", jobs)
+    monkeypatch.setattr("storage.backups._CHUNKS", chunks)
+    worker = serve(stores)
+    held = [one for size in (1, 4, 1, 2, 1) for one in held_by(stores, submit(stores, size), size, worker)]
+    accept(stores, 2)
+    # When the database is fenced, then none of them is the worker's any more, and each counts once
+    assert fence(database) == len(held) + 2
+    assert stores.leases.heartbeat(worker, [one.key for one in held]) == set()
+    with database.read() as connection:
+        assert set(connection.execute(select(ChunkRow.state)).scalars()) == {"pending"}
+        tokens = list(connection.execute(select(ChunkRow.token)).scalars())
+    assert len(tokens) == len(held) + 2 and max(tokens) - min(tokens) <= 1
+
+
+def held_by(stores: Stores, job_id: str, chunks: int, worker: str) -> list[Claim]:
+    return [stores.leases.claim(Pointer(job_id, number), worker, CARD.id, 0)[0] for number in range(chunks)]
 
 
 def test_a_restored_database_gives_each_role_what_it_had(postgres_server: PostgresServer) -> None:
