@@ -37,8 +37,9 @@ _LAST_WORDS = 10.0
 #: What children need not be told: no passwords, which they read where this process did.
 _NOT_TOLD = {"health_port", "health_host", "api_key", "redis_password", "database_password"}
 
-#: Keep the memory of one batch for the next, in one heap, instead of giving it back to the kernel each time: 3 % on a
-#: CPU. Where there is no glibc nobody reads it.
+#: On a CPU, keep the memory of one batch for the next, in one heap, instead of giving it back to the kernel each time:
+#: 3 %. Not beside a GPU, where the many threads of a tokenizer would wait for that one heap. Where there is no glibc
+#: nobody reads it.
 ALLOCATOR = ":".join(
     f"glibc.malloc.{name}" for name in ("mmap_max=0", "trim_threshold=2147483647", "top_pad=67108864", "arena_max=1")
 )
@@ -57,16 +58,20 @@ class Supervisor:
         self._settings = settings
         self._stores = Stores.open(settings)
         self._stopped = threading.Event()
-        shared = child_environment(settings)
         by_slot = {
             slot.name: Child(
-                f"worker on {slot.name}", _worker_command(program, slot), shared | slot.environment, self._release
+                f"worker on {slot.name}",
+                _worker_command(program, slot),
+                worker_environment(settings, slot),
+                self._release,
             )
             for slot in slots
         }
         self.workers = list(by_slot.values())
         self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
-        self._reconciler = Child("reconciler", lambda id_: ["-m", "worker.reconciler", id_], shared, self._resign)
+        self._reconciler = Child(
+            "reconciler", lambda id_: ["-m", "worker.reconciler", id_], child_environment(settings), self._resign
+        )
         self._metrics = Metrics(
             self._stores, model_name(settings.model), by_slot, [self._reconciler], self._reconciler.measures
         )
@@ -183,4 +188,12 @@ def child_environment(settings: WorkerSettings) -> dict[str, str]:
     given = settings.model_dump(exclude_none=True, exclude=_NOT_TOLD)
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
     variables |= {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return variables | {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ALLOCATOR)}
+    return variables
+
+
+def worker_environment(settings: WorkerSettings, slot: Slot) -> dict[str, str]:
+    """Return the variables of a worker's process on a slot: the settings, how it gets memory, and what pins it."""
+    variables = child_environment(settings)
+    if slot.torch_device == "cpu":
+        variables["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", ALLOCATOR)
+    return variables | slot.environment

@@ -17,10 +17,11 @@ import pytest
 from worker import child as child_module
 from worker import exits
 from worker.child import Child
+from worker.devices import Slot
 from worker.parent import PARENT_VARIABLE
 from worker.quarantine import Quarantine
 from worker.settings import WorkerSettings
-from worker.supervisor import Supervisor, child_environment
+from worker.supervisor import Supervisor, child_environment, worker_environment
 
 READY = "from worker.parent import Supervisor; s = Supervisor(); s.tell(ready=True); "
 
@@ -258,6 +259,21 @@ def test_children_are_told_no_password_and_read_it_where_their_parent_did(
     read = WorkerSettings.load()
     assert read.redis == settings.redis == "redis://miller:grindstone@queue"
     assert read.database == settings.database == "postgresql://miller:millrace@db/mill"
+
+
+def test_a_process_on_a_cpu_keeps_its_memory_in_one_heap_and_one_on_a_gpu_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, cpu, gpu = WorkerSettings.load(), Slot("cpu", "cpu", {"PIN": "1"}), Slot("cuda:1", "cuda:0", {"PIN": "2"})
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert "glibc.malloc.arena_max=1" in worker_environment(settings, cpu)["GLIBC_TUNABLES"].split(":")
+    assert "GLIBC_TUNABLES" not in worker_environment(settings, gpu)
+    assert "GLIBC_TUNABLES" not in child_environment(settings)
+    # What the operator says counts, and both are pinned
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=4")
+    told = worker_environment(settings, cpu), os.environ | worker_environment(settings, gpu)
+    assert [one["GLIBC_TUNABLES"] for one in told] == ["glibc.malloc.arena_max=4"] * 2
+    assert [one["PIN"] for one in told] == ["1", "2"]
 
 
 def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(

@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.devices import Slot
 from worker.settings import WorkerSettings
-from worker.supervisor import child_environment
+from worker.supervisor import worker_environment
 
 #: Exit codes of the process, as those of every command: what was asked for is refused, or something it needs is sick.
 REFUSED, SERVER_FAILED = 2, 4
@@ -43,7 +43,7 @@ def run(settings: WorkerSettings, slot: Slot, seconds: float, texts: Path | None
     """
     command = [sys.executable, "-P", "-m", "worker.bench", slot.torch_device, str(seconds)]
     command += ["--texts", str(texts)] if texts is not None else []
-    environment = os.environ | child_environment(settings) | slot.environment
+    environment = os.environ | worker_environment(settings, slot)
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise NotMeasured(done.returncode if done.returncode > 0 else SERVER_FAILED)
