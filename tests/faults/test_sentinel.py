@@ -39,7 +39,10 @@ def send(sender: Queue, chunk: int) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_messages_flow_again_after_the_primary_has_died(watched: Watched, tmp_path: Path) -> None:
+def test_messages_flow_again_after_the_primary_has_died(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.hints._TIMEOUT", 20.0)
     sender, hints = Queue(watched.url), Hints(watched.url)
     with taking(watched.url, tmp_path / "w") as worker, redis_client(watched.url) as client:
         # Given a worker that takes messages from the primary, by a URL with a password and a database
