@@ -66,7 +66,7 @@ def until(
     forgiven: type[Exception] | tuple[type[Exception], ...],
     pause: float = 0.25,
 ) -> Any:
-    """Wait until something is so, asking again and again; return what the last question found.
+    """Wait until something is so, asking again and again, at least once; return what the last question found.
 
     Args:
         what: What is waited for, in words.
@@ -79,14 +79,15 @@ def until(
         TimeoutError: When it is not in time.
     """
     deadline, last = time.monotonic() + patience, ""
-    while time.monotonic() < deadline:
+    while True:
         try:
             if found := holds():
                 return found
         except forgiven as error:
             last = f"; last: {error}"
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{what}: not within {patience:.0f} s{last}")
         time.sleep(pause)
-    raise TimeoutError(f"{what}: not within {patience:.0f} s{last}")
 
 
 def revision(folder: Path = ROOT) -> str:

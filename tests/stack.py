@@ -62,7 +62,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> 
         if process.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)

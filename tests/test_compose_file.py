@@ -180,7 +180,7 @@ def test_gpus_are_reserved_by_their_own_profile() -> None:
 def test_secrets_are_made_once_and_stay(tmp_path: Path) -> None:
     folder = tmp_path / "my secrets"
     command = ["sh", str(ROOT / "deploy/make-secrets.sh"), str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     made = {path.name: path.read_text() for path in folder.iterdir()}
     assert set(made) == {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
     assert all(re.fullmatch("[0-9a-f]{48}", word) for word in made.values()) and len(set(made.values())) == len(made)
@@ -188,7 +188,7 @@ def test_secrets_are_made_once_and_stay(tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o444}
     # Run again, it changes nothing
-    assert subprocess.run(command, check=True, capture_output=True, timeout=20).stdout == b""
+    assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout == b""
     assert {path.name: path.read_text() for path in folder.iterdir()} == made
 
 
@@ -232,7 +232,7 @@ def test_redis_is_started_with_the_users_that_docs_tell_of_and_with_hashes_for_p
     # When it is run
     run = ["sh", str(tmp_path / "start.sh")]
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    shown = subprocess.run(run, env=path, check=True, capture_output=True, text=True, timeout=20).stdout
+    shown = subprocess.run(run, env=path, check=True, capture_output=True, text=True, timeout=60).stdout
     # Then the server is given the users, each with its own rights and the hash of its own password
     assert shown == f"{tmp_path}/redis.conf\n"
     made = (tmp_path / "users.acl").read_text()
@@ -245,7 +245,7 @@ def test_redis_is_started_with_the_users_that_docs_tell_of_and_with_hashes_for_p
     assert stat.S_IMODE((tmp_path / "users.acl").stat().st_mode) == 0o600
     # And an empty password is refused
     (tmp_path / "redis_worker_password").write_text("")
-    refused = subprocess.run(run, env=path, capture_output=True, text=True, timeout=20)
+    refused = subprocess.run(run, env=path, capture_output=True, text=True, timeout=60)
     assert refused.returncode != 0 and "is empty" in refused.stderr
 
 

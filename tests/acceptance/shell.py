@@ -26,7 +26,7 @@ EMBEDMILL = str(BIN / "embedmill")
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Longest time of one command, of a start and of a stop, in seconds; all take far less.
-_COMMAND, _START, _STOP = 60, 300, 60
+_COMMAND, _START, _STOP = 100, 300, 60
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -153,7 +153,7 @@ def serving(shell: Shell, *words: object, log: Path) -> Iterator[subprocess.Pope
         assert family, "it runs without children"
         process.send_signal(signal.SIGTERM)
         assert process.wait(_STOP) == 0, log.read_text()
-        _, left = psutil.wait_procs(family, timeout=5)
+        _, left = psutil.wait_procs(family, timeout=30)
         assert not left, f"left behind: {left}"
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
@@ -172,14 +172,14 @@ def address(log: Path) -> str:
 def get(url: str) -> tuple[int, Any]:
     """Return status and body, as JSON, of an address."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
 
 
-def until(holds: Callable[[], object], what: str, seconds: float = 30) -> None:
+def until(holds: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Wait until something holds.
 
     Raises:

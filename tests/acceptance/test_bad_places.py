@@ -145,5 +145,5 @@ def _unprivileged(shell: Shell, *words: object) -> Ran:
 
 def _need_own_mounts() -> None:
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs -o size=64k tmpfs /tmp"]
-    if shutil.which("unshare") is None or subprocess.run(command, capture_output=True, timeout=20).returncode:
+    if shutil.which("unshare") is None or subprocess.run(command, capture_output=True, timeout=60).returncode:
         pytest.skip("needs a mount namespace")

@@ -23,8 +23,8 @@ def test_a_stack_serves_page_api_and_health_on_one_port(stack: tuple[Path, subpr
     where = address(log)
     # Then the API answers there, and the health of this machine
     assert f"Page and API: {where}" in log.read_text()
-    assert httpx.get(f"{where}/openapi.json").json()["info"]["title"] == "Embedmill"
-    ready = httpx.get(f"{where}/readyz").json()
+    assert httpx.get(f"{where}/openapi.json", timeout=60).json()["info"]["title"] == "Embedmill"
+    ready = httpx.get(f"{where}/readyz", timeout=60).json()
     assert (ready["status"], ready["worker on cpu"]) == ("ready", "ready")
 
 
@@ -48,11 +48,11 @@ def test_the_service_alone_answers_and_stops_in_order(alone: Shell) -> None:
     assert line.startswith("Embedmill answers at http://127.0.0.1:"), line
     where = line.split()[3]
     # When asked, then it lives, and says that no worker is there
-    assert httpx.get(f"{where}/healthz").status_code == 200
-    assert httpx.get(f"{where}/readyz").json()["worker"] == "none serves a model"
+    assert httpx.get(f"{where}/healthz", timeout=60).status_code == 200
+    assert httpx.get(f"{where}/readyz", timeout=60).json()["worker"] == "none serves a model"
     # When told to stop, then it does so without a complaint
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Traceback" not in err, err
 
 
@@ -97,8 +97,8 @@ def test_the_end_of_a_job_is_told_although_the_service_was_killed_while_it_told_
         own = Shell(alone.data_dir, alone.cwd, {"EMBEDMILL_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}"})
         first, where = _started(own)
         body = {"texts": ["a text"], "webhook": {"url": receiver.url}}
-        job_id = httpx.post(f"{where}/v1/jobs", json=body).json()["id"]
-        assert httpx.post(f"{where}/v1/jobs/{job_id}/cancel").status_code == 200
+        job_id = httpx.post(f"{where}/v1/jobs", json=body, timeout=60).json()["id"]
+        assert httpx.post(f"{where}/v1/jobs/{job_id}/cancel", timeout=60).status_code == 200
         until(lambda: receiver.told, "the first try")
         # When the service is killed in the middle of it, and another is started
         first.kill()
@@ -106,7 +106,7 @@ def test_the_end_of_a_job_is_told_although_the_service_was_killed_while_it_told_
         receiver.silent.clear()
         second, where = _started(own)
         # Then it tells the same message again
-        until(lambda: _webhook(where, job_id)["state"] == "delivered", "the delivery", 40)
+        until(lambda: _webhook(where, job_id)["state"] == "delivered", "the delivery", 90)
         ids = {headers["webhook-id"] for _, headers, _ in receiver.told}
         assert len(receiver.told) >= 2 and len(ids) == 1
         assert interrupt(second).code == 0
@@ -125,7 +125,7 @@ def _started(shell: Shell) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def _webhook(where: str, job_id: str) -> dict[str, Any]:
-    [webhook] = httpx.get(f"{where}/v1/jobs/{job_id}/webhooks").json()["data"]
+    [webhook] = httpx.get(f"{where}/v1/jobs/{job_id}/webhooks", timeout=60).json()["data"]
     assert isinstance(webhook, dict)
     return webhook
 

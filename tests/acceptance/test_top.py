@@ -115,7 +115,7 @@ def test_it_shows_queues_workers_and_jobs_as_they_go_and_obeys_keys(
         # When it is left, then the terminal is as it was
         seen.press("q")
         seen.wait_for("\x1b[?1049l")
-        assert seen.process.wait(30) == 0
+        assert seen.process.wait(60) == 0
 
 
 def test_without_colours_there_are_none_and_ctrl_c_ends_it(
@@ -126,7 +126,7 @@ def test_without_colours_there_are_none_and_ctrl_c_ends_it(
         assert "\x1b[31m" not in told and "\x1b[36m" not in told and "\x1b[1;36m" not in told
         seen.process.send_signal(signal.SIGINT)
         seen.wait_for("\x1b[?1049l")
-        assert seen.process.wait(30) == 130
+        assert seen.process.wait(60) == 130
 
 
 def test_once_and_json_are_for_programs_over_storage_and_over_http(

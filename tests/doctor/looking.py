@@ -7,7 +7,7 @@ from typing import Any
 from storage.checkups.check import Area, Finding, Outcome, Verdict, examine
 
 #: Long enough for a machine that does much else; a test that waits for silence gives less.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def findings(area: Area[Any], limit: float = PATIENCE) -> list[Finding]:

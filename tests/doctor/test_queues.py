@@ -14,7 +14,7 @@ from storage.leaders import RECONCILE, LeaderStore
 from storage.stores import Stores
 from storage.tables import WorkerRow
 from tests.doctor.looking import amiss, findings, outcomes
-from tests.storage.builders import CARD, serve, submit
+from tests.storage.builders import CARD, serve, serve_for_long, submit
 
 
 def look(url: str) -> dict[str, Outcome]:
@@ -28,8 +28,11 @@ def test_nothing_works_yet(database_url: str) -> None:
     assert "embedmill up" in str(found["workers"].remedy)
 
 
-def test_all_is_well_where_a_worker_and_a_reconciler_live(database_url: str, stores: Stores) -> None:
-    serve(stores)
+def test_all_is_well_where_a_worker_and_a_reconciler_live(
+    database_url: str, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_for_long(stores)
+    monkeypatch.setattr("storage.leaders._TERM", 3_600_000)  # longer than any machine stands still
     LeaderStore(stores.database).lead(RECONCILE, "0190a000-0000-7000-8000-000000000001")
     submit(stores)
     found = look(database_url)
@@ -40,7 +43,7 @@ def test_all_is_well_where_a_worker_and_a_reconciler_live(database_url: str, sto
 
 
 def test_a_worker_that_has_been_silent_is_told_of(database_url: str, stores: Stores) -> None:
-    serve(stores)
+    serve_for_long(stores)
     frozen = serve(stores)
     with stores.database.write() as connection:
         late = update(WorkerRow).where(WorkerRow.id == frozen)

@@ -89,7 +89,7 @@ def test_the_batches_of_a_deterministic_call_follow_from_its_texts_alone(watched
     alone = engine.embed(texts, options).vectors
     expected = sorted(encoder.batches)
     gate = threading.Semaphore(0)
-    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None, 640, 2)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=100) and None, 640, 2)
     first = in_thread(lambda: engine.embed(TEXTS[100:], JobOptions()))
     until(lambda: len(encoder.batches) == 2)
     kinds = (options, JobOptions())
@@ -101,7 +101,7 @@ def test_the_batches_of_a_deterministic_call_follow_from_its_texts_alone(watched
     until(lambda: len(engine._room._bulk) == 3)
     gate.release(10_000)
     for thread in (first, *others, mine):
-        thread.join(30)
+        thread.join(60)
     among = [batch for batch in encoder.batches if batch in expected]
     encoder.batches.clear()
     found.append(engine.embed(texts, options).vectors)
@@ -112,13 +112,13 @@ def test_the_batches_of_a_deterministic_call_follow_from_its_texts_alone(watched
 
 def test_calls_of_several_threads_share_batches(watched: MakeWatched) -> None:
     gate = threading.Event()
-    engine, encoder = watched(lambda ids: gate.wait(10) and None)
+    engine, encoder = watched(lambda ids: gate.wait(100) and None)
     threads = [in_thread(lambda i=i: engine.embed([WORDS[i]], JobOptions())) for i in range(5)]
     while not encoder.batches or len(engine._room._bulk) < 5 - len(encoder.batches[0]):
         time.sleep(0.01)
     gate.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(encoder.batches) <= 2
 
 
@@ -188,12 +188,12 @@ def test_an_id_beyond_the_weights_costs_only_its_text(tiny: Path, tmp_path: Path
     found = engine.embed(["river", "a zyzzyva", "mill"], JobOptions())
     assert {place: error.code for place, error in found.errors.items()} == {1: "encoder_failed"}
     assert np.isfinite(found.vectors[[0, 2]]).all()
-    engine.stop(wait=10)
+    engine.stop(wait=60)
 
 
 def test_stop_ends_running_and_later_calls(watched: MakeWatched) -> None:
     gate = threading.Event()
-    engine, encoder = watched(lambda ids: gate.wait(10) and None)
+    engine, encoder = watched(lambda ids: gate.wait(100) and None)
     ends: list[type[BaseException]] = []
 
     def embed() -> None:
@@ -206,12 +206,12 @@ def test_stop_ends_running_and_later_calls(watched: MakeWatched) -> None:
     while not encoder.batches:
         time.sleep(0.01)
     engine.stop()
-    thread.join(5)
+    thread.join(60)
     assert ends == [EngineStopped]
     with pytest.raises(EngineStopped):
         engine.embed(["river"], JobOptions())
     gate.set()
-    engine.stop(wait=10)
+    engine.stop(wait=60)
     assert not any(thread.is_alive() for thread in engine._threads)
     assert len(encoder.batches) == 1
 
@@ -219,22 +219,22 @@ def test_stop_ends_running_and_later_calls(watched: MakeWatched) -> None:
 def test_an_urgent_text_waits_for_no_batch_under_way(watched: MakeWatched) -> None:
     # Given a batch that is not let through
     gate = threading.Semaphore(0)
-    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None if tokens_of(ids) > 3 else None, 64)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=100) and None if tokens_of(ids) > 3 else None, 64)
     bulk = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
     until(lambda: encoder.batches)
     # When an urgent text comes, then it is embedded beside that batch
     urgent = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
-    urgent.join(10)
+    urgent.join(60)
     assert not urgent.is_alive() and bulk.is_alive()
     gate.release(1000)
-    bulk.join(20)
+    bulk.join(60)
     assert len(encoder.batches) > 10
 
 
 def test_urgent_texts_are_next_where_every_thread_is_busy(watched: MakeWatched) -> None:
     # Given a bulk batch and an urgent one under way
     gate = threading.Semaphore(0)
-    engine, encoder = watched(lambda ids: gate.acquire(timeout=20) and None, 64)
+    engine, encoder = watched(lambda ids: gate.acquire(timeout=100) and None, 64)
     bulk = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
     until(lambda: len(encoder.batches) == 1)
     first = in_thread(lambda: engine.embed(["river"], JobOptions(), urgent=True))
@@ -249,7 +249,7 @@ def test_urgent_texts_are_next_where_every_thread_is_busy(watched: MakeWatched) 
     assert len(encoder.batches[2]) == 1 and marker in encoder.batches[2][0]
     gate.release(1000)
     for thread in (bulk, first, second):
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -268,7 +268,7 @@ def test_the_default_prompt_is_put_before_texts_unless_the_job_has_its_own(tiny:
         }.items()
     }
     assert lengths == {"default": 4, "named": 3, "own": 5}
-    engine.stop(wait=10)
+    engine.stop(wait=60)
 
 
 def test_the_budget_counts_padding_only_where_there_is_any(watched: MakeWatched) -> None:

@@ -248,7 +248,7 @@ def test_whatever_ends_an_engine_thread_ends_its_calls(watched: MakeWatched) -> 
         except EngineFailed as error:
             ends.append(error.message)
 
-    in_thread(embed).join(30)
+    in_thread(embed).join(60)
     assert ends == ["SystemExit in the engine."]
 
 

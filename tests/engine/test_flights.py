@@ -34,7 +34,7 @@ def ahead(checkpoint: Checkpoint) -> Iterator[MakeAhead]:
 
     yield make
     for engine in made:
-        engine.stop(wait=10)
+        engine.stop(wait=60)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_progress_stands_where_the_oldest_flight_began(ahead: MakeAhead, monkeyp
 
     def hang(self: Flight) -> list[Vectors] | Exception:
         waiting.set()
-        gate.wait(60)
+        gate.wait(100)
         return land(self)
 
     begun: list[float] = []
@@ -212,14 +212,14 @@ def test_progress_stands_where_the_oldest_flight_began(ahead: MakeAhead, monkeyp
     monkeypatch.setattr(Flight, "land", hang)
     engine, encoder = ahead(watch, flights=3)
     thread = in_thread(lambda: engine.embed(TEXTS, JobOptions()))
-    assert waiting.wait(30)
+    assert waiting.wait(60)
     # Then launching others after it was no progress
     assert len(encoder.batches) == 3 and set(begun) == {engine.progress}
     assert engine.progress <= time.monotonic() - 0.03
     # When it ends after all
     opened = time.monotonic()
     gate.set()
-    thread.join(30)
+    thread.join(60)
     # Then the clock of those behind it began when it was done, not when they were launched
     assert all(since >= opened for since in begun[3:])
     until(lambda: engine.progress > opened + 0.05)
@@ -231,7 +231,7 @@ def test_a_stopped_engine_lands_what_is_under_way_and_launches_no_more(
     gate, land = threading.Event(), Flight.land
 
     def wait(self: Flight) -> list[Vectors] | Exception:
-        gate.wait(30)
+        gate.wait(100)
         return land(self)
 
     monkeypatch.setattr(Flight, "land", wait)
@@ -247,10 +247,10 @@ def test_a_stopped_engine_lands_what_is_under_way_and_launches_no_more(
     thread = in_thread(embed)
     until(lambda: len(encoder.batches) == 2)
     engine.stop()
-    thread.join(5)
+    thread.join(60)
     assert ends == [EngineStopped]
     gate.set()
-    engine.stop(wait=10)
+    engine.stop(wait=60)
     assert not any(thread.is_alive() for thread in engine._threads)
     assert log == ["launch", "launch", "land", "land"]
 
@@ -261,7 +261,7 @@ def test_an_urgent_text_is_launched_next_after_those_under_way(
     gate, land = threading.Semaphore(0), Flight.land
 
     def wait(self: Flight) -> list[Vectors] | Exception:
-        gate.acquire(timeout=30)
+        gate.acquire(timeout=100)
         return land(self)
 
     monkeypatch.setattr(Flight, "land", wait)
@@ -271,11 +271,11 @@ def test_an_urgent_text_is_launched_next_after_those_under_way(
     urgent = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
     until(lambda: engine._room._urgent)
     gate.release(3)
-    urgent.join(10)
+    urgent.join(60)
     assert not urgent.is_alive() and bulk.is_alive()
     assert id_of(engine, "telescope") in encoder.batches[2][0]
     gate.release(1000)
-    bulk.join(20)
+    bulk.join(60)
     assert not bulk.is_alive()
 
 
@@ -287,13 +287,13 @@ def test_what_comes_while_a_flight_is_waited_for_is_launched_before_the_next_is(
 
     def wait(self: Flight) -> list[Vectors] | Exception:
         waiting.set()
-        gate.acquire(timeout=60)
+        gate.acquire(timeout=100)
         return land(self)
 
     monkeypatch.setattr(Flight, "land", wait)
     engine, encoder = ahead(flights=3)
     bulk = in_thread(lambda: engine.embed(UNLIKE[:30], JobOptions()))
-    assert waiting.wait(30) and len(encoder.batches) == 2
+    assert waiting.wait(60) and len(encoder.batches) == 2
     # When another text comes, and the first flight has landed
     urgent = in_thread(lambda: engine.embed(["telescope"], JobOptions(), urgent=True))
     until(lambda: engine._room._urgent)
@@ -302,5 +302,5 @@ def test_what_comes_while_a_flight_is_waited_for_is_launched_before_the_next_is(
     until(lambda: len(encoder.batches) == 3)
     gate.release(1000)
     for thread in (bulk, urgent):
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()

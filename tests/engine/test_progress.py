@@ -26,7 +26,7 @@ def gate() -> Iterator[threading.Event]:
 def test_progress_stands_still_while_a_batch_hangs_and_never_while_idle(
     watched: MakeWatched, gate: threading.Event
 ) -> None:
-    engine, encoder = watched(lambda ids: gate.wait(30) and None)
+    engine, encoder = watched(lambda ids: gate.wait(100) and None)
     idle = engine.progress
     time.sleep(0.05)
     assert engine.progress >= idle + 0.05
@@ -40,7 +40,7 @@ def test_progress_stands_still_while_a_batch_hangs_and_never_while_idle(
     assert engine.progress == stuck
     gate.set()
     for each in (thread, *others):
-        each.join(30)
+        each.join(60)
     until(lambda: engine.progress > stuck + 0.05)
 
 
@@ -50,7 +50,7 @@ def test_one_hanging_thread_of_two_shows_while_the_other_works_on(watched: MakeW
     def hang(ids: Tensor) -> None:
         if (ids == marker).any():
             hung.set()
-            gate.wait(60)
+            gate.wait(100)
         elif not gate.is_set():
             seen.append(engine.progress)
 
@@ -58,7 +58,7 @@ def test_one_hanging_thread_of_two_shows_while_the_other_works_on(watched: MakeW
     engine, encoder = watched(hang, cores=2)
     marker, hung = id_of(engine, "thunder"), threading.Event()
     thread = in_thread(lambda: engine.embed(["thunder"], JobOptions()))
-    assert hung.wait(30)
+    assert hung.wait(60)
     stuck = engine.progress
     # When the other works call after call off
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_one_hanging_thread_of_two_shows_while_the_other_works_on(watched: MakeW
     assert len(encoder.batches) >= 4 and set(seen) == {stuck}
     # And goes on with it
     gate.set()
-    thread.join(30)
+    thread.join(60)
     until(lambda: engine.progress > stuck + 0.05)
 
 
@@ -82,7 +82,7 @@ class Endless(list[str]):
 
     def __iter__(self) -> Iterator[str]:
         self.begun.set()
-        self._gate.wait(60)
+        self._gate.wait(100)
         return super().__iter__()
 
 
@@ -91,7 +91,7 @@ def test_a_hang_in_the_tokenizer_shows_while_other_calls_are_worked_off(engine: 
     # Given a call that hangs before its encodings are put into the room
     texts = Endless(["river"], gate)
     thread = in_thread(lambda: engine.embed(texts, JobOptions()))
-    assert texts.begun.wait(30)
+    assert texts.begun.wait(60)
     stuck = engine.progress
     # When other calls come and go
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_a_hang_in_the_tokenizer_shows_while_other_calls_are_worked_off(engine: 
         # Then progress stands where that call began
         assert engine.progress == stuck
     gate.set()
-    thread.join(30)
+    thread.join(60)
     until(lambda: engine.progress > stuck + 0.05)
 
 
@@ -130,7 +130,7 @@ def test_every_part_of_a_batch_that_is_cut_in_pieces_is_progress(watched: MakeWa
 
 def test_a_stopped_engine_that_hangs_nowhere_has_nothing_to_do(watched: MakeWatched, gate: threading.Event) -> None:
     # Given calls that wait behind a batch when the engine is stopped
-    engine, encoder = watched(lambda ids: gate.wait(30) and None, budget=64)
+    engine, encoder = watched(lambda ids: gate.wait(100) and None, budget=64)
 
     def embed() -> None:
         with pytest.raises(Exception, match="stopped"):
@@ -144,7 +144,7 @@ def test_a_stopped_engine_that_hangs_nowhere_has_nothing_to_do(watched: MakeWatc
     assert engine.progress == stuck
     gate.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     engine.stop(wait=30)
     before = engine.progress
     time.sleep(0.05)

@@ -103,12 +103,12 @@ def test_states_and_vectors_share_batches(engine: Engine, watched: MakeWatched) 
 
     def hold(ids: Tensor) -> None:
         entered.set()
-        assert gate.wait(30)
+        assert gate.wait(100)
 
     slow, encoder = watched(hold)
     kinds = [JobOptions(pooling="cls"), STATES, JobOptions(pooling="max", normalize=True), STATES]
     threads = [in_thread(lambda: slow.embed(["first"], JobOptions()))]
-    assert entered.wait(30)
+    assert entered.wait(60)
     found: dict[int, Embedded] = {}
     for number, kind in enumerate(kinds):
         texts = TEXTS[number : number + 5]
@@ -119,7 +119,7 @@ def test_states_and_vectors_share_batches(engine: Engine, watched: MakeWatched) 
     # When it goes on, with all of them in one batch
     gate.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert [len(batch) for batch in encoder.batches] == [1, 20]
     # Then each has its own
     for number, kind in enumerate(kinds):

@@ -75,7 +75,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, and fail when it does not come."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come"
         time.sleep(0.01)

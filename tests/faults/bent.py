@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tests.faults.mill import Mill
@@ -72,6 +73,31 @@ def freeze_outside(mill: Mill, *pids: int) -> None:
             mill.thaw(pid)
         time.sleep(0.1)
     raise AssertionError(f"{pids} were always inside a transaction")
+
+
+def hold_at_work(mill: Mill, count: int, ready: Callable[[], bool] = lambda: True) -> tuple[str, list[int]]:
+    """Submit a job and freeze the workers in its midst, outside of transactions; return its id and theirs.
+
+    Args:
+        mill: Where.
+        count: Its texts, a job of some seconds.
+        ready: What else must hold then.
+    """
+    for _ in range(_TRIES):
+        done, workers = mill.commits() + 2, mill.worker_pids()
+        job = mill.submit(count, length=2_000)
+        mill.wait_for(partial(_is_beyond, mill, done), what="a job in its midst")
+        freeze_outside(mill, *workers)
+        if mill.open_jobs() and mill.commits() > done and ready():
+            return job, workers
+        for pid in workers:
+            mill.thaw(pid)
+        mill.wait_complete()
+    raise AssertionError("a job was always over before anybody could see it in its midst")
+
+
+def _is_beyond(mill: Mill, done: int) -> bool:
+    return mill.commits() > done or not mill.open_jobs()
 
 
 def keeps_others_out(mill: Mill) -> bool:

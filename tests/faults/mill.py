@@ -137,7 +137,7 @@ class Mill(Family):
         """Return how often each defence was needed; a process adds its own within a second or two."""
         return {name: int(value) for name, value in self.sql("SELECT name, value FROM counters")}
 
-    def wait_counted(self, name: str, more_than: int = 0, timeout: float = 20.0) -> int:
+    def wait_counted(self, name: str, more_than: int = 0, timeout: float = 60.0) -> int:
         """Wait until a counter has passed a value; return it."""
         wanted = f"the counter {name} to pass {more_than}"
         self.wait_for(lambda: self.counters().get(name, 0) > more_than, timeout, wanted)
@@ -148,9 +148,9 @@ class Mill(Family):
         return int(self.plain.value("SELECT max(id) FROM commit_log") or 0)
 
     def seconds_until_progress(self, timeout: float = PATIENCE) -> float:
-        """Wait until another result is written; return how long that took."""
+        """Wait until another result is written, or none is left to be; return how long that took."""
         start, before = time.monotonic(), self.wait_for(lambda: (self.commits(),), timeout)[0]
-        self.wait_for(lambda: self.commits() > before, timeout, "another commit")
+        self.wait_for(lambda: self.commits() > before or not self.open_jobs(), timeout, "another commit")
         return time.monotonic() - start
 
     def wait_for(self, condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "it") -> Any:
@@ -224,7 +224,7 @@ class Mill(Family):
                 left.append(process.pid)
                 process.kill()
                 process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while processes.marked(self.folder) and time.monotonic() < deadline:
             time.sleep(_LOOK)
         left += processes.marked(self.folder)

@@ -21,7 +21,7 @@ from tests.stack import free_port
 from worker.parent import PARENT_VARIABLE
 
 #: How long a server may take to answer after its start, in seconds.
-_START = 30.0
+_START = 60.0
 
 
 class RedisMachine:

@@ -2,6 +2,7 @@
 
 `FAULTS_SLOTS` is how many, `FAULTS_GOOD_LIFE` after how many seconds a death counts as the first one again: a test
 that kills one process after another would otherwise wait for the back-off more than for anything else.
+`FAULTS_SILENCE` is how long a process may show no sign of life, in seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def main() -> None:
     settings = WorkerSettings.load()
     logs.configure(settings.log_level, "supervisor", settings.log_format)
     child._GOOD_LIFE = float(os.environ.get("FAULTS_GOOD_LIFE", child._GOOD_LIFE))
+    child.SILENCE = float(os.environ.get("FAULTS_SILENCE", child.SILENCE))
     slots = [Slot(f"cpu:{i}", "cpu", {}) for i in range(int(os.environ.get("FAULTS_SLOTS", "1")))]
     supervisor = Supervisor(settings, slots, program="tests.faults.process")
 

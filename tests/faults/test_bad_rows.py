@@ -16,7 +16,8 @@ LENGTH = 2_000
 
 @pytest.fixture(params=KINDS_POSTGRES_FIRST, scope="module")
 def mill(request: pytest.FixtureRequest) -> Iterator[Mill]:
-    with running_mill(request.param) as mill:
+    # Whoever stands still for a while is to keep what he has, and his life.
+    with running_mill(request.param, lease=600.0, FAULTS_SILENCE="600") as mill:
         yield mill
 
 
@@ -99,7 +100,7 @@ def test_vectors_that_cannot_be_decoded_keep_no_job_running_for_ever(mill: Mill)
     mill.sql("UPDATE chunks SET failures = 9 WHERE job_id = ?", job.id)
     mill.thaw(worker)
     # Then it ends
-    mill.wait_complete(40)
+    mill.wait_complete()
     assert mill.wait_counted("chunks_given_up", before) == before + 1
     assert job.status().failed == 2
     forget(mill, job)

@@ -19,6 +19,9 @@ from tests.faults.running import running_mill
 
 LEASE = 1.5
 
+#: Whoever is frozen is to wake up, however long the others take: no supervisor may kill him before.
+_PATIENT = {"FAULTS_SILENCE": "600"}
+
 ACTIONS = ("kill", "raise", "stop", "drop")
 
 #: What happens in the process that submits.
@@ -54,7 +57,7 @@ class Mills:
     def of(self, kind: str) -> Mill:
         if kind != self._kind:
             self.close()
-            self._mill = self._stack.enter_context(running_mill(kind, slots=2, lease=LEASE, good_life=0.0))
+            self._mill = self._stack.enter_context(running_mill(kind, slots=2, lease=LEASE, good_life=0.0, **_PATIENT))
             self._kind = kind
         return self._mill
 

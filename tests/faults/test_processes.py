@@ -26,10 +26,11 @@ _LOAD = 10_000
 @scenario("F1")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worker_process_killed_in_the_midst_of_a_batch_is_replaced_and_its_chunks_are_done(kind: str) -> None:
-    # Given a worker process in the midst of a job
-    with running_mill(kind, pause=0.2) as mill:
+    # Given a worker process in the midst of a batch that has no end
+    with running_mill(kind) as mill:
+        mill.arm("encode", "hang")
         mill.submit(100, length=2_000)
-        victim = wait_holder(mill)
+        victim = mill.wait_fired("encode", "hang")
         # When it is killed
         mill.kill(victim)
         # Then its chunks are given back at once, and another process goes on

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.acceptance.shell import until
 from tests.faults.proxy import Proxy
 
 
@@ -56,8 +57,8 @@ def client(proxy: Proxy) -> Iterator[socket.socket]:
 
 
 def connected(proxy: Proxy) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
-    connection.settimeout(10)
+    connection = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
+    connection.settimeout(60)
     return connection
 
 
@@ -73,7 +74,7 @@ def is_silent(connection: socket.socket) -> bool:
     except TimeoutError:
         return True
     finally:
-        connection.settimeout(10)
+        connection.settimeout(60)
     return False
 
 
@@ -84,6 +85,7 @@ def test_a_hole_swallows_and_never_recovers(proxy: Proxy, client: socket.socket)
     with connected(proxy) as other:
         other.sendall(b"lost too")
         assert is_silent(other)
+    until(lambda: proxy.swallowed >= len(b"lost" + b"lost too"), "all to be swallowed")
     assert proxy.swallowed == len(b"lost" + b"lost too")
     proxy.heal()
     client.sendall(b"lost as well")
@@ -143,7 +145,9 @@ def test_the_reply_to_one_request_is_lost_and_the_request_may_be(
     # Then the connection breaks, and whether the server has seen the word is as it was asked for
     with pytest.raises(ConnectionError):
         assert client.recv(1000) == b"COMMIT"
-    assert proxy.dropped.wait(10)
+    assert proxy.dropped.wait(60)
+    if arrives:
+        until(lambda: b"COMMIT" in echo[1], "the word to arrive")
     assert (b"COMMIT" in echo[1]) == arrives
     # And the next one goes through
     with connected(proxy) as other:

@@ -63,7 +63,7 @@ def test_whoever_reads_a_job_that_is_being_deleted_gets_all_of_it_or_an_error(
         job = client.job(done_job(stores, worker))
         readers = [Reader(job, read) for read in (read_vectors, read_results, read_export)]
         for reader in readers:
-            reader.began.wait(30)
+            assert reader.began.wait(60)
         # When it is deleted, or has been kept for long enough
         if number % 2:
             job.delete()

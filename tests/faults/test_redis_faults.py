@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
+from tests.faults.bent import hold_at_work
 from tests.faults.forms import FULL, KINDS, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.rawqueue import RawQueue
@@ -23,9 +25,12 @@ PACE = "0.01"
 def at_work(mill: Mill, count: int = 700) -> str:
     """Submit a job of some seconds; return its id once it is in its midst and messages of it wait."""
     job, before = mill.submit(count, length=2_000), mill.commits()
-    queue = RawQueue(mill.redis)
-    mill.wait_for(lambda: mill.commits() > before + 2 and len(queue.entries()) >= 3, what="a job in its midst")
+    mill.wait_for(lambda: mill.commits() > before + 2 and messages_wait(mill), what="a job in its midst")
     return job
+
+
+def messages_wait(mill: Mill) -> bool:
+    return len(RawQueue(mill.redis).entries()) >= 3
 
 
 def evicted(mill: Mill) -> int:
@@ -58,10 +63,12 @@ def mill(request: pytest.FixtureRequest) -> Iterator[Mill]:
 @scenario("F8")
 def test_a_redis_that_is_killed_and_comes_back_empty_costs_a_pause_alone(mill: Mill) -> None:
     # Given a job in its midst
-    at_work(mill)
+    _, held = hold_at_work(mill, 700, partial(messages_wait, mill))
     before, done, workers = mill.counters(), mill.commits(), mill.worker_pids()
     # When Redis is killed, and has kept nothing
     mill.redis.kill()
+    for pid in held:
+        mill.thaw(pid)
     # Then what the worker has in hand is committed, and submitting goes on
     mill.wait_for(lambda: mill.commits() > done, what="work in hand to be committed")
     mill.submit(50, length=2_000)
@@ -91,7 +98,7 @@ def test_keys_that_vanish_from_redis_lose_nothing(mill: Mill, what: str) -> None
         mill.start_supervisor()
         mill.wait_for(lambda: mill.ready_workers() == 1, what="the worker to be ready")
     # Given a job in its midst
-    at_work(mill, 300)
+    _, held = hold_at_work(mill, 300, partial(messages_wait, mill))
     before = mill.counters()
     # When keys vanish
     patterns = {
@@ -108,6 +115,8 @@ def test_keys_that_vanish_from_redis_lose_nothing(mill: Mill, what: str) -> None
         vanished = mill.redis.cli("EVAL", script, 0, patterns[what])
         # What Celery has not acknowledged is kept nowhere: the lease says who has a chunk.
         assert (vanished > 0) == (what != "what Celery has not acknowledged")
+    for pid in held:
+        mill.thaw(pid)
     began = time.monotonic()
     # Then what was lost is sent again, and all is done
     if what in ("everything", "the messages"):

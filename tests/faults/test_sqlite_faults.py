@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from storage.contract.errors import StorageFull, StorageUnavailable
+from tests.faults.bent import hold_at_work
 from tests.faults.forms import FULL, full, scenario
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
@@ -86,10 +87,12 @@ def assert_sound(mill: Mill) -> None:
 def test_a_file_that_somebody_has_locked_is_waited_for() -> None:
     with running_mill(FAULTS_PAUSE_PER_TEXT="0.01") as mill:
         # Given a job in its midst
-        job = mill.client.job(at_work(mill, 300))
-        workers = mill.worker_pids()
+        job_id, workers = hold_at_work(mill, 300)
+        job = mill.client.job(job_id)
         # When another process keeps the file to itself, and somebody submits and asks meanwhile
         with ThreadPoolExecutor(1) as pool, beside(mill, LOCK):
+            for pid in workers:
+                mill.thaw(pid)
             submitted = pool.submit(mill.submit, 10)
             done, end = mill.commits(), time.monotonic() + LOCKED
             while time.monotonic() < end:
@@ -140,10 +143,10 @@ def test_a_file_whose_writers_are_killed_at_random_stays_sound() -> None:
     with running_mill(slots=2, good_life=0.0, FAULTS_PAUSE_PER_TEXT="0.001") as mill:
         for _ in range(KILLS):
             # Given workers at work, and somebody who moves the log into the file
-            if not mill.open_jobs():
-                mill.submit(1_500, length=2_000)
             with beside(mill, CHECKPOINT):
-                mill.seconds_until_progress()
+                before = mill.commits()
+                mill.submit(1_500, length=2_000)
+                mill.wait_for(lambda: mill.commits() > before, what="a commit")  # noqa: B023 - called here
                 time.sleep(chance.random() / 4)
                 # When one of the workers is killed, and who moves the log too
                 for pid in chance.sample(mill.worker_pids(), 1):

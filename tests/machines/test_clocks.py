@@ -52,7 +52,8 @@ def time_of(job_id: str) -> float:
 def mill() -> Iterator[Mill]:
     """A mill whose worker is five hours ahead and keeps what has ended for an hour."""
     kept = {"EMBEDMILL_KEEP_DAYS": str(1 / 24)}
-    with running_mill("postgresql", lease=5.0, **off_by(+5), **kept) as mill:
+    # Leases are shorter than clocks are wrong, and longer than a machine stands still.
+    with running_mill("postgresql", lease=600.0, **off_by(+5), **kept) as mill:
         yield mill
 
 
@@ -153,7 +154,7 @@ def serving(mill: Mill, hours: int, receiver: int) -> Iterator[str]:
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return httpx.get(f"{url}/healthz", timeout=5).status_code == 200
+            return httpx.get(f"{url}/healthz", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 

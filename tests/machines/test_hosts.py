@@ -40,11 +40,12 @@ def whole(fleet: Fleet) -> Iterator[None]:
 
 
 def at_work(fleet: Fleet, count: int = 1_500) -> None:
-    """Submit a job that lasts a while; return once all three hosts work on it."""
+    """Submit a job that lasts a while, and more where it was over too soon; return once all three hosts work."""
     fleet.start_producer(count, length=2_000)
     seen: set[str] = set()
 
     def all_work() -> bool:
+        see_to_work(fleet)
         seen.update(name for name in ("worker1", "worker2", "worker3") if fleet.holds(name))
         return len(seen) == 3
 
@@ -52,18 +53,26 @@ def at_work(fleet: Fleet, count: int = 1_500) -> None:
 
 
 def held_on(fleet: Fleet, name: str) -> list[Held]:
-    """Wait until a host holds chunks, cut it off, and return what it holds then."""
-    fleet.wait_for(lambda: fleet.holds(name), what=f"{name} to hold chunks")
-    fleet.hosts[name].unplug()
-    return held_by(fleet.plain, fleet.pids_on(name))
+    """Wait until a host holds chunks, cut it off, and return what it holds then, which is something."""
+    while True:
+        wait_until_it_works(fleet, name)
+        fleet.hosts[name].unplug()
+        if held := held_by(fleet.plain, fleet.pids_on(name)):
+            return held
+        fleet.hosts[name].plug()
+
+
+def see_to_work(fleet: Fleet) -> None:
+    """Submit a job where none is open."""
+    if not fleet.open_jobs() and all(process.poll() is not None for process in fleet.producers):
+        fleet.start_producer(600, length=2_000)
 
 
 def wait_until_it_works(fleet: Fleet, name: str) -> None:
     """Wait until a host holds chunks, and see to it that there are some."""
 
     def works() -> bool:
-        if not fleet.open_jobs() and all(process.poll() is not None for process in fleet.producers):
-            fleet.start_producer(600, length=2_000)
+        see_to_work(fleet)
         return fleet.holds(name) > 0
 
     fleet.wait_for(works, 120, f"{name} to work again")

@@ -238,7 +238,7 @@ def test_a_pipe_is_widened_as_far_as_it_goes() -> None:
     with open(writing, "wb", buffering=0) as pipe:
         write(job(), pages(), pipe, "jsonl")  # type: ignore[arg-type]
         assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) > before
-    assert reader.wait(10) == 0
+    assert reader.wait(60) == 0
 
 
 def test_a_standard_output_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 
 from rich.console import Console
@@ -31,13 +32,14 @@ class _Answers:
 def test_an_answer_that_cannot_be_read_is_told_and_the_next_one_is_shown() -> None:
     # Given a service in whose place something else answers for a while
     before, after = (Overview([], [], [], 0.0, at) for at in (1.0, 2.0))
-    unread = lambda: json.loads("<html>")  # noqa: E731
-    answers = _Answers(lambda: before, *[unread] * 30, lambda: after)
+    told = threading.Event()
+    answers = _Answers(lambda: before, lambda: after if told.is_set() else json.loads("<html>"))
     looker = _Looker(answers, 0.02, Console(file=io.StringIO()))
     looker.first()
     # When it is looked at again and again, then that is told
     looker.start()
     until(lambda: "cannot be read (JSONDecodeError)" in (looker.notice(False) or ""), "the failure to be told")
     # And what comes afterwards is shown
+    told.set()
     until(lambda: looker.latest is after and looker.notice(False) is None, "the next overview")
     looker.hold(True)

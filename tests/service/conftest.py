@@ -83,5 +83,5 @@ def proxy(served: Served) -> Iterator[Proxy]:
 @pytest.fixture
 def http_client(proxy: Proxy) -> Iterator[HttpClient]:
     """A client that reaches the service through `proxy`."""
-    with Client(f"http://127.0.0.1:{proxy.port}", retry_for=20) as client:
+    with Client(f"http://127.0.0.1:{proxy.port}", retry_for=60) as client:
         yield client

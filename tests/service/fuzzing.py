@@ -150,7 +150,8 @@ def _config(seed: int, key: str | None, examples: int, phases: Sequence[str]) ->
         "seed": seed,
         "continue-on-failure": True,
         "max-stream-events": EVENTS,
-        "request-timeout": 30,
+        # Longer than the service lets any call wait.
+        "request-timeout": 90,
         "generation": {"max-examples": examples, "database": "none", "no-shrink": True},
         # How large a file or a body may be is a setting.
         "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 413]}},

@@ -23,7 +23,7 @@ from producer.listening import address_of, take_port
 _Result = TypeVar("_Result")
 
 #: Longest start, in seconds.
-_START = 20
+_START = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +92,5 @@ def serving(settings: ApiSettings) -> Iterator[Served]:
         yield Served(url, app, loops[0])
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive(), "the service did not stop"

@@ -20,7 +20,7 @@ from storage.stores import Stores
 from tests.storage.builders import serve, submit
 
 #: Longest wait, in seconds.
-_LONGEST = 30
+_LONGEST = 90
 
 
 @pytest.fixture

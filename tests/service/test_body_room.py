@@ -57,7 +57,7 @@ def test_with_keys_no_large_body_is_read_of_one_who_has_none(tmp_path: Path, len
 
 def _connected(served: Served) -> socket.socket:
     place = httpx.URL(served.url)
-    return socket.create_connection((place.host, place.port or 80), 20)
+    return socket.create_connection((place.host, place.port or 80), 60)
 
 
 def _sent(http: httpx.Client, body: bytes) -> httpx.Response:

@@ -22,7 +22,7 @@ from tests.service.serving import Served, awaited, serving
 from tests.storage.builders import CARD, serve, submit
 
 #: Longest wait for what must come at once, in seconds.
-_LONGEST = 20
+_LONGEST = 60
 
 
 @pytest.fixture

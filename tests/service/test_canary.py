@@ -95,7 +95,7 @@ def _overheard(settings: ApiSettings, heard: list[bytes]) -> Iterator[None]:
             yield
         finally:
             client.echo("the end of the song")
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -45,7 +45,7 @@ def test_a_worker_answers_its_pods_probes() -> None:
     try:
         for probe in _PROBES:
             path = container[probe]["httpGet"]["path"]
-            assert httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False).status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False, timeout=60).status_code == 200
     finally:
         server.close()
 

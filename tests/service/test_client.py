@@ -204,7 +204,7 @@ def test_a_waiting_job_says_so_and_is_cancelled_once(client: Client, waiting: Jo
     assert waiting.status().state == "queued" and waiting.status().waiting_for is not None
     assert waiting.cancel() is True
     assert waiting.cancel() is False
-    assert waiting.wait(5).state == "cancelled"
+    assert waiting.wait(60).state == "cancelled"
     assert [outcome.status for outcome in waiting.results()] == ["cancelled"] * 3
     assert waiting.errors() == []
     assert np.isnan(waiting.vectors()).all()
@@ -242,7 +242,7 @@ def test_a_deleted_job_is_unknown_from_then_on(client: Client) -> None:
     job.wait(60)
     job.delete()
     acts: list[Callable[[], object]] = [job.status, job.delete, job.cancel, job.retry_failed, job.vectors, job.errors]
-    acts += [lambda: client.job(job.id), lambda: list(job.results()), lambda: job.wait(1)]
+    acts += [lambda: client.job(job.id), lambda: list(job.results()), lambda: job.wait(60)]
     for act in acts:
         with pytest.raises(errors.UnknownJob):
             act()

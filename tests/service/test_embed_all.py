@@ -35,7 +35,7 @@ def states(answer: httpx.Response) -> list[NDArray[np.float32]]:
 
 def until_free(served: Served) -> None:
     """Wait until no answer takes up room, and fail when that does not come."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while served.service.states_room._taken:
         assert time.monotonic() < deadline, "an answer's room was never given back"
         time.sleep(0.01)
@@ -195,8 +195,8 @@ def test_room_is_never_more_than_there_is() -> None:
 @pytest.mark.parametrize("path", ["/embed", "/embed_all"])
 def test_the_tokens_of_states_are_settled_as_those_of_vectors(keyed: Served, path: str) -> None:
     def wait_after_a_call() -> int:
-        # Given a key for 600 tokens a minute, when it has asked for 768: what was cut is not among them
-        _, key = keyed.service.stores.keys.create(path, ["embed"], quota=Quota(tokens_per_minute=600))
+        # Given a key for 60 tokens a minute, when it has asked for 768: what was cut is not among them
+        _, key = keyed.service.stores.keys.create(path, ["embed"], quota=Quota(tokens_per_minute=60))
         with keyed.http(key) as http:
             assert http.post(path, json={"inputs": [LONG, LONG + "x", LONG + "y"]}).status_code == 200
             refused = http.post(path, json={"inputs": "wheat"})
@@ -204,4 +204,4 @@ def test_the_tokens_of_states_are_settled_as_those_of_vectors(keyed: Served, pat
         return int(refused.headers["retry-after"])
 
     # Then it owes those, and not the 2,000 of the estimate, as soon as the worker knows that some key has a limit
-    until(lambda: wait_after_a_call() <= 20, "the tokens to be settled")
+    until(lambda: wait_after_a_call() <= 740, "the tokens to be settled")

@@ -117,7 +117,7 @@ def test_one_stream_too_many_is_refused_and_a_stop_ends_the_others(data_dir: Pat
             lines = answer.iter_lines()
             next(lines)
             # When another comes, then it is told when to come again
-            refused = httpx.get(f"{one.url}{path}")
+            refused = http.get(path)
             assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
             # When the service stops, then the first ends in order
             one.loop_call(one.service.streams.close)

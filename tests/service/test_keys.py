@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from producer.api import knownkeys
 from producer.api.auth import OPERATOR, authenticate
 from storage.contract.errors import Unauthorized
 from storage.contract.models import DEFAULT_MODEL as MODEL
@@ -80,25 +81,28 @@ def test_without_keys_the_bearer_is_ignored_and_everybody_is_the_operator(served
 def test_a_key_revoked_elsewhere_is_refused_within_five_seconds_and_a_busy_one_asks_the_database_rarely(
     keyed: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a key in use
+    # Given a key in use, on a machine that is never too slow for ten requests
     stores = keyed.service.stores
-    made, key = stores.keys.create("busy", ["admin"])
-    asked: list[float] = []
+    _, busy = stores.keys.create("busy", ["admin"])
+    asked: list[str] = []
     find = type(stores.keys).find
-    monkeypatch.setattr(
-        type(stores.keys), "find", lambda store, key: (asked.append(time.monotonic()), find(store, key))[1]
-    )
-    with keyed.http(key) as http:
+    with monkeypatch.context() as patch, keyed.http(busy) as http:
+        patch.setattr(type(stores.keys), "find", lambda store, key: (asked.append(key), find(store, key))[1])
+        patch.setattr(knownkeys, "_BELIEVED", 3600.0)
         for _ in range(10):
             assert http.get("/v1/keys").status_code == 200
         # Then ten requests have asked the database once
-        assert len(asked) == 1
-        # When another process revokes it, then it is refused within five seconds
+        assert asked == [busy]
+    made, key = stores.keys.create("revoked", ["admin"])
+    with keyed.http(key) as http:
+        assert http.get("/v1/keys").status_code == 200
+        # When another process revokes it, then no request is let in that comes five seconds later
         stores.keys.revoke(made.id)
-        revoked = time.monotonic()
+        revoked = begun = time.monotonic()
         while http.get("/v1/keys").status_code == 200:
-            assert time.monotonic() - revoked < 5
+            assert begun - revoked < 5
             time.sleep(0.05)
+            begun = time.monotonic()
 
 
 @pytest.mark.parametrize(

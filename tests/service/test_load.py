@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.crowd import call
 from benchmarks.service import followed, waiting_job
 from benchmarks.transfers import Transfer, download, service_alone, transferred, upload
+from storage.contract.errors import WrongState
 from storage.contract.settings import Settings
 from tests.service.serving import Served, awaited
 
@@ -24,8 +26,9 @@ def test_many_call_beside_a_bulk_job_and_all_get_their_vectors(served: Served) -
     texts = [f"Sack {number} of the harvest" for number in range(3_000)]
     bulk = served.service.client.submit(texts)
     # When many call at the same time
-    calls = awaited(call(served.url, texts, clients=100, seconds=1))
-    bulk.cancel()
+    calls = awaited(call(served.url, texts, clients=100, seconds=3))
+    with suppress(WrongState):  # it may have ended by now
+        bulk.cancel()
     # Then none of them failed, and those that found no room were told so
     assert set(calls.statuses) <= {200, 429}
     assert calls.statuses[200] >= 100

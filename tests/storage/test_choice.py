@@ -7,7 +7,7 @@ from collections import Counter
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.stores import Stores
-from tests.storage.builders import ALONE, CARD, serve, submit
+from tests.storage.builders import ALONE, CARD, serve, serve_for_long, submit
 
 BULK = Priority.BULK
 
@@ -54,7 +54,7 @@ def test_room_that_a_key_cannot_use_goes_to_the_others(stores: Stores) -> None:
 
 
 def test_a_small_job_does_not_wait_for_a_large_one_of_the_same_key(stores: Stores) -> None:
-    worker = serve(stores)
+    worker = serve_for_long(stores)
     large = submit(stores, 200)
     done(stores, worker, stores.chunks.dispatch(CARD.id, BULK))
     small = submit(stores, 2)
@@ -68,7 +68,7 @@ def test_a_small_job_does_not_wait_for_a_large_one_of_the_same_key(stores: Store
 
 
 def test_a_stream_of_small_jobs_does_not_starve_a_large_one(stores: Stores) -> None:
-    worker = serve(stores)
+    worker = serve_for_long(stores)
     large = submit(stores, 50)
     seen: Counter[str] = Counter()
     for _ in range(60):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
 import redis
 
 from storage.contract.broker import FINISHED_CHANNEL
@@ -11,10 +12,11 @@ from storage.contract.ids import new_id
 from storage.hints import Hints
 
 #: Longest wait for what has been sent already, in seconds.
-PATIENCE = 30.0
+PATIENCE = 50.0
 
 
-def test_a_hint_that_nobody_of_ours_has_sent_deafens_nobody(redis_server: str) -> None:
+def test_a_hint_that_nobody_of_ours_has_sent_deafens_nobody(redis_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.hints._TIMEOUT", PATIENCE)
     job_id = new_id()
     with closing(Hints(redis_server)) as hints, hints.listen() as ear, redis.Redis.from_url(redis_server) as stranger:
         # Given bytes that are no letters among the hints

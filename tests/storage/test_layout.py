@@ -180,7 +180,7 @@ def test_what_is_over_is_found_by_its_time_however_much_is_not(postgres_server: 
 def test_the_time_of_a_statement_is_its_own_in_a_transaction_that_began_before(database: Database) -> None:
     with database.read() as connection:
         before, now = connection.execute(select(statement_ms(), now_ms())).one()
-        assert abs(now - before) < 10_000
+        assert abs(now - before) < 100_000
         while connection.execute(select(now_ms())).scalar_one() <= now + 2:
             pass
         assert connection.execute(select(statement_ms())).scalar_one() > now

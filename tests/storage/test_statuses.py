@@ -166,6 +166,7 @@ def test_the_rate_of_a_running_job_is_that_of_its_last_half_minute(stores: Store
     job_id = submit(stores, 4)
     finish(stores, job_id, 2, worker)
     set_chunk(database, job_id, 0, done_at=now_ms() - 120_000)
+    set_chunk(database, job_id, 1, done_at=4_102_444_800_000)  # later than any time at which one looks
     with database.write() as connection:
         connection.execute(update(JobRow).where(JobRow.id == job_id).values(started_at=now_ms() - 600_000))
     status = stores.statuses.get(job_id)

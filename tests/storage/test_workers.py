@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
 from sqlalchemy import select, text, update
 
 from storage.contract.ids import new_id
@@ -68,14 +69,17 @@ def test_a_worker_that_registers_in_anothers_way_tries_again(stores: Stores, dat
     with database.write() as connection:
         connection.execute(update(JobRow).values(model_id=None))
     with ThreadPoolExecutor(1) as pool, database.write() as other:
+        # However late he comes, he is the more patient of the two.
+        for setting in ("deadlock_timeout = '10min'", "lock_timeout = '50s'"):
+            other.execute(text(f"SET LOCAL {setting}"))
         other.execute(update(JobRow).where(JobRow.id == job_id).values(touched_at=now_ms()))
         # When a worker registers, which has the model locked and waits for the job, and he wants the model
         registering = pool.submit(serve, stores)
         waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
-        until("the worker to wait", lambda: other.execute(waiting).first(), 30, (), pause=0.01)
+        until("the worker to wait", lambda: other.execute(waiting).first(), 60, (), pause=0.01)
         other.execute(update(ModelRow).values(last_seen=now_ms()))
     # Then the worker, who was the first to wait in that circle, is served all the same, and the job is its model's
-    registering.result(timeout=30)
+    registering.result(timeout=60)
     assert stores.workers.live()[CARD.id] == 2 and stores.jobs.get(job_id).model_id == CARD.id
 
 
@@ -134,7 +138,13 @@ def test_a_submission_that_began_before_the_first_worker_came_is_bound_when_it_i
     assert stores.jobs.get(pinned).model_id is None and stores.jobs.get(foreign).model_id is None
 
 
-def test_one_process_leads_until_it_resigns_or_falls_silent(database: Database) -> None:
+@pytest.fixture
+def long_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever leads lead for an hour: a term is shorter than a busy machine may stand still."""
+    monkeypatch.setattr("storage.leaders._TERM", 3_600_000)
+
+
+def test_one_process_leads_until_it_resigns_or_falls_silent(database: Database, long_term: None) -> None:
     leaders, first, second = LeaderStore(database), new_id(), new_id()
     assert leaders.lead("reconcile", first) is True
     assert leaders.lead("reconcile", second) is False
@@ -168,7 +178,9 @@ def test_a_leader_writes_only_when_its_term_runs_out(database: Database) -> None
     assert leaders.lead("reconcile", owner) and expires() > near
 
 
-def test_of_many_that_want_to_lead_at_once_one_does(database: Database, open_again: Callable[[], Stores]) -> None:
+def test_of_many_that_want_to_lead_at_once_one_does(
+    database: Database, open_again: Callable[[], Stores], long_term: None
+) -> None:
     for round_ in range(5):
         barrier, answers = threading.Barrier(4, timeout=30), []
 

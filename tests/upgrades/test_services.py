@@ -62,7 +62,7 @@ class Fleet:
         stack.enter_context(running(list(words), self.environment | chosen, log))
         until(lambda: "/readyz" in log.read_text(), f"{name} to answer", _START)
         url = address(log)
-        until(lambda: httpx.get(f"{url}/readyz").status_code == 200, f"{name} to be ready", _START)
+        until(lambda: httpx.get(f"{url}/readyz", timeout=60).status_code == 200, f"{name} to be ready", _START)
         return url, stack.close
 
     def client(self, url: str) -> HttpClient:
@@ -121,10 +121,11 @@ def test_a_service_of_the_version_before_and_todays_are_one_service(
         until(lambda: large.status().succeeded > 0, "a job in its midst", _PATIENCE)
         # When the schema is migrated under them, then both stay ready, and a service of today stands beside
         migrate(database)
-        assert httpx.get(f"{old}/readyz").status_code == 200
+        assert httpx.get(f"{old}/readyz", timeout=60).status_code == 200
         new, _ = processes.start("new-api", "api", "--port", "0")
         by_new = processes.client(new)
-        assert "services" not in httpx.get(f"{old}/v1/workers").json(), "the old one is not the version before"
+        told = httpx.get(f"{old}/v1/workers", timeout=60).json()
+        assert "services" not in told, "the old one is not the version before"
         # Then what one has accepted the other knows: by its id, and by its idempotency key
         job = embedded(by_old, _TEXTS, idempotency_key="monday")
         assert alike(by_new.job(job.id).vectors(), wanted)
@@ -139,9 +140,9 @@ def test_a_service_of_the_version_before_and_todays_are_one_service(
         assert told.verdict is Verdict.WARNING and "version before" in told.found
         # When a worker of today comes, and works beside it, then each reads what either did
         processes.start("new-worker", "worker", "--health-port", "0")
-        both = httpx.get(f"{new}/v1/workers").json()["workers"]
+        both = httpx.get(f"{new}/v1/workers", timeout=60).json()["workers"]
         assert sorted(str(one["schema_version"]) for one in both) == [SCHEMA_VERSION, "None"]
-        assert len(httpx.get(f"{old}/v1/workers").json()["workers"]) == 2
+        assert len(httpx.get(f"{old}/v1/workers", timeout=60).json()["workers"]) == 2
         for one, other in ((by_old, by_new), (by_new, by_old)):
             assert alike(other.job(embedded(one, _TEXTS).id).vectors(), wanted)
         # When the version before leaves, then the large job ends, and nothing of it is missing or differs

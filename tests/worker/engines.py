@@ -70,7 +70,7 @@ class HashEngine:
         """Embed texts, once the gate is open."""
         if self.gated is None or self.gated & set(texts):
             self.entered.set()
-            assert self.gate.wait(30)
+            assert self.gate.wait(100)
         self.calls.append(list(texts))
         if self.trouble is not None:
             trouble, self.trouble = self.trouble, None

@@ -45,7 +45,7 @@ class Taker:
     def unreadable(self) -> int:
         """Stop it in order, and return how many messages it counted as unreadable."""
         self.process.terminate()
-        assert self.process.wait(timeout=30) == 0, self.log()
+        assert self.process.wait(timeout=60) == 0, self.log()
         return self.notes("unreadable")[-1]
 
     def hold(self) -> None:

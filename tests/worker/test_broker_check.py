@@ -18,7 +18,7 @@ from worker.brokercheck import findings
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[redis.Redis]:
-    with running_redis() as url, redis_client(url, timeout=0.5) as client:
+    with running_redis() as url, redis_client(url, timeout=60) as client:
         yield client
 
 
@@ -76,7 +76,7 @@ def test_a_replica_is_told_of(client: redis.Redis) -> None:
 def test_a_user_who_may_not_ask_is_told_what_to_grant(client: redis.Redis) -> None:
     path = client.connection_pool.connection_kwargs["path"]
     client.execute_command("ACL", "SETUSER", "miller", "on", "nopass", "~*", "&*", "+@all", "-config")
-    with redis_client(f"unix://miller:x@{path}") as miller:
+    with redis_client(f"unix://miller:x@{path}", timeout=60) as miller:
         # One who may not read the configuration simply gets fewer answers
         assert findings(miller) == []
         client.execute_command("ACL", "SETUSER", "miller", "-info")
@@ -91,7 +91,8 @@ def test_a_redis_that_is_away_or_does_not_answer_is_told_of(client: redis.Redis)
     pid = client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        (silent,) = findings(client)
+        with redis_client(f"unix://{client.connection_pool.connection_kwargs['path']}", timeout=0.5) as hasty:
+            (silent,) = findings(hasty)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert "ConnectionError" in gone and "TimeoutError" in silent

@@ -152,7 +152,7 @@ def test_messages_that_nobody_can_do_are_dropped(url: str, tmp_path: Path) -> No
             sender = Queue(url)
             sender.send([Pointer(new_id(), chunk)], BULK)
             sender.close()
-        worker.wait(lambda: sorted(worker.notes("began")) == [1, 2, 3, 4, 5], seconds=20)
+        worker.wait(lambda: sorted(worker.notes("began")) == [1, 2, 3, 4, 5])
         worker.let_go()
         worker.wait(lambda: sorted(worker.notes("ended")) == [1, 2, 3, 4, 5])
         # And they have not gone back to the queue for the next one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,9 +47,9 @@ class Nursery:
         return child
 
     def tend_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not condition():
-            assert time.monotonic() < deadline, "it did not come true within 30 s"
+            assert time.monotonic() < deadline, "it did not come true within 90 s"
             for child in self.children:
                 child.tend()
             time.sleep(0.01)
@@ -127,9 +128,9 @@ def test_a_child_dies_with_its_parent() -> None:
     reader, writer = os.pipe()
     program = (
         "import os, pathlib, subprocess, sys, time\n"
-        "p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '60'])\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'worker.parent', '/bin/sleep', '600'])\n"
         "while pathlib.Path(f'/proc/{p.pid}/comm').read_text() != 'sleep\\n': time.sleep(0.01)\n"
-        f"os.write({writer}, str(p.pid).encode()); time.sleep(60)"
+        f"os.write({writer}, str(p.pid).encode()); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], pass_fds=(writer,))
     os.close(writer)
@@ -138,9 +139,9 @@ def test_a_child_dies_with_its_parent() -> None:
     assert _alive(orphan)
     # When the parent is killed
     parent.kill()
-    parent.wait(10)
+    parent.wait(60)
     # Then the child is gone too
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _alive(orphan) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(orphan)
@@ -180,11 +181,12 @@ def test_a_death_charged_to_chunks_does_not_lengthen_the_pause(
     assert charged == [True] * (child_module.SICK_AFTER - 1) + [False]
 
 
-def test_the_pause_grows_with_each_death_of_a_sick_device(nursery: Nursery) -> None:
+def test_the_pause_grows_with_each_death_of_a_sick_device(nursery: Nursery, caplog: pytest.LogCaptureFixture) -> None:
     nursery.charged = 2
     sick = nursery.start("raise SystemExit(70)")
     nursery.tend_until(lambda: sick.deaths == 3)
-    assert sick._next_start - time.monotonic() > child_module._BACKOFF * 2
+    # Then each is twice as long as the one before
+    assert re.findall(r"starting again in (\S+) s", caplog.text) == ["0.5", "1.0", "2.0"]
 
 
 def test_a_child_that_has_done_work_is_not_held_to_be_sick(nursery: Nursery) -> None:
@@ -283,7 +285,7 @@ def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(
     babbling = nursery.start(READY + "import os; os.write(s._pipe, b'chaff\\n'); import time; time.sleep(600)")
     last = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(7)); " + READY + "time.sleep(600)"
     sound = nursery.start(last)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not sound.ready:
         assert time.monotonic() < deadline
         sound.tend()
@@ -310,7 +312,7 @@ def test_a_slot_that_cannot_be_judged_keeps_no_other_from_being_looked_after(
     first, second, third = nursery.start(lasting), nursery.start("exit(3)"), nursery.start(lasting)
     supervisor._reconciler, supervisor.workers = third, [first, second]
     # When all are looked after, then the others are
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not second.last_end:
         assert time.monotonic() < deadline
         supervisor._tend()

@@ -19,18 +19,23 @@ def test_the_drivers_list_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "why"),
+    ("driver", "why", "patience"),
     [
-        ("echo Failed to initialize NVML: Driver/library version mismatch; exit 18", "version mismatch"),
-        ("exit 9", "exit code 9"),
-        ("exec sleep 600", "no answer within"),
+        ("echo Failed to initialize NVML: Driver/library version mismatch; exit 18", "version mismatch", 90),
+        ("exit 9", "exit code 9", 90),
+        ("exec sleep 600", "no answer within", 0.2),
     ],
 )
 def test_a_driver_that_fails_is_told_of_before_the_cpu_is_taken_in_its_place(
-    driver: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: str,
+    why: str,
+    patience: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Given a machine whose driver is there and does not answer as it should
-    monkeypatch.setattr(devices, "_PATIENCE", 0.2)
+    monkeypatch.setattr(devices, "_PATIENCE", patience)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{driver}\n")

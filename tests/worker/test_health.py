@@ -20,7 +20,7 @@ from worker.health import HealthServer
 
 def get(port: int, path: str) -> tuple[int, dict[str, str]]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -61,7 +61,7 @@ def test_ready_tells_each_part(ready: bool, code: int) -> None:
 
 
 def test_metrics_are_plain_text_and_say_when_the_database_is_away() -> None:
-    with answering(Machine()) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with answering(Machine()) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         assert b"embedmill_commits_late_total 3.0" in answer.read()
     with answering(Machine(away=True)) as port:

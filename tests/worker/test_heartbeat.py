@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import redis
@@ -14,9 +15,11 @@ from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import StorageUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
+from storage.redisclient import redis_client
 from storage.stores import Stores
 from tests.storage.builders import CARD, chunk_row, serve, set_chunk, submit
 from worker import exits
+from worker import starvation as starving
 from worker.heartbeat import Heartbeat
 from worker.memory import MemoryWatch
 from worker.starvation import Starvation
@@ -61,8 +64,11 @@ def test_an_engine_that_makes_progress_does_not(stores: Stores) -> None:
     pulse(stores, new_id(), watches=[stall(time.monotonic)]).watch()
 
 
-def test_a_starving_process_ends_and_is_counted(stores: Stores, redis_server: str) -> None:
+def test_a_starving_process_ends_and_is_counted(
+    stores: Stores, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counters.take()
+    monkeypatch.setattr(starving, "redis_client", partial(redis_client, timeout=60))
     client = redis.Redis.from_url(redis_server)
     client.lpush(f"{KEY_PREFIX}hungry", "a message that nobody takes")
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,9 @@ from storage.contract.options import JobOptions
 from storage.database import Database, now_ms
 from storage.leases import LeaseStore
 from storage.newjobs import NewJob
+from storage.redisclient import redis_client
 from storage.stores import Stores
 from storage.tables import JobRow
-from tests.stack import free_port
 from tests.worker.engines import CARD
 from worker import exits, keeper, reconciler
 from worker.reconciler import Reconciler
@@ -51,6 +53,13 @@ class Outbox:
         if self.down:
             raise QueueUnavailable("down")
         self.sent += pointers
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis answers, however late, and a message is missed when a test says so, not when the machine stands still."""
+    monkeypatch.setattr(reconciler, "redis_client", partial(redis_client, timeout=60))
+    monkeypatch.setattr(reconciler, "MISSED_AFTER", 600_000)
 
 
 @pytest.fixture
@@ -165,8 +174,9 @@ def test_abandoned_submissions_are_purged(stores: Stores, sweeper: Reconciler, m
     job_id = new_id()
     stores.jobs.create(NewJob(job_id, CARD.name, None, CARD.id, JobOptions().to_dict()))
     stores.chunks.append(job_id, [NewChunk(0, 0, [b"a"], 3, None, {})])
-    # When it has been silent for long
+    # When it has been silent for long, and a turn is long enough on any machine
     monkeypatch.setattr(keeper, "ABANDONED_AFTER", -1)
+    monkeypatch.setattr(keeper, "_TURN", 60.0)
     sweeper.sweep()
     # Then no row of it is left
     assert list(stores.results.pages(job_id)) == []
@@ -282,10 +292,12 @@ def test_old_jobs_go_when_their_time_is_over(
 
 def test_one_that_finds_no_database_at_its_start_says_so_in_a_line(tmp_path: Path) -> None:
     # Given a database that nobody serves, when a supervisor starts its reconciler
-    nobody = f"postgresql://u:p@127.0.0.1:{free_port()}/mill"
-    told = os.environ | {"EMBEDMILL_DATABASE_URL": nobody, "EMBEDMILL_LOG_FORMAT": "json"}
-    command = [sys.executable, "-m", "worker.reconciler"]
-    ran = subprocess.run(command, env=told, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    with socket.socket() as taken:  # bound and not listening: nobody else gets it, and nobody answers
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"postgresql://u:p@127.0.0.1:{taken.getsockname()[1]}/mill"
+        told = os.environ | {"EMBEDMILL_DATABASE_URL": nobody, "EMBEDMILL_LOG_FORMAT": "json"}
+        command = [sys.executable, "-m", "worker.reconciler"]
+        ran = subprocess.run(command, env=told, cwd=ROOT, capture_output=True, text=True, timeout=100)
     # Then it ends with the code that tells so, and one line without a traceback
     (line,) = ran.stderr.splitlines()
     assert ran.returncode == exits.STORAGE_AWAY

@@ -10,6 +10,7 @@ import numpy as np
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.stores import Stores
+from tests.acceptance.shell import until
 from tests.worker.engines import CARD, Trouble, vector_of
 from tests.worker.mill import Mill
 from worker.embedding import Embedding
@@ -29,13 +30,13 @@ class Visitor:
     def _visit(self) -> None:
         with self._held():
             self.inside.set()
-            assert self.leave.wait(30)
+            assert self.leave.wait(100)
 
 
 def test_those_of_no_suspicion_run_together() -> None:
     solitude = Solitude()
     visitors = [Visitor(solitude, alone=False) for _ in range(4)]
-    assert all(visitor.inside.wait(30) for visitor in visitors)
+    assert all(visitor.inside.wait(60) for visitor in visitors)
     for visitor in visitors:
         visitor.leave.set()
 
@@ -44,28 +45,29 @@ def test_a_suspect_waits_for_all_others_and_keeps_newcomers_out() -> None:
     # Given work under way
     solitude = Solitude()
     working = Visitor(solitude, alone=False)
-    assert working.inside.wait(30)
+    assert working.inside.wait(60)
     # When a suspect comes, and then somebody else
     suspect = Visitor(solitude, alone=True)
+    until(lambda: solitude._suspects, "the suspect to wait")
     assert not suspect.inside.wait(0.1)
     newcomer = Visitor(solitude, alone=False)
     assert not newcomer.inside.wait(0.1)
     # Then the suspect enters when the first has left, and the newcomer after it
     working.leave.set()
-    assert suspect.inside.wait(30) and not newcomer.inside.wait(0.1)
+    assert suspect.inside.wait(60) and not newcomer.inside.wait(0.1)
     suspect.leave.set()
-    assert newcomer.inside.wait(30)
+    assert newcomer.inside.wait(60)
     newcomer.leave.set()
 
 
 def test_two_suspects_take_turns() -> None:
     solitude = Solitude()
     first = Visitor(solitude, alone=True)
-    assert first.inside.wait(30)
+    assert first.inside.wait(60)
     second = Visitor(solitude, alone=True)
     assert not second.inside.wait(0.1)
     first.leave.set()
-    assert second.inside.wait(30)
+    assert second.inside.wait(60)
     second.leave.set()
 
 
@@ -98,14 +100,14 @@ def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed
     mill.engine.gate.clear()
     threads = [threading.Thread(target=mill.run, args=(job_id, chunk)) for chunk in (0, 1)]
     threads[0].start()
-    assert mill.engine.entered.wait(30)
+    assert mill.engine.entered.wait(60)
     # When a message of another chunk is taken, and the process dies
     threads[1].start()
     time.sleep(0.5)
     held = mill.stores.leases.release_worker(mill.id, died=True)
     mill.engine.gate.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     # Then the suspect alone is charged, and the other chunk was done
     assert held == 1
     assert np.array_equal(mill.matrix(job_id), [vector_of("pear")])

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis
 
 from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import StorageUnavailable
+from storage.redisclient import redis_client
+from worker import starvation as starving
 from worker.starvation import Starvation
 
 QUEUE = "starving.0a.bulk"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis answers, however late."""
+    monkeypatch.setattr(starving, "redis_client", partial(redis_client, timeout=60))
 
 
 @pytest.fixture
@@ -30,7 +39,7 @@ def test_an_idle_process_beside_waiting_messages_starves(redis_server: str, mess
 
 
 def test_patience_begins_with_the_messages_not_with_idleness(redis_server: str, messages: redis.Redis) -> None:
-    starvation = Starvation(redis_server, [QUEUE], lambda: 3600.0, lambda: 0, patience=30.0)
+    starvation = Starvation(redis_server, [QUEUE], lambda: 3600.0, lambda: 0, patience=600.0)
     messages.lpush(KEY_PREFIX + QUEUE, "waits")
     assert [starvation.found() for _ in range(3)] == [False] * 3
 

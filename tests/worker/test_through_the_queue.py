@@ -14,8 +14,9 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from embedmill import Client
+from tests.acceptance.shell import address, until
 from tests.servers import PostgresServer
-from tests.stack import free_port, running, wait_until_ready
+from tests.stack import running, wait_until_ready
 from worker.engine.checkpoint import resolve
 
 SENTENCES = Path(__file__).parents[2] / "examples" / "sentences.jsonl"
@@ -41,14 +42,15 @@ def client(
     """A client of a worker that serves float32 over PostgreSQL."""
     name = postgres_server.create()
     migrate = ["migrate", "--database-url", postgres_server.url(name)]
-    subprocess.run([sys.executable, "-m", "embedmill", *migrate], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "embedmill", *migrate], check=True, timeout=100)
     urls = ["--database-url", postgres_server.url(name), "--redis-url", redis_server]
-    port, log = free_port(), tmp_path_factory.mktemp("worker") / "log"
+    log = tmp_path_factory.mktemp("worker") / "log"
     with (
-        running(["worker", "--health-port", str(port), "--dtype", "float32", *urls], {}, log) as worker,
+        running(["worker", "--health-port", "0", "--dtype", "float32", *urls], {}, log) as worker,
         Client(database_url=urls[1], redis_url=urls[3]) as client,
     ):
-        wait_until_ready(worker, port, log)
+        until(lambda: "/readyz" in log.read_text(), "its address", 100)
+        wait_until_ready(worker, int(address(log).rsplit(":", 1)[1]), log)
         yield client
     postgres_server.drop(name)
 
@@ -82,14 +84,18 @@ def test_results_can_be_read_while_the_job_runs(client: Client) -> None:
     assert seen == list(range(3000))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_celerys_own_inspection_reaches_the_worker(client: Client) -> None:
-    ping = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker.app", "inspect", "ping"],
-        env={"PATH": "/usr/bin:/bin", "EMBEDMILL_REDIS_URL": client.settings.redis},
-        cwd=SENTENCES.parents[1],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ping.returncode == 0 and "pong" in ping.stdout, ping.stdout + ping.stderr
+    def answered() -> bool:
+        # Each waits for a second alone.
+        ping = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "worker.app", "inspect", "ping"],
+            env={"PATH": "/usr/bin:/bin", "EMBEDMILL_REDIS_URL": client.settings.redis},
+            cwd=SENTENCES.parents[1],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return ping.returncode == 0 and "pong" in ping.stdout
+
+    until(answered, "a worker to answer", 90)

@@ -31,7 +31,7 @@ def test_a_worker_on_a_device_that_cannot_be_used_says_so_and_ends(small: Path, 
     # Given a worker process that was given such a device
     settings = {"EMBEDMILL_MODEL": str(small), "EMBEDMILL_DATA_DIR": str(tmp_path), "EMBEDMILL_LOG_FORMAT": "json"}
     command = [sys.executable, "-m", "worker.process", NOWHERE, NOWHERE, new_id()]
-    ended = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=100)
     # Then it ends as one whose device failed does, with one line that says why
     assert ended.returncode == exits.DEVICE_FAILED, ended.stderr
     assert f"{NOWHERE} cannot be used here" in ended.stderr and "embedmill doctor" in ended.stderr

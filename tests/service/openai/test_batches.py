@@ -55,7 +55,7 @@ def content(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
 
 def vectors_of_a_job(served: Served, texts: list[str], **options: object) -> np.ndarray:
     job = served.service.client.submit(texts, **options)
-    job.wait(30)
+    job.wait(60)
     return job.vectors()
 
 
@@ -237,7 +237,7 @@ MIXED = [line("a", input=["wheat", "rye"]), line("b", input="oats", model="mill/
 
 
 def in_progress(client: OpenAI, batch: Batch) -> Batch:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while batch.status != "in_progress":
         assert time.monotonic() < deadline and batch.status == "validating", batch
         time.sleep(0.05)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -27,7 +26,7 @@ from tests.service.serving import Served, awaited, serving
 TEXTS = ["wheat", "The mill turns only when the wind blows.", "rye"]
 
 
-def until(holds: Callable[[], object], seconds: float = 20) -> None:
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
@@ -36,7 +35,7 @@ def until(holds: Callable[[], object], seconds: float = 20) -> None:
 
 def vectors_of_a_job(served: Served, texts: list[str], **options: object) -> np.ndarray:
     job = served.service.client.submit(texts, **options)
-    job.wait(30)
+    job.wait(60)
     return job.vectors()
 
 
@@ -136,13 +135,13 @@ def test_a_model_that_nobody_serves_now_is_told_at_once(openai: OpenAI, served: 
         ModelCard("mill/gone", "5f1c0de", "float32", 4, 128, 2, "mean", True), worker, "millhouse", 4711, "cpu"
     )
     stores.workers.leave(worker)
-    # Then a call does not wait for it
+    # Then a call does not wait for it, as it would for a minute
     begun = time.monotonic()
     with pytest.raises(sdk.InternalServerError) as caught:
         openai.embeddings.create(model="mill/gone", input="rye")
     assert caught.value.status_code == 503 and caught.value.code == "model_unavailable"
     assert int(caught.value.response.headers["Retry-After"]) >= 1
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 50 < served.service.settings.call_timeout
 
 
 def test_models_are_listed_and_shown(openai: OpenAI, model: str) -> None:
@@ -172,15 +171,13 @@ def test_a_call_that_takes_too_long_is_ended_and_leaves_nothing(lame_settings: A
 
 
 def test_a_call_whose_last_worker_went_away_says_so(lame_settings: ApiSettings) -> None:
-    # Given a call that waits, and whose only worker goes away meanwhile
-    patient = lame_settings.model_copy(update={"call_timeout": 2})
-    with serving(patient) as lame, lame.http() as http, ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(http.post, "/v1/embeddings", json={"input": "rye"})
-        until(lambda: calls_left(lame) == 1)
+    # Given a call whose only worker goes away in the moment in which it is accepted
+    with serving(lame_settings) as lame, lame.http() as http:
         with lame.service.stores.database.write() as connection:
-            connection.exec_driver_sql("DELETE FROM workers")
+            leaving = "CREATE TRIGGER leaving AFTER INSERT ON jobs BEGIN DELETE FROM workers; END"
+            connection.exec_driver_sql(leaving)
         # Then the worker is blamed, and not the number of texts
-        answer = asked.result(timeout=30)
+        answer = http.post("/v1/embeddings", json={"input": "rye"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
         assert "any more" in answer.json()["error"]["message"] and "Retry-After" in answer.headers
         until(lambda: calls_left(lame) == 0)
@@ -194,7 +191,7 @@ def test_a_call_that_no_worker_can_hear_of_is_not_waited_for_to_the_end(
     away = {"redis_url": f"unix://{lame_settings.data_dir}/nowhere.sock", "call_timeout": 60}
     with serving(lame_settings.model_copy(update=away)) as lame, lame.http() as http:
         # When somebody calls, then he is told why nothing comes, and when to call again
-        answer = http.post("/v1/embeddings", json={"input": "rye"}, timeout=30)
+        answer = http.post("/v1/embeddings", json={"input": "rye"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_unavailable")
         assert "Redis" in answer.json()["error"]["message"] and "Retry-After" in answer.headers
         until(lambda: calls_left(lame) == 0)
@@ -204,20 +201,28 @@ def test_a_call_whose_sender_goes_away_leaves_nothing(lame_settings: ApiSettings
     patient = lame_settings.model_copy(update={"call_timeout": 60})
     with serving(patient) as lame, lame.http() as http:
         with pytest.raises(httpx.ReadTimeout):
-            http.post("/v1/embeddings", json={"input": "rye"}, timeout=0.5)
+            http.post("/v1/embeddings", json={"input": "rye"}, timeout=httpx.Timeout(60, read=0.5))
         http.close()
         until(lambda: calls_left(lame) == 0)
 
 
 def test_more_calls_than_may_wait_are_asked_to_come_again(lame_settings: ApiSettings) -> None:
-    async def ask(url: str) -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-            return await asyncio.gather(*(http.post("/v1/embeddings", json={"input": "rye"}) for _ in range(5)))
+    async def ask(url: str) -> tuple[list[httpx.Response], int]:
+        """Call five times at once; return the first three answers, and how many calls wait when these are there."""
+        async with httpx.AsyncClient(base_url=url, timeout=100) as http:
+            waiting = {asyncio.create_task(http.post("/v1/embeddings", json={"input": "rye"})) for _ in range(5)}
+            answers: list[httpx.Response] = []
+            while len(answers) < 3:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                answers += [one.result() for one in done]
+            for one in waiting:
+                one.cancel()
+            return answers, len(waiting)
 
-    with serving(lame_settings.model_copy(update={"call_timeout": 2})) as lame:
-        answers = awaited(ask(lame.url))
-        assert sorted(answer.status_code for answer in answers) == [429, 429, 429, 504, 504]
-        assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status_code == 429)
+    with serving(lame_settings.model_copy(update={"call_timeout": 90})) as lame:
+        answers, waiting = awaited(ask(lame.url))
+        assert ([answer.status_code for answer in answers], waiting) == ([429] * 3, 2)
+        assert all(answer.headers["Retry-After"] == "1" for answer in answers)
         until(lambda: calls_left(lame) == 0)
 
 
