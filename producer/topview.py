@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.overview import Overview, QueueLine, WorkerLine
+from producer.words import printable
 from producer.words import short as count
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.jobstatus import JobStatus
@@ -215,7 +216,7 @@ def _jobs(jobs: Sequence[JobStatus], most: int, wide: bool, width: int) -> Table
         if job.waiting_for and not job.tokens_per_second:
             left = "waits"
         table.add_row(
-            Text(job.id if wide else f"…{job.id[-12:]}"),
+            Text(f"{job.id if wide else f'…{job.id[-12:]}'} {printable(job.name or '')}".rstrip()),
             Text(job.state, style=style),
             ProgressBar(max(1, job.total), done, bar, complete_style="cyan", finished_style="green"),
             f"{int(100 * share)} %",

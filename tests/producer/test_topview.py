@@ -86,6 +86,14 @@ def test_at_eighty_by_twenty_four_everything_is_there() -> None:
         assert job(4).id in wide and "cuda:0 on host1, 4711 " in wide and " grain " in wide
 
 
+def test_a_job_that_has_a_name_is_shown_with_it_where_there_is_room() -> None:
+    named = Overview([], [], [job(1, name="harvest\x1b[2J of 2026"), job(2)], 0.0, _NOON)
+    for width, told in ((80, "…000000000001 harv"), (132, f"{job(1).id} harvest\N{REPLACEMENT CHARACTER}[2J of 2026")):
+        shown = lines(frame(named, "x", width, 24), width, 24)
+        assert any(line.startswith(told) for line in shown), shown
+        assert "\x1b" not in "".join(shown) and max(map(len, shown)) <= width
+
+
 def test_what_is_told_of_a_worker_grows_with_the_terminal() -> None:
     told = {
         60: "JOBS TEXTS TOKENS/S UP SEEN",

@@ -30,16 +30,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-def ended(http: httpx.Client, job_id: str) -> dict[str, object]:
-    """Wait for a job's end; return its status."""
-    for _ in range(300):
-        status: dict[str, object] = http.get(f"/v1/jobs/{job_id}").json()
-        if status["finished_at"]:
-            return status
-        http.get(f"/v1/jobs/{job_id}/results")
-    raise AssertionError("the job did not end")
-
-
 def test_texts_are_submitted_and_their_vectors_are_read(http: httpx.Client, served: Served) -> None:
     # When texts are submitted
     answer = http.post("/v1/jobs", json={"texts": TEXTS, "name": "night shift", "labels": {"team": "mill"}})
