@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -185,7 +185,7 @@ class AnyClient:
         limit: int = 20,
         before: str | None = None,
         *,
-        states: Sequence[str] | None = None,
+        states: Iterable[str] | None = None,
         model: str | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,

@@ -176,6 +176,8 @@ def _labelled(given: dict[str, Any]) -> dict[str, Any]:
         if not name or not equals:
             raise InvalidOption(f"--label {name}{equals} has no name, or no value.", "Write it like team=search.")
     labels = {name: value for name, _, value in pairs}
+    if len(labels) < len(pairs):
+        raise InvalidOption("A --label was given twice.", "A job has one value for each name.")
     return {key: value for key, value in given.items() if key != "label"} | {"labels": labels or None}
 
 

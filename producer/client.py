@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from storage.contract.models import Priority, model_name, queue_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.hints import Hints
-from storage.jobfilter import JobFilter
+from storage.jobfilter import JobFilter, checked_page
 from storage.jobstatus import JobStatus
 from storage.stores import Stores
 from storage.workers import Served
@@ -265,7 +265,7 @@ class Client(AnyClient):
         limit: int = 20,
         before: str | None = None,
         *,
-        states: Sequence[str] | None = None,
+        states: Iterable[str] | None = None,
         model: str | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -276,7 +276,7 @@ class Client(AnyClient):
         wanted = JobFilter(
             states=states, model=model and self.named(model), name=name, labels=labels, since=since, until=until
         )
-        found = self._stores.jobs.list_ids(limit, before and checked_job_id(before), wanted)
+        found = self._stores.jobs.list_ids(limit, checked_page(limit, before), wanted)
         return self._stores.statuses.many(found)
 
     def _submission(

@@ -55,6 +55,8 @@ def publish(
     Prints the SQL of the index that is advised.
     """
     refuse_service(settings)
+    if index_memory is not None and not index:
+        raise InvalidOption("--index-memory is for building the index.", "Give --index too.")
     from producer.client import Client
     from storage.database import Database
 

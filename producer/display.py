@@ -53,7 +53,7 @@ def one_line(status: JobStatus) -> str:
     if status.eta_seconds is not None:
         parts.append(f"{duration(status.eta_seconds)} left")
     if status.waiting_for and not status.tokens_per_second:
-        parts.append(f"waits for {status.waiting_for}")
+        parts.append(f"waits for {printable(status.waiting_for)}")
     return ", ".join(parts)
 
 
@@ -113,15 +113,15 @@ def status_table(status: JobStatus) -> Table:
         "kept": kept(status),
     }
     if status.name is not None:
-        rows["name"] = printable(status.name)
+        rows["name"] = status.name
     if status.labels:
-        rows["labels"] = printable(", ".join(f"{name}={value}" for name, value in status.labels.items()))
+        rows["labels"] = ", ".join(f"{name}={value}" for name, value in status.labels.items())
     if status.error:
         rows["error"] = f"{status.error['code']}: {status.error['message']}"
     if status.waiting_for:
         rows["waits for"] = status.waiting_for
     for name, value in rows.items():
-        table.add_row(name, value if isinstance(value, Text) else Text(value))
+        table.add_row(name, value if isinstance(value, Text) else Text(printable(value)))
     return table
 
 
@@ -152,26 +152,28 @@ def jobs_table(statuses: Sequence[JobStatus], narrow: bool = False) -> Table:
         statuses: Of the jobs.
         narrow: Whether numbers are told in few letters, and when a job was made not at all.
     """
-    heads = ("job", "state", "done", "failed") if narrow else ("job", "state", "done", "failed", "created (UTC)")
+    named = any(status.name for status in statuses)
+    heads = ["job", "state", "done", "failed"] if narrow else ["job", "state", "done", "failed", "created (UTC)"]
+    words = ["name"] if named and narrow else ["name", "model"] if named else ["model"]
     rows: list[list[str | Text]] = []
     for status in statuses:
         done, total, failed = status.total - status.pending, status.total, status.failed
         row: list[str | Text] = [status.id, _coloured(status.state)]
         if narrow:
-            row += [f"{short(done)}/{short(total)}", short(failed), Text(status.model.rpartition("/")[2])]
+            row += [f"{short(done)}/{short(total)}", short(failed)]
         else:
-            created = status.created_at[5:16].replace("T", " ")
-            row += [f"{done:,}/{total:,}", f"{failed:,}", created, Text(status.model)]
-        rows.append(row)
-    named = any(status.name for status in statuses)
+            row += [f"{done:,}/{total:,}", f"{failed:,}", status.created_at[5:16].replace("T", " ")]
+        model = status.model.rpartition("/")[2] if narrow or named else status.model
+        told = {"name": status.name or "", "model": model}
+        # Of a table that is too wide, only what could be wrapped is made narrower; these are cut instead.
+        rows.append([*row, *(Text(printable(told[word]), no_wrap=True, overflow="ellipsis") for word in words)])
     table = Table(box=None, pad_edge=False)
     for place, head in enumerate(heads):
-        table.add_column(head, no_wrap=True, min_width=max(len(row[place]) for row in rows) if rows else None)
-    table.add_column("model", no_wrap=True, overflow="ellipsis")
-    if named:
-        table.add_column("name", no_wrap=True, overflow="ellipsis")
-    for row, status in zip(rows, statuses, strict=True):
-        table.add_row(*row, *([Text(printable(status.name or ""))] if named else []))
+        table.add_column(head, no_wrap=True, min_width=max([len(head), *(len(row[place]) for row in rows)]))
+    for word in words:
+        table.add_column(word)
+    for cells in rows:
+        table.add_row(*cells)
     return table
 
 

@@ -24,6 +24,7 @@ from storage.contract.errors import (
     UnknownJob,
 )
 from storage.contract.keeping import Keeping
+from storage.contract.labels import check_labels, check_name
 from storage.contract.messages import Pointer
 from storage.contract.models import ModelCard, Priority
 from storage.contract.options import JobOptions, check_word
@@ -107,7 +108,8 @@ class Submission:
             raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
         self._stores = stores
         model_id, known = (card.id, card.revision) if card is not None else (None, revision)
-        check_word("name", name)
+        check_name(name)
+        check_labels(labels)
         self._job = NewJob(
             tracing.new_job_id(stores.database.clock.now()),
             model,

@@ -148,7 +148,7 @@ def _queues(queues: Sequence[QueueLine], most: int) -> Table:
     number, more = _fit(most_waiting, most)
     for queue in most_waiting[:number]:
         forsaken = queue.texts and not queue.workers
-        name = Text(f"{queue.model} {queue.precision}" if queue.model else "models never seen")
+        name = Text(printable(f"{queue.model} {queue.precision}" if queue.model else "models never seen"))
         table.add_row(
             name,
             Text(str(queue.workers), style="red" if forsaken else ""),
@@ -175,7 +175,7 @@ def _workers(workers: Sequence[WorkerLine], most: int, width: int) -> Table:
         if wide:
             place.append(worker.model.rpartition("/")[2])
         cells = _of_worker(worker)
-        table.add_row(*(Text(cell, style=style) for cell in (*place, *(cells[name] for name in told))))
+        table.add_row(*(Text(printable(cell), style=style) for cell in (*place, *(cells[name] for name in told))))
     _close(table, more, "none is alive" if not workers else None)
     return table
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import case, or_, select, update
 
 from storage.contract.errors import InvalidFile, InvalidOption, OutputExists
-from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
+from storage.contract.states import OPEN_CHUNK_STATES, ChunkState, JobState
 from storage.database import Database
 from storage.faults import translated
 from storage.tables import ChunkRow, JobRow
@@ -104,7 +104,9 @@ def _groups(database: Database) -> Iterator[list[str]]:
     """Yield the ids of all jobs, so many at a time as have chunks for one transaction."""
     after = "00000000-0000-0000-0000-000000000000"
     while True:
-        following = select(JobRow.id, JobRow.chunk_count).where(JobRow.id > after).order_by(JobRow.id).limit(_JOBS)
+        # Those of a job that is still being submitted are not counted yet.
+        count = case((JobRow.state == JobState.ACCEPTING, _CHUNKS), else_=JobRow.chunk_count)
+        following = select(JobRow.id, count).where(JobRow.id > after).order_by(JobRow.id).limit(_JOBS)
         with database.read() as connection:
             rows = connection.execute(following).all()
         if not rows:

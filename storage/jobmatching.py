@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, literal, select
@@ -11,6 +10,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.jobfilter import JobFilter
+from storage.moments import milliseconds
 from storage.tables import JOB_IS_UNFINISHED, JobRow
 
 
@@ -28,14 +28,10 @@ def matches(wanted: JobFilter) -> list[ColumnElement[bool]]:
     for name, value in (wanted.labels or {}).items():
         found.append(label_of(JobRow.labels, literal(name)) == value)
     if wanted.since is not None:
-        found.append(JobRow.created_at >= _milliseconds(wanted.since))
+        found.append(JobRow.created_at >= milliseconds(wanted.since))
     if wanted.until is not None:
-        found.append(JobRow.created_at < _milliseconds(wanted.until))
+        found.append(JobRow.created_at < milliseconds(wanted.until))
     return found
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
 
 
 _UNFINISHED = select(JobRow.id).where(JOB_IS_UNFINISHED).correlate(None)

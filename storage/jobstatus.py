@@ -50,7 +50,7 @@ class JobStatus:
     kept_until: str | None = None
     texts_kept_until: str | None = None
     name: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def is_final(self) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from storage.contract.errors import InvalidOption
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO = re.compile(rf"([0-9]{{1,6}}(?:\.[0-9]{{1,6}})?)([{''.join(_UNITS)}])")
 
@@ -20,6 +21,11 @@ def iso(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a time, which has a zone, in whole milliseconds since 1970."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def moment(told: str, now: datetime) -> datetime:

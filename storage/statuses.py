@@ -115,8 +115,13 @@ def _status(connection: Connection, job_id: str, job: Any, counts: ChunkCounts) 
         kept_until=iso(job.kept_until),
         texts_kept_until=iso(_texts_until(job)),
         name=job.name,
-        labels=job.labels or {},
+        labels=_labels(job.labels),
     )
+
+
+def _labels(kept: Any) -> dict[str, str]:
+    """Return a job's labels; whoever wrote anything else into the row does not break the list for others."""
+    return {name: word for name, word in kept.items() if isinstance(word, str)} if isinstance(kept, dict) else {}
 
 
 def _texts_until(job: Any) -> int | None:

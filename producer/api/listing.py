@@ -6,23 +6,37 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from producer.api.schemas import Labels, ModelName, Name
-from storage.contract.errors import InvalidField
+from storage.contract.errors import InvalidField, InvalidOption
 from storage.contract.ids import is_id
 from storage.contract.states import JobState
 from storage.jobfilter import JobFilter
+from storage.moments import moment
 
 _STATES = "|".join(JobState)
 _LABELS = TypeAdapter[dict[str, str]](Labels)
 
-_Moment = Annotated[datetime, Field(examples=["2026-11-29T18:00:00Z"])]
+#: As `moment` reads it.
+_When = Annotated[
+    str,
+    Field(
+        max_length=40,
+        examples=["2026-11-29T18:00:00Z"],
+        json_schema_extra={
+            "pattern": "^([0-9]{1,4}[smhdw]|2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+            "(T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\\.[0-9]{3})?)?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])?)?)$"
+        },
+    ),
+]
 
 
 class JobsInQuery(BaseModel):
     """Which jobs are asked for, and how many."""
 
+    # A filter with a slip of the pen would else let all jobs pass.
+    model_config = ConfigDict(extra="forbid")
     limit: int = Field(20, ge=1, le=100, description="At most so many.")
     before: str | None = Field(
         None,
@@ -39,13 +53,15 @@ class JobsInQuery(BaseModel):
     name: Name | None = Field(None, description="Only jobs of this name.")
     labels: str | None = Field(
         None,
-        max_length=8_000,
+        max_length=20_000,
         description="Only jobs with these labels: a JSON object.",
         examples=['{"team": "search"}'],
         json_schema_extra={"contentMediaType": "application/json"},
     )
-    since: _Moment | None = Field(None, description="Only jobs made then or later; UTC, where no zone is named.")
-    until: _Moment | None = Field(None, description="Only jobs made before.")
+    since: _When | None = Field(
+        None, description="Only jobs made then or later: a time, in UTC where it names no zone, or how long ago: `12h`."
+    )
+    until: _When | None = Field(None, description="Only jobs made before; as `since`.")
 
     def filter(self, named: Callable[[str | None], str]) -> JobFilter:
         """Return what the jobs must have in common.
@@ -63,8 +79,8 @@ class JobsInQuery(BaseModel):
             model=self.model and named(self.model),
             name=self.name,
             labels=None if self.labels is None else _labels(self.labels),
-            since=_in_utc(self.since),
-            until=_in_utc(self.until),
+            since=_moment("since", self.since),
+            until=_moment("until", self.until),
         )
 
 
@@ -76,5 +92,10 @@ def _labels(told: str) -> dict[str, str]:
         raise InvalidField("labels", "labels is no JSON object of at most 16 short texts.", remedy) from None
 
 
-def _in_utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+def _moment(field: str, told: str | None) -> datetime | None:
+    if told is None:
+        return None
+    try:
+        return moment(told, datetime.now(UTC))
+    except InvalidOption as error:
+        raise InvalidField(field, f"{field}: {error.message}", error.remedy) from None

@@ -17,12 +17,11 @@ from pydantic import (
 
 from storage.contract.errors import InvalidOption
 from storage.contract.keeping import MOST_DAYS
+from storage.contract.labels import LONGEST_LABEL, LONGEST_NAME, LONGEST_VALUE, MOST_LABELS
 from storage.contract.options import JobOptions, check_word
 
 #: Ten years, in seconds.
 _LONGEST_LIFE = 10 * 366 * 86_400
-
-_MOST_LABELS = 16
 
 
 def _word(value: str) -> str:
@@ -34,8 +33,8 @@ def _word(value: str) -> str:
 
 
 def _few(labels: object) -> object:
-    if isinstance(labels, dict) and len(labels) > _MOST_LABELS:
-        raise ValueError(f"There are more than {_MOST_LABELS} labels")
+    if isinstance(labels, dict) and len(labels) > MOST_LABELS:
+        raise ValueError(f"There are more than {MOST_LABELS} labels")
     return labels
 
 
@@ -47,17 +46,17 @@ NO_NUL = Field(json_schema_extra=_NO_NUL)
 WORDS_BY_NAME = WithJsonSchema(
     {
         "type": "object",
-        "maxProperties": _MOST_LABELS,
-        "propertyNames": {"minLength": 1, "maxLength": 64} | _NO_NUL,
-        "additionalProperties": {"type": "string", "maxLength": 512} | _NO_NUL,
+        "maxProperties": MOST_LABELS,
+        "propertyNames": {"minLength": 1, "maxLength": LONGEST_LABEL} | _NO_NUL,
+        "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE} | _NO_NUL,
     }
 )
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _Kept, NO_NUL]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME), _Kept, NO_NUL]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=500), _Kept, NO_NUL]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2000), _Kept, NO_NUL]
 Prompt = Annotated[str, StringConstraints(max_length=100_000), _Kept]
-LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64), _Kept, NO_NUL]
-LabelValue = Annotated[str, StringConstraints(max_length=512), _Kept, NO_NUL]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_LABEL), _Kept, NO_NUL]
+LabelValue = Annotated[str, StringConstraints(max_length=LONGEST_VALUE), _Kept, NO_NUL]
 #: Counted first: what is wrong with each of very many would take long to tell.
 Labels = Annotated[dict[LabelName, LabelValue], BeforeValidator(_few), WORDS_BY_NAME]
 

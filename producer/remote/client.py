@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from producer.anyclient import AnyClient
@@ -13,11 +13,12 @@ from producer.remote.connection import Connection
 from producer.remote.job import HttpJob
 from producer.remote.upload import Upload
 from producer.remote.values import status_of
-from storage.contract.errors import InvalidOption
+from storage.contract.errors import InvalidOption, ServerError
 from storage.contract.ids import checked_job_id
+from storage.contract.labels import check_labels, check_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
-from storage.jobfilter import JobFilter
+from storage.jobfilter import JobFilter, checked_page
 from storage.jobstatus import JobStatus
 
 #: Most jobs that the service lists at a time.
@@ -166,8 +167,10 @@ class HttpClient(AnyClient):
             labels: See there.
             options: See there.
         """
-        for word, value in (("model", model), ("revision", revision), ("name", name)):
+        for word, value in (("model", model), ("revision", revision)):
             check_word(word, value)
+        check_name(name)
+        check_labels(labels)
         if on_invalid not in ("refuse", "keep"):
             raise InvalidOption(f"on_invalid must be refuse or keep, not {on_invalid!r}.")
         given = (options or JobOptions()).to_dict()
@@ -196,7 +199,7 @@ class HttpClient(AnyClient):
         limit: int = 20,
         before: str | None = None,
         *,
-        states: Sequence[str] | None = None,
+        states: Iterable[str] | None = None,
         model: str | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -205,7 +208,7 @@ class HttpClient(AnyClient):
     ) -> list[JobStatus]:
         """Return where the newest jobs stand, newest first; see `AnyClient.jobs`."""
         wanted = JobFilter(states=states, model=model, name=name, labels=labels, since=since, until=until)
-        before = before and checked_job_id(before)
+        before = checked_page(limit, before)
         found: list[JobStatus] = []
         while len(found) < limit:
             asked = {"limit": min(_LISTED, limit - len(found)), "before": before} | _as_query(wanted)
@@ -215,6 +218,12 @@ class HttpClient(AnyClient):
             before = page["next"]
             if before is None:
                 break
+        if not all(map(wanted.passes, found)):
+            # It leaves out what it does not know: whoever cancels what was found would cancel another's.
+            raise ServerError(
+                "The service lists jobs that were not asked for: it is older than this client.",
+                "Upgrade it, or ask for all jobs and choose among them.",
+            )
         return found
 
 
@@ -224,7 +233,17 @@ def _as_query(wanted: JobFilter) -> dict[str, str | None]:
         "state": None if wanted.states is None else ",".join(wanted.states),
         "model": wanted.model,
         "name": wanted.name,
-        "labels": json.dumps(dict(wanted.labels)) if wanted.labels else None,
-        "since": None if wanted.since is None else wanted.since.isoformat(),
-        "until": None if wanted.until is None else wanted.until.isoformat(),
+        "labels": json.dumps(dict(wanted.labels), ensure_ascii=False) if wanted.labels else None,
+        "since": _told(wanted.since),
+        "until": _told(wanted.until),
     }
+
+
+def _told(moment: datetime | None) -> str | None:
+    """Return a time in UTC: a zone of long ago is seconds away from it, which not everybody can read."""
+    if moment is None:
+        return None
+    try:
+        return moment.astimezone(UTC).isoformat()
+    except OverflowError:  # hours before the first year, or after the last
+        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC).isoformat()

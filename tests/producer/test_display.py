@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
-from producer.display import jobs_table, status_table
+from producer.display import jobs_table, one_line, status_table
 from producer.keycli import _table
 from storage.contract.keeping import Keeping
 from storage.keys import KeyRecord
@@ -43,11 +44,32 @@ def test_a_list_of_jobs_tells_the_same_on_eighty_columns() -> None:
 def test_names_stand_in_a_list_where_there_are_any_and_cannot_write_elsewhere() -> None:
     named = job(1, name="harvest \x1b[31m\nof 2026"), job(2)
     head, first, second = lines(jobs_table(named), 140)
-    assert head.split()[-1] == "name" and "harvest" in first and "\x1b" not in first and second.endswith(" ")
+    assert head.split()[-2:] == ["name", "model"] and "harvest" in first and "\x1b" not in first
+    assert second.split()[-2:] == ["12:00", "grain"]
     told = "\n".join(lines(status_table(job(1, name="\x1b]0;x\x07", labels={"a": "b\r"})), 140))
     assert "\x1b" not in told and "\x07" not in told and "\r" not in told
     assert "labels" in told and "a=b" in told
     assert "labels" not in "\n".join(lines(status_table(job(2)), 140))
+
+
+@pytest.mark.parametrize(("width", "narrow"), [(70, True), (80, True), (110, False), (140, False)])
+def test_a_name_takes_no_room_from_states_and_numbers(width: int, narrow: bool) -> None:
+    jobs = [job(number, "cancelled", name="harvest of 2026, the second field", failed=17) for number in range(2)]
+    head, line, _ = lines(jobs_table(jobs, narrow), width)
+    assert head.split()[:4] == ["job", "state", "done", "failed"] and len(line) <= width
+    assert line.split()[:4] == [jobs[0].id, "cancelled", "400/1.0k" if narrow else "400/1,000", "17"]
+    assert "harv" in line or width == 70
+
+
+def test_nothing_that_is_told_of_a_job_writes_elsewhere_on_a_terminal() -> None:
+    escape = "\x1b[2J"
+    one = job(1, model=escape, waiting_for=escape, tokens_per_second=None, error={"code": "x", "message": escape})
+    told = [*lines(status_table(one), 140), *lines(jobs_table([one]), 140), one_line(one)]
+    assert "\x1b" not in "\n".join(told) and sum("[2J" in line for line in told) >= 4
+
+
+def test_statuses_can_be_put_into_a_set() -> None:
+    assert len({job(1, labels={"a": "b"}), job(1, labels={"a": "b"}), job(2)}) == 2
 
 
 def test_a_list_of_keys_is_not_cut_on_eighty_columns() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from producer.remote.client import HttpClient
 from storage.contract import errors
 from storage.contract.ids import new_id
 from storage.contract.models import DEFAULT_MODEL
+from storage.jobfilter import JobFilter
 from storage.outcomes import ItemError
 from tests.service.serving import Served
 
@@ -128,6 +129,49 @@ def test_jobs_are_found_again_by_what_they_were_called(client: Client, clients: 
             with pytest.raises(errors.InvalidOption):
                 asking.jobs(**bad)
     first.cancel()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"labels": {"a": 1}}, {"labels": {"a": "\ud800"}}, {"labels": ["a"]}, {"name": ""}, {"name": "n" * 201}],
+)
+def test_what_no_job_can_be_called_is_refused_before_anything_is_kept(client: Client, bad: dict[str, Any]) -> None:
+    before = client.jobs(1)
+    with pytest.raises(errors.InvalidOption, match=r"label|name"):
+        client.submit(TEXTS, **bad)
+    assert client.jobs(1) == before
+
+
+def test_all_that_a_job_may_be_called_is_found_by_either_client(client: Client, clients: dict[str, Client]) -> None:
+    labels = {f"{number:x}" * 64: new_id() + 'é"' * 200 for number in range(16)}
+    job = client.submit(TEXTS, name="n" * 200, labels=labels, **WAITS)
+    job.cancel()
+    amsterdam = timezone(timedelta(minutes=19, seconds=32))
+    for asking in clients.values():
+        asked = {"labels": labels, "name": "n" * 200, "since": datetime(1900, 1, 1, tzinfo=amsterdam)}
+        assert [one.id for one in asking.jobs(**asked)] == [job.id]
+        for edge in (datetime.min, datetime.max):
+            for zone in (timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))):
+                since = asking.jobs(labels=labels, since=edge.replace(tzinfo=zone))
+                assert [one.id for one in since] == ([job.id] if edge == datetime.min else [])
+        for page in ({"limit": -1}, {"before": ""}):
+            with pytest.raises(errors.CallerError):
+                asking.jobs(**page)
+
+
+def test_a_service_that_does_not_narrow_a_list_is_found_out(
+    clients: dict[str, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given jobs, and a service that leaves out what it does not know, as the first ones did
+    run = {"run": new_id()}
+    for name in ("harvest", "sowing"):
+        clients["http"].submit(TEXTS, name=name, labels=run, **WAITS).cancel()
+    monkeypatch.setattr("producer.api.listing.JobsInQuery.filter", lambda asked, named: JobFilter())
+    # When some are asked for, then nobody is told of others
+    for asked in ({"name": "harvest"}, {"labels": run}, {"until": datetime(2000, 1, 1, tzinfo=UTC)}):
+        with pytest.raises(errors.ServerError, match="older than this client"):
+            clients["http"].jobs(50, **asked)
+    assert {job.name for job in clients["http"].jobs(2)} == {"harvest", "sowing"}
 
 
 def test_options_reach_the_encoder(client: Client) -> None:

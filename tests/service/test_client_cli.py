@@ -48,7 +48,8 @@ def test_a_job_is_found_again_by_its_name_and_labels(served: Served, tmp_path: P
     asked += [("jobs", "--label", label, "--name", "harvest", "--state", "completed,running", "--state", "queued")]
     asked += [("jobs", "--label", label, "--name", "sowing"), ("status", job_id)]
     asked += [("jobs", "--label", "run"), ("jobs", "--since", "soon"), ("jobs", "--state", "done")]
-    by_label, since, until, named, other, status, bad_label, bad_time, bad_state = shell.together(asked)
+    asked += [("jobs", "--label", "a=1", "--label", "a=2"), ("submit", "sacks.txt", "--label", "a=" + "1" * 513)]
+    by_label, since, until, named, other, status, bad_label, bad_time, bad_state, twice, long = shell.together(asked)
     # Then it is found, with both
     assert by_label.data["id"] == since.data["id"] == job_id and until.out == ""
     assert (by_label.data["name"], by_label.data["labels"]) == ("harvest", {"run": tmp_path.name, "sum": "1+1=2"})
@@ -56,6 +57,7 @@ def test_a_job_is_found_again_by_its_name_and_labels(served: Served, tmp_path: P
     assert job_id in status.out and "sum=1+1=2" in status.out and "harvest" in status.out
     # And what is no label, no time or no state is refused with how to write one
     assert (bad_label.code, bad_time.code, bad_state.code) == (2, 2, 2)
+    assert (twice.code, long.code) == (2, 2) and "given twice" in twice.err and "513 characters" in long.err
     assert "team=search" in bad_label.err and "90m" in bad_time.err and "completed" in bad_state.err
     assert named.code == 0 and (job_id in named.out or "no such jobs" in named.err)
 

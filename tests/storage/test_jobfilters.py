@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import update
 
-from storage.contract.errors import InvalidField, InvalidOption
+from storage.contract.errors import InvalidField, InvalidOption, UnknownJob
+from storage.contract.ids import new_id
+from storage.contract.labels import check_labels
 from storage.contract.states import JobState
 from storage.database import Database
-from storage.jobfilter import JobFilter
+from storage.jobfilter import JobFilter, checked_page
 from storage.moments import moment
 from storage.stores import Stores
 from storage.tables import JobRow
@@ -21,6 +23,24 @@ NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 #: Names and values of labels that a path, a pattern or an escape would trip over.
 HARD = {'a "quoted" name': "it's 100 %", "mühle": "größe", "a.b": "$.c", "back\\slash": "", "麦": "粉", "n": "1"}
+
+
+#: What are no labels, and what is said of them.
+NO_LABELS: list[tuple[object, str]] = [
+    ({"a": 1}, "a label must be a string, not int"),
+    ({"a": None}, "a label must be a string, not NoneType"),
+    ({"a": {}}, "a label must be a string, not dict"),
+    ({None: "a"}, "a label's name must be a string"),
+    ({"a\0": "b"}, "a label's name holds a NUL"),
+    ({"a": "\ud800"}, "a label"),
+    ({"": "b"}, "a label's name has 0 characters"),
+    ({"a" * 65: "b"}, "a label's name has 65 characters"),
+    ({"a": "b" * 513}, "a label has 513 characters"),
+    ({str(number): "" for number in range(17)}, "There are 17 labels"),
+    (["a"], "labels must be texts by their names"),
+    ("a", "labels must be texts by their names"),
+    (7, "labels must be texts by their names"),
+]
 
 
 def labelled(stores: Stores, labels: dict[str, str] | None, name: str | None = None) -> str:
@@ -108,12 +128,18 @@ def test_everything_that_is_asked_must_hold_and_pages_go_on(stores: Stores) -> N
         ({"states": ["sleeping"]}, "state must be some of accepting, "),
         ({"states": "queued"}, "state must be some of"),
         ({"states": []}, "state must be some of"),
+        ({"states": 5}, "state must be some of"),
+        ({"states": [["queued"]]}, "state must be some of"),
         ({"since": datetime(2026, 11, 29)}, "since has no time zone"),
         ({"until": datetime(2026, 11, 29)}, "until has no time zone"),
+        ({"since": "12h"}, "since must be a datetime, not str"),
+        ({"until": NOON.date()}, "until must be a datetime, not date"),
         ({"name": "a\0b"}, "name holds a NUL"),
+        ({"name": ""}, "name has 0 characters"),
+        ({"name": "n" * 201}, "name has 201 characters"),
         ({"model": 7}, "model must be"),
-        ({"labels": {"a": 1}}, "the label a must be"),
-        ({"labels": {"a\0": "b"}}, "a label's name holds a NUL"),
+        ({"model": ""}, "model is empty"),
+        *(({"labels": labels}, told) for labels, told in NO_LABELS),
     ],
 )
 def test_a_filter_that_can_let_nothing_pass_is_refused(wanted: dict[str, object], told: str) -> None:
@@ -121,12 +147,80 @@ def test_a_filter_that_can_let_nothing_pass_is_refused(wanted: dict[str, object]
         JobFilter(**wanted)  # type: ignore[arg-type]
 
 
-def test_every_state_may_be_asked_for() -> None:
+@pytest.mark.parametrize(("labels", "told"), NO_LABELS)
+def test_labels_that_no_job_can_be_found_by_are_refused_when_it_is_submitted(labels: object, told: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(told)):
+        check_labels(labels)
+
+
+def test_as_many_and_as_long_as_a_name_and_labels_may_be_they_are_found(stores: Stores) -> None:
+    serve(stores)
+    most = {f"{number:x}" * 64: "粉" * 512 for number in range(16)}
+    check_labels(most)
+    job_id = labelled(stores, most, "n" * 200)
+    assert found(stores, labels=most, name="n" * 200) == [job_id]
+
+
+def test_what_else_stands_in_a_row_in_place_of_labels_breaks_no_list(stores: Stores, database: Database) -> None:
+    # Given jobs whose labels somebody else has written
+    serve(stores)
+    kept: list[tuple[object, dict[str, str]]] = [
+        ({"a": 1, "b": "x", "c": None}, {"b": "x"}),
+        (["a"], {}),
+        ("a", {}),
+        (7, {}),
+    ]
+    for labels, told in kept:
+        job_id = labelled(stores, None)
+        with database.write() as connection:
+            connection.execute(update(JobRow).where(JobRow.id == job_id).values(labels=labels))
+        assert stores.statuses.get(job_id).labels == told
+    assert found(stores, labels={"b": "y"}) == []
+
+
+def test_every_state_may_be_asked_for_once_in_whatever_it_comes() -> None:
     for state in JobState:
-        assert JobFilter(states=[state]).states == [state.value] == JobFilter(states=[state.value]).states
+        assert JobFilter(states=[state]).states == (state.value,) == JobFilter(states={state.value}).states
+    assert JobFilter(states=(one for one in ("queued", "running", "queued"))).states == ("queued", "running")
     with pytest.raises(InvalidField) as refused:
         JobFilter(states=["done"])
     assert refused.value.param == "state"
+
+
+def test_a_list_has_no_less_than_no_job_and_begins_behind_one() -> None:
+    job_id = new_id()
+    assert (checked_page(1, job_id.upper()), checked_page(20, None)) == (job_id, None)
+    with pytest.raises(InvalidOption, match="at least 0"):
+        checked_page(-1, None)
+    with pytest.raises(UnknownJob):
+        checked_page(1, "")
+
+
+def test_a_filter_tells_of_a_job_what_the_database_does(stores: Stores, database: Database) -> None:
+    # Given a job made at a millisecond
+    serve(stores)
+    job_id = labelled(stores, {"team": "search"}, "night")
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(created_at=1_764_417_600_123))
+    made = datetime(2025, 11, 29, 12, 0, 0, 123_000, tzinfo=UTC)
+    step = timedelta(microseconds=400)
+    # When it is looked at with filters that it passes, and others
+    for wanted in (
+        {"since": made},
+        {"since": made + step},
+        {"since": made + 3 * step},
+        {"until": made},
+        {"until": made + step},
+        {"until": made + 3 * step},
+        {"name": "night"},
+        {"name": "day"},
+        {"labels": {"team": "search"}},
+        {"labels": {"team": "ads"}},
+        {"labels": {"other": ""}},
+    ):
+        # Then both say the same
+        passes = JobFilter(**wanted).passes(stores.statuses.get(job_id))  # type: ignore[arg-type]
+        assert passes is (found(stores, **wanted) == [job_id]), wanted
 
 
 @pytest.mark.parametrize(
