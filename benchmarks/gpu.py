@@ -18,7 +18,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ from worker.engine.tokenizing import Tokenizer
 SHAPES = {"BERT-base": (12, 768, 12, 1), "MiniLM-L6": (6, 384, 12, 4)}
 TINY_SHAPES = {"tiny": (2, 64, 2, 1)}
 
+#: What texts are embedded: of so many tokens each, and of all lengths.
+KINDS = ("50", "512", "mixed")
+
 #: Calls that a run is made of.
 _CHUNKS = 12
 
@@ -52,12 +55,14 @@ class Sizes:
         rounds: Measured after one that warms.
         longest: Tokens of the longest text.
         product: Rows of the large matrix.
+        seconds: Of a network and a kind of texts, after which no other round begins.
     """
 
     tokens: int
     rounds: int
     longest: int
     product: int
+    seconds: float
 
 
 def product_rate(size: int, device: str) -> float:
@@ -84,6 +89,14 @@ def busy_share(ours: Ours, chunks: list[Texts]) -> float | None:
     """Return which share of a run's time the GPU computed, by the profiler; None without a GPU."""
     if not torch.cuda.is_available():
         return None
+    try:
+        return _busy_share(ours, chunks)
+    except RuntimeError as error:  # where others profile too, or may not; the other figures are worth more
+        print(f"    the profiler does not work here: {error}", flush=True)
+        return None
+
+
+def _busy_share(ours: Ours, chunks: list[Texts]) -> float:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         seconds, _ = ours.run(chunks)
     kernels = sorted(profile.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
@@ -94,16 +107,22 @@ def busy_share(ours: Ours, chunks: list[Texts]) -> float | None:
 
 def measure(
     name: str, shape: tuple[int, int, int, int], rate: float, sizes: Sizes, asked: argparse.Namespace, folder: Path
-) -> dict[str, Any]:
-    """Measure one network: everybody on every kind of texts; then budgets; then whether the vectors are right."""
+) -> Iterator[dict[str, Any]]:
+    """Measure one network: everybody on every kind of texts; then budgets; then whether the vectors are right.
+
+    Yields what there is by then, after each of these: whoever is cut off has the rest.
+    """
     layers, hidden, heads, times = shape
     checkpoint = make_model(folder / name, layers, hidden, heads)
     rivals = rivals_of(checkpoint, asked.device, asked.dtype, asked.budget)
     dice = np.random.default_rng(11)
     figures: dict[str, Any] = {}
-    for kind in ("50", "512", "mixed"):
+    for kind in KINDS:
+        until = time.perf_counter() + sizes.seconds
         rates: dict[str, list[float]] = {rival: [] for rival in rivals}
         for turn in range(sizes.rounds + 1):
+            if turn > 1 and time.perf_counter() > until:
+                break
             lengths = lengths_of(kind, sizes.tokens * times, sizes.longest, dice)
             chunks = _chunks(texts_of(lengths, dice), -(-len(lengths) // _CHUNKS))
             for rival in [*rivals, *reversed(rivals)]:
@@ -115,20 +134,24 @@ def measure(
         rows = {rival: {"median": statistics.median(each), "rounds": each} for rival, each in rates.items()}
         figures[kind] = {"floor": floor, "tokens_per_second": rows, "mean_length": float(lengths.mean())}
         best = getattr(rivals.get("sentence-transformers"), "best", None)
-        print(f"{name}, {kind}:", ", ".join(f"{rival} {statistics.median(each):,.0f}" for rival, each in rates.items()))
+        told = ", ".join(f"{rival} {statistics.median(each):,.0f}" for rival, each in rates.items())
+        print(f"{name}, {kind}, {len(rates['engine']) // 2} rounds: {told}", flush=True)
         if best is not None:
             figures[kind]["sentence_transformers_batch_size"] = best
             rivals["sentence-transformers"].best = None  # type: ignore[union-attr]
+        yield figures
     ours = rivals["engine"]
     assert isinstance(ours, Ours)
     print(f"{name}: {ours.engine._encoder.packing}, where its time goes on mixed texts:")
-    figures["busy"] = busy_share(ours, chunks)
-    figures["budgets"] = {budget: _budget(checkpoint, budget, chunks, asked) for budget in asked.budgets}
     figures["correctness"] = correctness(checkpoint, rivals, chunks[0][: 16 if asked.tiny else 200], asked)
+    yield figures
+    figures["busy"] = busy_share(ours, chunks)
+    yield figures
+    figures["budgets"] = {budget: _budget(checkpoint, budget, chunks, asked) for budget in asked.budgets}
+    yield figures
     for rival in rivals.values():
         if isinstance(rival, Ours):
             rival.engine.stop(wait=10)
-    return figures
 
 
 def _chunks(texts: Texts, size: int) -> list[Texts]:
@@ -168,18 +191,23 @@ def show(figures: dict[str, Any]) -> None:
     )
     print(f"one large bf16 matrix product: {figures['product_rate'] / 1e12:.1f} TFLOP/s; million tokens a second:")
     for name, found in figures["models"].items():
-        kinds = {kind: found[kind] for kind in ("50", "512", "mixed")}
-        print(f"{name:<24}" + "".join(f"{kind:>10}" for kind in kinds))
-        print(f"{'  floor':<24}" + "".join(f"{each['floor'] / 1e6:10.3f}" for each in kinds.values()))
-        for rival in kinds["mixed"]["tokens_per_second"]:
-            medians = [each["tokens_per_second"][rival]["median"] for each in kinds.values()]
-            print(f"{'  ' + rival:<24}" + "".join(f"{median / 1e6:10.3f}" for median in medians))
-        shares = [each["tokens_per_second"]["engine"]["median"] / each["floor"] for each in kinds.values()]
-        print(f"{'  engine / floor':<24}" + "".join(f"{share:10.1%}" for share in shares))
-        print(f"  budgets, mixed: {', '.join(f'{size}: {rate / 1e6:.3f}' for size, rate in found['budgets'].items())}")
-        busy = "not measured" if found["busy"] is None else f"{found['busy']:.1%}"
-        told = "; ".join(f"{what} {cosine:.6f}" for what, cosine in found["correctness"].items())
-        print(f"  GPU busy: {busy}; least cosines: {told}")
+        _show(name, found)
+
+
+def _show(name: str, found: dict[str, Any]) -> None:
+    kinds = {kind: found[kind] for kind in KINDS if kind in found}
+    print(f"{name:<24}" + "".join(f"{kind:>10}" for kind in kinds))
+    print(f"{'  floor':<24}" + "".join(f"{each['floor'] / 1e6:10.3f}" for each in kinds.values()))
+    for rival in next(iter(kinds.values()))["tokens_per_second"]:
+        medians = [each["tokens_per_second"][rival]["median"] for each in kinds.values()]
+        print(f"{'  ' + rival:<24}" + "".join(f"{median / 1e6:10.3f}" for median in medians))
+    shares = [each["tokens_per_second"]["engine"]["median"] / each["floor"] for each in kinds.values()]
+    print(f"{'  engine / floor':<24}" + "".join(f"{share:10.1%}" for share in shares))
+    budgets = (f"{size}: {rate / 1e6:.3f}" for size, rate in found.get("budgets", {}).items())
+    print(f"  budgets, mixed: {', '.join(budgets)}")
+    busy = "not measured" if found.get("busy") is None else f"{found['busy']:.1%}"
+    told = "; ".join(f"{what} {cosine:.6f}" for what, cosine in found.get("correctness", {}).items())
+    print(f"  GPU busy: {busy}; least cosines: {told}", flush=True)
 
 
 def main() -> None:
@@ -190,18 +218,20 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16"))
     parser.add_argument("--tokens", type=int, default=1_500_000, help="of a run, about; default 1500000")
     parser.add_argument("--rounds", type=int, default=3, help="after one that warms; default 3")
+    parser.add_argument("--seconds", type=float, default=300, help="after which no other round begins; default 300")
     parser.add_argument("--budget", type=int, help="tokens of a batch; default: the engine's own")
     parser.add_argument("--budgets", type=int, nargs="*", default=[16_384, 65_536, 131_072], help="tried besides")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all")
     parser.add_argument("--output", type=Path, help="where the figures are written, as JSON")
     asked = parser.parse_args()
-    sizes = Sizes(asked.tokens, asked.rounds, longest=512, product=8192)
+    share = asked.seconds / len(asked.models) / len(KINDS)
+    sizes = Sizes(asked.tokens, asked.rounds, longest=512, product=8192, seconds=share)
     shapes = {name: SHAPES[name] for name in asked.models}
     if asked.tiny:
-        sizes, shapes, asked.budgets = Sizes(tokens=1000, rounds=1, longest=64, product=256), TINY_SHAPES, [256]
+        shapes, asked.budgets = TINY_SHAPES, [256]
+        sizes = Sizes(tokens=1000, rounds=1, longest=64, product=256, seconds=share)
     rate = product_rate(sizes.product, asked.device)
-    with tempfile.TemporaryDirectory() as folder:
-        models = {name: measure(name, shape, rate, sizes, asked, Path(folder)) for name, shape in shapes.items()}
+    models: dict[str, Any] = {}
     figures = {
         "device": torch.cuda.get_device_name() if asked.device.startswith("cuda") else "a CPU, which proves nothing",
         "torch": torch.__version__,
@@ -211,9 +241,13 @@ def main() -> None:
         "product_rate": rate,
         "models": models,
     }
-    if asked.output is not None:
-        asked.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    show(figures)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, shape in shapes.items():
+            for found in measure(name, shape, rate, sizes, asked, Path(folder)):
+                models[name] = found
+                if asked.output is not None:
+                    asked.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            show(figures)
 
 
 if __name__ == "__main__":

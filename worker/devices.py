@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 #: The variable that names what CUDA may use; children are pinned by it too.
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-#: Longest wait for the driver's answer, in seconds; it takes some where it has to be started first.
-_PATIENCE = 20.0
+#: Longest wait for the driver's answer, in seconds: it takes some for each GPU where it has to be started first.
+_PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,17 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU, or a part of one (MIG), as the driver names it."""
+    """One GPU, or a part of one (MIG), as the driver names it.
+
+    Args:
+        index: Its number.
+        uuid: Its name, of which there is no other.
+        parted: Whether it is used in parts alone, which have names of their own.
+    """
 
     index: int
     uuid: str
+    parted: bool = False
 
 
 CPU = Slot("cpu", "cpu", {_VISIBLE: ""})
@@ -49,23 +56,33 @@ CPU = Slot("cpu", "cpu", {_VISIBLE: ""})
 def find_gpus() -> list[Gpu]:
     """Return this machine's NVIDIA GPUs that `CUDA_VISIBLE_DEVICES` leaves us, in PCI order where it is not set.
 
-    None without a driver, nor with one that fails, which is told.
+    Of one that is in parts (MIG) these. None without a driver, nor with one that fails, which is told.
     """
-    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
-    except FileNotFoundError:
-        return []
-    except (OSError, subprocess.SubprocessError) as error:
-        # Else a machine of GPUs would serve on its CPU, and nobody would know why.
-        logger.warning("NVIDIA's driver does not tell of its GPUs (nvidia-smi: %s): none is used", _why(error))
-        return []
+    listed = _told("--query-gpu=index,uuid,mig.mode.current", "--format=csv,noheader")
     gpus, named = parse_gpus(listed), os.environ.get(_VISIBLE)
     if named is None:
-        return gpus
+        if not any(gpu.parted for gpu in gpus):
+            return gpus
+        return visible(gpus, ",".join(parse_parts(_told("-L"), gpus)))
     found = visible(gpus, named)
     logger.info("of %d GPUs here %s=%s leaves us %d", len(gpus), _VISIBLE, named, len(found))
     return found
+
+
+def _told(*asked: str) -> str:
+    """Return what the driver answers; where one GPU of several is ill it does so, and fails."""
+    try:
+        ran = subprocess.run(["nvidia-smi", *asked], capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    except FileNotFoundError:
+        return ""
+    except (OSError, subprocess.SubprocessError) as error:
+        # Else a machine of GPUs would serve on its CPU, and nobody would know why.
+        logger.warning("NVIDIA's driver does not tell of its GPUs (nvidia-smi: %s): none is used", _why(error))
+        return ""
+    if ran.returncode != 0:
+        words = f"{ran.stdout}{ran.stderr}".strip().splitlines() or [f"exit code {ran.returncode}"]
+        logger.warning("NVIDIA's driver is not well (nvidia-smi: %s): what it does not tell of is not used", words[0])
+    return ran.stdout
 
 
 def visible(gpus: list[Gpu], named: str) -> list[Gpu]:
@@ -88,9 +105,21 @@ def visible(gpus: list[Gpu], named: str) -> list[Gpu]:
 
 
 def parse_gpus(listed: str) -> list[Gpu]:
-    """Return the GPUs in the driver's comma-separated list of index and UUID."""
-    rows = (line.partition(",") for line in listed.splitlines())
-    return [Gpu(int(index), uuid.strip()) for index, _, uuid in rows if index.strip().isdecimal()]
+    """Return the GPUs in the driver's comma-separated list of index, UUID and perhaps whether they are in parts."""
+    rows = ([field.strip() for field in line.split(",")] for line in listed.splitlines())
+    found = (row for row in rows if len(row) > 1 and row[0].isdecimal() and row[1].startswith("GPU-"))
+    return [Gpu(int(row[0]), row[1], row[2:3] == ["Enabled"]) for row in found]
+
+
+def parse_parts(listed: str, gpus: list[Gpu]) -> list[str]:
+    """Return the names of whole GPUs, and of the parts of those that are in parts, from what `nvidia-smi -L` prints.
+
+    Args:
+        listed: A line for each GPU, and below it one for each part.
+        gpus: The GPUs.
+    """
+    parted = {gpu.uuid for gpu in gpus if gpu.parted}
+    return [name for name in re.findall(r"\(UUID: ([^)\s]+)\)", listed) if name not in parted]
 
 
 def choose_slots(wanted: str, gpus: list[Gpu]) -> list[Slot]:
@@ -124,15 +153,9 @@ def _is_meant(gpu: Gpu, name: str) -> bool:
 
 
 def _why(error: OSError | subprocess.SubprocessError) -> str:
-    match error:
-        case subprocess.CalledProcessError():
-            told = f"{error.stdout}{error.stderr}".strip().splitlines()
-            return told[0] if told else f"exit code {error.returncode}"
-        case subprocess.TimeoutExpired():
-            return f"no answer within {error.timeout:.0f} s"
-        case OSError():
-            return error.strerror or type(error).__name__
-    return type(error).__name__
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:.0f} s"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _gpu_slot(gpu: Gpu) -> Slot:

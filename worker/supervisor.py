@@ -62,7 +62,7 @@ class Supervisor:
             slot.name: Child(
                 f"worker on {slot.name}",
                 _worker_command(program, slot),
-                worker_environment(settings, slot),
+                worker_environment(settings, slot, len(slots)),
                 self._release,
             )
             for slot in slots
@@ -191,9 +191,19 @@ def child_environment(settings: WorkerSettings) -> dict[str, str]:
     return variables
 
 
-def worker_environment(settings: WorkerSettings, slot: Slot) -> dict[str, str]:
-    """Return the variables of a worker's process on a slot: the settings, how it gets memory, and what pins it."""
+def worker_environment(settings: WorkerSettings, slot: Slot, slots: int = 1) -> dict[str, str]:
+    """Return the variables of a worker's process: the settings, how it gets memory and threads, and what pins it.
+
+    Args:
+        settings: What to serve.
+        slot: What it is pinned to.
+        slots: How many processes share this machine's cores.
+    """
     variables = child_environment(settings)
     if slot.torch_device == "cpu":
         variables["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", ALLOCATOR)
+    elif slots > 1:
+        # Each GPU's tokenizer would else take all of them.
+        share = max(1, len(os.sched_getaffinity(0)) // slots)
+        variables["RAYON_NUM_THREADS"] = os.environ.get("RAYON_NUM_THREADS", str(share))
     return variables | slot.environment

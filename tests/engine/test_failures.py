@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import weakref
@@ -21,6 +22,7 @@ from worker.engine.call import Embedded
 from worker.engine.checkpoint import resolve
 from worker.engine.engine import Engine
 from worker.engine.failures import EngineFailed
+from worker.engine.waiting import WaitingRoom
 
 
 @pytest.mark.scenario("F27")
@@ -147,8 +149,11 @@ def test_one_text_is_found_in_few_more_forward_passes(watched: MakeWatched, coun
 
 
 @pytest.mark.scenario("F30")
-def test_memory_runs_out_at_most_once_a_halving_and_never_again(engine: Engine, watched: MakeWatched) -> None:
+def test_memory_runs_out_at_most_once_a_halving_and_not_again_at_once(
+    engine: Engine, watched: MakeWatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a device with room for 100 tokens, and many batches of 1,024 planned at once
+    monkeypatch.setattr("worker.engine.waiting._CALM", 10_000)
     failures: list[int] = []
 
     def small_device(ids: Tensor) -> None:
@@ -169,6 +174,62 @@ def test_memory_runs_out_at_most_once_a_halving_and_never_again(engine: Engine, 
     failures.clear()
     small.embed(texts, JobOptions())
     assert failures == []
+
+
+@pytest.mark.scenario("F30")
+def test_batches_are_as_large_as_before_once_whoever_took_the_memory_has_gone(
+    watched: MakeWatched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a device whose memory others have taken, but for 100 tokens, so that batches were made small
+    monkeypatch.setattr("worker.engine.waiting._CALM", 2)
+    room, failures = [100], []
+
+    def shared_device(ids: Tensor) -> None:
+        if tokens_of(ids) > room[0]:
+            failures.append(tokens_of(ids))
+            raise torch.OutOfMemoryError("device full")
+
+    shared, _ = watched(shared_device)
+    texts = [f"{text} {word}" for word in WORDS[:3] for text in TEXTS]
+    before = shared._room.budget
+    shared.embed(texts, JobOptions())
+    assert shared._room.budget < before
+    # When they go, batches grow to what they were
+    room[0] = 10_000
+    for _ in range(100):
+        if shared._room.budget == before:
+            break
+        shared.embed(texts, JobOptions())
+    assert shared._room.budget == before
+
+
+@pytest.mark.scenario("F30")
+def test_a_budget_that_was_too_much_again_is_left_alone_for_longer() -> None:
+    def batches_until_it_is_raised(room: WaitingRoom) -> int:
+        before = room.budget
+        for number in itertools.count(1):
+            room.finished()
+            if room.budget > before:
+                return number
+        raise AssertionError
+
+    # Given a room whose budget was lowered, twice for the same want of memory
+    room = WaitingRoom(1024, True)
+    room.shrink(300)
+    room.shrink(100)
+    # When it is lowered again each time that it was raised, then it takes twice as long, up to a bound
+    waits = []
+    for _ in range(8):
+        waits.append(batches_until_it_is_raised(room))
+        assert room.budget == 200
+        room.shrink(100)
+    assert waits == [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
+    # And where it stays, it grows to what it was and no further
+    while room.budget < 1024:
+        batches_until_it_is_raised(room)
+    for _ in range(20_000):
+        room.finished()
+    assert room.budget == 1024
 
 
 @pytest.mark.scenario("F30")

@@ -49,11 +49,13 @@ def test_a_gpu_gives_the_vectors_of_a_cpu(tmp_path: Path, kind: str, dtype: str)
         each.stop(wait=10)
 
 
-def test_a_text_has_the_same_vector_alone_and_in_any_company(minilm: Checkpoint) -> None:
-    engine = Engine(minilm, "cuda", "bfloat16")
+@pytest.mark.parametrize(("dtype", "least"), [("float16", 0.99999), ("bfloat16", 0.9999)])
+def test_a_text_has_the_same_vector_alone_and_in_any_company(minilm: Checkpoint, dtype: str, least: float) -> None:
+    # (cuBLAS adds up otherwise for other numbers of rows, and bfloat16 rounds eight times as coarsely)
+    engine = Engine(minilm, "cuda", dtype)
     together = engine.embed(TEXTS, JobOptions()).vectors
     alone = np.concatenate([engine.embed([text], JobOptions()).vectors for text in TEXTS])
-    assert (together * alone).sum(1).min() >= 0.99999
+    assert (together * alone).sum(1).min() >= least
     engine.stop(wait=10)
 
 

@@ -271,6 +271,11 @@ def test_a_process_on_a_cpu_keeps_its_memory_in_one_heap_and_one_on_a_gpu_does_n
     assert "glibc.malloc.arena_max=1" in worker_environment(settings, cpu)["GLIBC_TUNABLES"].split(":")
     assert "GLIBC_TUNABLES" not in worker_environment(settings, gpu)
     assert "GLIBC_TUNABLES" not in child_environment(settings)
+    # Of several GPUs each has its share of the cores for its tokenizer
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(17)))
+    shares = [worker_environment(settings, gpu, slots).get("RAYON_NUM_THREADS") for slots in (1, 2, 8, 20)]
+    assert shares == [None, "8", "2", "1"] and "RAYON_NUM_THREADS" not in worker_environment(settings, cpu, 2)
     # What the operator says counts, and both are pinned
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=4")
     told = worker_environment(settings, cpu), os.environ | worker_environment(settings, gpu)

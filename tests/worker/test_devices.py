@@ -15,6 +15,8 @@ GPUS = [Gpu(0, "GPU-aaaa"), Gpu(1, "GPU-bbbb")]
 def test_the_drivers_list_is_read() -> None:
     assert parse_gpus(LISTED) == GPUS
     assert parse_gpus("No devices were found\n") == []
+    assert parse_gpus("0, GPU-aaaa, [N/A]\n1, GPU-bbbb, Disabled\n") == GPUS
+    assert parse_gpus("0, GPU-aaaa, Enabled\n") == [Gpu(0, "GPU-aaaa", parted=True)]
     assert parse_gpus(f"Unable to ask GPU 0000:3B:00.0: it is lost, reboot, please\n{LISTED}") == GPUS
 
 
@@ -70,6 +72,46 @@ def test_a_worker_takes_the_gpus_that_it_was_left(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     # Then it takes those, by the names that the driver counts by
     assert [slot.name for slot in choose_slots("auto", find_gpus())] == left
+
+
+PARTED = """GPU 0: NVIDIA H200 (UUID: GPU-aaaa)
+  MIG 3g.71gb     Device  0: (UUID: MIG-11111111-aaaa)
+  MIG 3g.71gb     Device  1: (UUID: MIG-22222222-aaaa)
+GPU 1: NVIDIA H200 (UUID: GPU-bbbb)
+GPU 2: NVIDIA H200 (UUID: GPU-cccc)
+"""
+
+
+def test_of_a_gpu_in_parts_each_part_is_a_slot_and_of_one_without_any_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a machine of three GPUs, of which the first is in two parts, and the last is to be, and has none
+    program = tmp_path / "nvidia-smi"
+    listed = "0, GPU-aaaa, Enabled\n1, GPU-bbbb, Disabled\n2, GPU-cccc, Enabled\n"
+    program.write_text(f'#!/bin/sh\nif [ "$1" = -L ]; then cat <<END\n{PARTED}END\nelse cat <<END\n{listed}END\nfi\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    # When a worker takes all it finds
+    slots = choose_slots("auto", find_gpus())
+    # Then it takes the parts and the GPU that is whole
+    assert [(slot.name, slot.environment["CUDA_VISIBLE_DEVICES"]) for slot in slots] == [
+        ("cuda:0", "MIG-11111111-aaaa"),
+        ("cuda:2", "MIG-22222222-aaaa"),
+        ("cuda:1", "GPU-bbbb"),
+    ]
+
+
+def test_one_ill_gpu_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a driver that tells of two GPUs, and fails for the sake of a third one
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{LISTED}END\necho Unable to ask GPU 0000:3B:00.0 >&2\nexit 15\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert find_gpus() == GPUS and "is not well" in caplog.text
 
 
 def test_parts_of_a_gpu_are_slots_of_their_own() -> None:

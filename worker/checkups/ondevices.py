@@ -130,7 +130,7 @@ def _gpus() -> list[dict[str, str]]:
     names = (*_ASKED, _ECC)
     command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=8, check=False).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     rows = csv.reader(listed.splitlines(), skipinitialspace=True)

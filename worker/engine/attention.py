@@ -47,8 +47,14 @@ def attend(
 
 
 def can_attend(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether `attend` is there for a device and a number type; torch's flash kernels know only half precision."""
-    return device.type == "cpu" or (dtype in (torch.float16, torch.bfloat16) and _flash() is not None)
+    """Tell whether `attend` is there for a device and a number type.
+
+    torch's flash kernels know half precision alone, and need a GPU of compute capability 8 (Ampere) or later.
+    """
+    if device.type == "cpu":
+        return True
+    is_old = torch.cuda.is_available() and torch.cuda.get_device_capability(device) < (8, 0)
+    return dtype in (torch.float16, torch.bfloat16) and not is_old and _flash() is not None
 
 
 def _attend_at_once(

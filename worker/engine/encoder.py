@@ -14,11 +14,11 @@ from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.flatbert import FlatBert
 from worker.engine.layout import Dense
-from worker.engine.likeness import Likeness
 from worker.engine.packed import Packed
 from worker.engine.packedlinear import pack_linears
 
 if TYPE_CHECKING:
+    from worker.engine.likeness import Likeness
     from worker.engine.unpadded import FlatNetwork
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -64,7 +64,10 @@ class Encoder:
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: str = "auto") -> None:
         self.device = torch.device(device)
         self.dtype = resolve_dtype(dtype, device)
-        likeness = Likeness(checkpoint, self.dtype) if self.device.type == "cpu" else None
+        if self.device.type == "cuda" and self.dtype is torch.float32:
+            # Images of NVIDIA's have float32 products be of 19 bits, by a variable.
+            torch.backends.cuda.matmul.allow_tf32 = False
+        likeness = _likeness(checkpoint, self.dtype) if self.device.type == "cpu" else None
         known = None if likeness is None else likeness.known()
         self._flat: FlatNetwork | None = known
         #: transformers' own network, where it is needed beside or instead of the flat one.
@@ -157,6 +160,13 @@ class Encoder:
         """
         projected: Tensor = self._dense(pooled)
         return projected
+
+
+def _likeness(checkpoint: Checkpoint, dtype: torch.dtype) -> Likeness:
+    # Imported late: what it remembers in is not there where nothing but torch and transformers is.
+    from worker.engine.likeness import Likeness
+
+    return Likeness(checkpoint, dtype)
 
 
 def load_dense(modules: Iterable[Dense]) -> nn.Sequential:

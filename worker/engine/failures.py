@@ -7,8 +7,13 @@ import torch
 from storage.contract.errors import ServerError
 
 #: What is said where torch's allocator of device memory was not asked: by the CPU's, by CUDA of pinned memory and of
-#: kernels that are loaded late, by cuBLAS of its workspace.
-_NO_ROOM = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+#: kernels that are loaded late, by its driver of segments that grow, by cuBLAS of its workspace.
+_NO_ROOM = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 class EngineStopped(ServerError):

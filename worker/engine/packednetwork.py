@@ -79,6 +79,9 @@ def _attend_for_transformers(
 
 def _mask_for_transformers(attention_mask: Tensor | None = None, **rest: Any) -> Tensor | None:
     """Return no mask where texts lie end to end: what is not packed comes with a mask of its padding, always."""
+    if attention_mask is not None and attention_mask.device.type == "cuda":
+        # To find out whether there is any padding, transformers would wait for all that the GPU still has to do.
+        rest["allow_is_bidirectional_skip"] = False
     return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **rest)
 
 

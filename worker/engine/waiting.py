@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -22,8 +23,13 @@ WINDOW_BATCHES = 16
 #: Batches larger than twice this many tokens are halved when they are the last and cores would stand idle beside them.
 TAIL_TOKENS = 256
 
+#: Batches after which a budget that was lowered is doubled, the first time, and at most.
+_CALM, _MOST_CALM = 200, 10_000
+
 #: Seconds that a window smaller than one batch waits for a call that is being tokenized.
 LINGER_SECONDS = 0.005
+
+_log = logging.getLogger(__name__)
 
 
 class WaitingRoom:
@@ -38,7 +44,9 @@ class WaitingRoom:
     """
 
     def __init__(self, budget: int, top_up: bool, takers: int = 1, packing: Packing = Packing.PADDED) -> None:
-        self._budget = budget
+        self._budget = self._most = budget
+        #: Batches worked off since the budget was last changed, and after how many it is raised again.
+        self._calm, self._until_calm, self._was_raised = 0, _CALM, False
         self._top_up = top_up
         self._takers = takers
         self._packing = packing
@@ -71,9 +79,16 @@ class WaitingRoom:
         return self._budget
 
     def shrink(self, budget: int) -> None:
-        """Lower the budget of batches planned from now on; never raises it, and leaves at least one token."""
+        """Lower the budget of batches planned from now on; never raises it, and leaves at least one token.
+
+        After some hundred batches it is doubled, up to what it was at first: whoever took the memory may have gone.
+        Where it was too much again, it is left alone for longer.
+        """
         with self._changed:
+            if self._was_raised:
+                self._until_calm = min(2 * self._until_calm, _MOST_CALM)
             self._budget = max(1, min(self._budget, budget))
+            self._calm, self._was_raised = 0, False
 
     @contextmanager
     def tokenizing(self) -> Iterator[None]:
@@ -124,6 +139,10 @@ class WaitingRoom:
         with self._changed:
             self._end()
             self._last = time.monotonic()
+            self._calm += 1
+            if self._budget < self._most and self._calm >= self._until_calm:
+                self._budget, self._calm, self._was_raised = min(self._most, 2 * self._budget), 0, True
+                _log.info("batches hold at most %d tokens again", self._budget)
 
     def leave_off(self) -> None:
         """Note that the thread that calls works no more, whatever it had taken out."""
