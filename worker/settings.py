@@ -21,7 +21,7 @@ class WorkerSettings(Settings):
         backend: What computes the encoder: `torch`, or `openvino` (extra `openvino`, CPU only). Default: torch, and
             OpenVINO for int8.
         devices: `auto` (all GPUs, else the CPU), `all`, `cpu`, or a list such as `cuda:0,cuda:1`; of those GPUs that
-            `CUDA_VISIBLE_DEVICES` names, where it is set, and parts of GPUs (`MIG-...`) by it alone.
+            `CUDA_VISIBLE_DEVICES` names, where it is set; of one in parts (MIG) each part by itself.
         token_budget: Most tokens of a batch, padding included. Default: on a CPU measured once, else by device.
         stop_grace: Seconds that running chunks get to finish when a worker is stopped.
         lease_seconds: How long a silent worker keeps its chunks.

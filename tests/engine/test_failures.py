@@ -91,9 +91,10 @@ def test_an_encoder_that_fails_on_everything_charges_no_text(watched: MakeWatche
         torch.OutOfMemoryError("device full"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA driver error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
-    ids=["torch", "cpu", "cuda", "cublas"],
+    ids=["torch", "cpu", "cuda", "driver", "cublas"],
 )
 def test_out_of_memory_halves_the_batches_and_charges_no_text(
     engine: Engine, watched: MakeWatched, full: Exception

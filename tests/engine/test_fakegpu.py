@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.engine.ends import LENGTHS
 from tests.engine.fakegpu import DEVICE, Waits, brought, fake_gpu
 from tests.engine.packing import PACKABLE
 from tests.models import FAMILIES, make_model
-from worker.engine import attention, encoder, flight, transformersnetwork, unpadded
+from worker.engine import attention, encoder, flight, packednetwork, transformersnetwork, unpadded
 from worker.engine.batching import Packing
 from worker.engine.call import Call, Lane
 from worker.engine.checkpoint import Checkpoint, resolve
@@ -151,3 +152,23 @@ def test_two_devices_in_one_operator_and_whoever_waits_are_found() -> None:
         for wait in (Tensor.cpu, Tensor.tolist, Tensor.item, lambda tensor: bool(tensor.any())):
             with pytest.raises(Waits):
                 wait(there)
+
+
+def test_no_mask_makes_a_gpu_wait_and_old_gpus_have_no_attention_over_packed_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given transformers' way to make a mask, which may look first whether there is any padding
+    looked: list[bool] = []
+    monkeypatch.setattr(packednetwork, "sdpa_mask", lambda **given: looked.append(given["allow_is_bidirectional_skip"]))
+    for kind in ("cuda", "cpu"):
+        mask = SimpleNamespace(device=torch.device(kind))
+        packednetwork._mask_for_transformers(attention_mask=mask, allow_is_bidirectional_skip=True)
+    # Then it does not on a GPU, where it would wait for what was launched before
+    assert looked == [False, True]
+    # And a GPU from before Ampere is given padded batches without trying others
+    monkeypatch.setattr(attention, "_flash", lambda: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, can in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert attention.can_attend(torch.device("cuda"), torch.float16) is can
+    assert attention.can_attend(torch.device("cpu"), torch.float32)
