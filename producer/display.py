@@ -163,7 +163,7 @@ def jobs_table(statuses: Sequence[JobStatus], narrow: bool = False) -> Table:
             row += [f"{short(done)}/{short(total)}", short(failed)]
         else:
             row += [f"{done:,}/{total:,}", f"{failed:,}", status.created_at[5:16].replace("T", " ")]
-        model = status.model.rpartition("/")[2] if narrow or named else status.model
+        model = status.model.rpartition("/")[2] if narrow else status.model
         told = {"name": status.name or "", "model": model}
         # Of a table that is too wide, only what could be wrapped is made narrower; these are cut instead.
         rows.append([*row, *(Text(printable(told[word]), no_wrap=True, overflow="ellipsis") for word in words)])

@@ -26,6 +26,7 @@ TEXTS = ["The mill grinds slowly.", "The mill is slow at grinding.", "今天的�
 FIELDS = """
 id state model total succeeded failed cancelled pending truncated tokens tokens_per_second eta_seconds
 created_at started_at finished_at error waiting_for keep_days keep_texts_days kept_until texts_kept_until
+name labels
 """
 STATUS_FIELDS = FIELDS.split()
 

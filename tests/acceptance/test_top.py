@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from embedmill import Client
+from storage.jobfilter import JobFilter
 from tests.acceptance.shell import EMBEDMILL, Shell, address
 
 #: Longest wait for anything to be seen, in seconds.
@@ -30,7 +31,7 @@ def nothing_else_waits(shell: Shell) -> None:
     """Cancel what other tests have left waiting on this stack: only so many jobs fit on a screen."""
     with Client(data_dir=shell.data_dir) as client:
         jobs = client.stores.jobs
-        for job_id in jobs.list_ids(1_000, states=("queued", "running")):
+        for job_id in jobs.list_ids(1_000, wanted=JobFilter(states=["queued", "running"])):
             jobs.cancel(job_id)
 
 

@@ -57,6 +57,7 @@ import sys, numpy as np, torch
 from tests.engine.ends import packed_of, texts_of
 from worker.engine.checkpoint import resolve
 from worker.engine.encoder import Encoder
+import worker.engine.processor # counts cores, as a worker's engine has it do first
 torch.set_num_threads(int(sys.argv[3]))
 encoder = Encoder(resolve(sys.argv[1]), "cpu", "float32")
 with torch.inference_mode():

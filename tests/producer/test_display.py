@@ -45,7 +45,7 @@ def test_names_stand_in_a_list_where_there_are_any_and_cannot_write_elsewhere() 
     named = job(1, name="harvest \x1b[31m\nof 2026"), job(2)
     head, first, second = lines(jobs_table(named), 140)
     assert head.split()[-2:] == ["name", "model"] and "harvest" in first and "\x1b" not in first
-    assert second.split()[-2:] == ["12:00", "grain"]
+    assert second.split()[-2:] == ["12:00", "mill/grain"]
     told = "\n".join(lines(status_table(job(1, name="\x1b]0;x\x07", labels={"a": "b\r"})), 140))
     assert "\x1b" not in told and "\x07" not in told and "\r" not in told
     assert "labels" in told and "a=b" in told

@@ -197,5 +197,6 @@ def test_a_status_is_a_json_object_of_the_promised_fields(stores: Stores) -> Non
     status = stores.statuses.get(submit(stores)).to_dict()
     assert " ".join(status) == (
         "id state model total succeeded failed cancelled pending truncated tokens tokens_per_second eta_seconds "
-        "created_at started_at finished_at error waiting_for keep_days keep_texts_days kept_until texts_kept_until"
+        "created_at started_at finished_at error waiting_for keep_days keep_texts_days kept_until texts_kept_until "
+        "name labels"
     )

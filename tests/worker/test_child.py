@@ -284,14 +284,16 @@ def test_a_process_on_a_cpu_keeps_its_memory_in_one_heap_and_one_on_a_gpu_does_n
 
 
 def test_children_are_stopped_in_order_though_one_cannot_be_looked_after(
-    nursery: Nursery, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+    nursery: Nursery, supervisor: Supervisor, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given two children, of which one writes to its supervisor what cannot be read
-    babbling = nursery.start(READY + "import os; os.write(s._pipe, b'chaff\\n'); import time; time.sleep(600)")
+    said = tmp_path / "said"
+    chaff = f"import os; os.write(s._pipe, b'chaff\\n'); open({str(said)!r}, 'w'); import time; time.sleep(600)"
+    babbling = nursery.start(READY + chaff)
     last = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(7)); " + READY + "time.sleep(600)"
     sound = nursery.start(last)
     deadline = time.monotonic() + 90
-    while not sound.ready:
+    while not (sound.ready and said.exists()):
         assert time.monotonic() < deadline
         sound.tend()
         time.sleep(0.01)

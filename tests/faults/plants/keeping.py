@@ -63,10 +63,10 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         "tests/storage/test_jobs.py::test_jobs_are_listed_newest_first_in_pages_and_only_once_sealed",
         (
             Edit(
-                _JOBS,
-                "        wanted = wanted.where("
+                "storage/jobmatching.py",
+                "    found.append("
                 "JobRow.state != JobState.ACCEPTING if states is None else JobRow.state.in_(states))\n",
-                "        if states is not None:\n            wanted = wanted.where(JobRow.state.in_(states))\n",
+                "    if states is not None:\n        found.append(JobRow.state.in_(states))\n",
             ),
         ),
     ),
