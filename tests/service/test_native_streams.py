@@ -158,6 +158,7 @@ def test_a_stream_may_be_slow_unless_it_keeps_others_from_their_place(
         gone = threading.Event()
         stack.callback(gone.set)
         cut = [callers.submit(post_slowly, served, gone) for _ in range(2)]
+        until(lambda: len(uploading._busy) == 2 or any(one.done() for one in cut), "both to be taken in")
         # And another one finds room
         until(lambda: http.post("/v1/jobs", content=lines("rye"), headers=NDJSON).status_code == 202, "room")
         done, _ = wait(cut, 60, FIRST_COMPLETED)
