@@ -38,7 +38,7 @@ export PRINT_LOCKED
 help: ## Show this help
 	@echo "Usage: make TARGET"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 demo: .venv/.demo ## Embed the examples through a real queue on this machine, and show what came of them
 	@$(PY) examples/demo.py

@@ -28,12 +28,16 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from benchmarks.gpu_rivals import Ours, Remembering, Rival, rivals_of
+from benchmarks.gpu_rivals import OTHER_HALF, Ours, Rival, rivals_of
 from benchmarks.invented import Texts, lengths_of, make_model, texts_of
 from storage.contract.options import JobOptions
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.engine import Engine
-from worker.engine.tokenizing import Tokenizer
+from worker.engine.gpu import this_gpu
+from worker.engine.oncetokenizer import OnceTokenizer
+from worker.engine.precision import choose_precision
+from worker.engine.processor import this_processor
+from worker.engine.trials import Trials
 
 #: Layers, components and heads, and how many times as many tokens make a run: a small network is through sooner.
 SHAPES = {"BERT-base": (12, 768, 12, 1), "MiniLM-L6": (6, 384, 12, 4)}
@@ -41,6 +45,9 @@ TINY_SHAPES = {"tiny": (2, 64, 2, 1)}
 
 #: What texts are embedded: of so many tokens each, and of all lengths.
 KINDS = ("50", "512", "mixed")
+
+#: Most seconds of a worker's first start in which number types are compared.
+_CHOOSING = 20.0
 
 #: Calls that a run is made of.
 _CHUNKS = 12
@@ -145,6 +152,7 @@ def measure(
     print(f"{name}: {ours.engine._encoder.packing}, where its time goes on mixed texts:")
     figures["correctness"] = correctness(checkpoint, rivals, chunks[0][: 16 if asked.tiny else 200], asked)
     yield figures
+    figures["auto"] = chosen_precision(checkpoint, asked.device)
     figures["busy"] = busy_share(ours, chunks)
     yield figures
     figures["budgets"] = {budget: _budget(checkpoint, budget, chunks, asked) for budget in asked.budgets}
@@ -159,7 +167,8 @@ def _chunks(texts: Texts, size: int) -> list[Texts]:
 
 
 def _budget(checkpoint: Checkpoint, budget: int, chunks: list[Texts], asked: argparse.Namespace) -> float:
-    ours = Ours(Engine(checkpoint, asked.device, asked.dtype, budget), Remembering(Tokenizer(checkpoint)))
+    once = OnceTokenizer(checkpoint)
+    ours = Ours(Engine(checkpoint, asked.device, asked.dtype, budget, tokenizer=once), once)
     tokens = sum(len(text.split()) + 2 for text in itertools.chain(*chunks))
     seconds = [ours.run(chunks)[0] for _ in range(4)][1:]
     ours.engine.stop(wait=10)
@@ -173,15 +182,24 @@ def correctness(
     exact = Engine(checkpoint, asked.device, "float32")
     wanted = np.concatenate([exact.embed([text], JobOptions(normalize=True)).vectors for text in texts])
     exact.stop(wait=10)
-    together = rivals["engine"].run([texts])[1]
-    alone = np.concatenate([rivals["engine"].run([[text]])[1] for text in texts])
-    padded = rivals["padded baseline"].run([texts])[1]
-    return {
-        "to float32": float((together * wanted).sum(1).min()),
-        "alone and in company": float((together * alone).sum(1).min()),
-        "to padded": float((together * padded).sum(1).min()),
-        "between neighbours, at most": float((wanted[1:] * wanted[:-1]).sum(1).max()),
-    }
+    found: dict[str, float] = {}
+    for rival, name in (("engine", ""), (OTHER_HALF, f"{OTHER_HALF} ")):
+        together = rivals[rival].run([texts])[1]
+        alone = np.concatenate([rivals[rival].run([[text]])[1] for text in texts])
+        found[f"{name}to float32"] = float((together * wanted).sum(1).min())
+        found[f"{name}alone and in company"] = float((together * alone).sum(1).min())
+        if rival == "engine":
+            padded = rivals["padded baseline"].run([texts])[1]
+            found["to padded"] = float((together * padded).sum(1).min())
+    return found | {"between neighbours, at most": float((wanted[1:] * wanted[:-1]).sum(1).max())}
+
+
+def chosen_precision(checkpoint: Checkpoint, device: str) -> str:
+    """Return what `--dtype auto` would choose here, why, and how long that took."""
+    start = time.perf_counter()
+    place = this_gpu(device) if device.startswith("cuda") else this_processor()
+    found = choose_precision(Trials(checkpoint, place, _CHOOSING))
+    return f"{found.dtype} ({found.why}), after {time.perf_counter() - start:.1f} s"
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -207,6 +225,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
     print(f"  budgets, mixed: {', '.join(budgets)}")
     busy = "not measured" if found.get("busy") is None else f"{found['busy']:.1%}"
     told = "; ".join(f"{what} {cosine:.6f}" for what, cosine in found.get("correctness", {}).items())
+    print(f"  --dtype auto: {found.get('auto', 'not measured')}")
     print(f"  GPU busy: {busy}; least cosines: {told}", flush=True)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.encoder import Encoder
 from worker.engine.engine import Engine
-from worker.engine.tokenizing import Encodings, Tokenizer
+from worker.engine.oncetokenizer import OnceTokenizer
 
 Vectors = NDArray[np.float32]
 
@@ -28,22 +27,8 @@ Vectors = NDArray[np.float32]
 _CALLS = 5
 _BATCH_SIZES = (32, 128, 256, 512, 1024)
 
-
-class Remembering:
-    """A tokenizer that does its work once: what is measured with it is the engine without tokenizing."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[int, tuple[Sequence[str], Encodings]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-    def encode(self, texts: Sequence[str], max_length: int) -> Encodings:
-        """Return what the tokenizer made of this very list the first time."""
-        if id(texts) not in self._known:
-            self._known[id(texts)] = texts, self._tokenizer.encode(texts, max_length)
-        return self._known[id(texts)][1]
+#: The engine in that half precision of two which was not asked for.
+OTHER_HALF = "the other half"
 
 
 class PaddedEncoder(Encoder):
@@ -67,20 +52,19 @@ class Ours:
 
     Args:
         engine: The engine.
-        remembering: What its tokenizer is replaced by; None has it tokenize while it is measured.
+        once: Its tokenizer, which has read all texts before they are measured; None has it tokenize meanwhile.
     """
 
-    def __init__(self, engine: Engine, remembering: Remembering | None = None) -> None:
+    def __init__(self, engine: Engine, once: OnceTokenizer | None = None) -> None:
         self.engine = engine
-        self._remembering = remembering
-        if remembering is not None:
-            engine._tokenizer = remembering  # type: ignore[assignment]
+        self._once = once
 
     def run(self, chunks: list[Texts]) -> tuple[float, Vectors]:
         """Return how many seconds the chunks took, and their vectors."""
-        if self._remembering is not None:
+        if self._once is not None:
             for chunk in chunks:
-                self._remembering.encode(chunk, self.engine.card.max_length)
+                # As the engine asks for them: those that are alike once.
+                self._once.encode(list(dict.fromkeys(chunk)), self.engine.card.max_length)
         with ThreadPoolExecutor(_CALLS) as pool:
             start = time.perf_counter()
             found = list(pool.map(lambda chunk: self.engine.embed(chunk, JobOptions(normalize=True)), chunks))
@@ -118,21 +102,27 @@ Rival = Ours | SentenceTransformers
 
 def rivals_of(checkpoint: Checkpoint, device: str, dtype: str, budget: int | None) -> dict[str, Rival]:
     """Load everybody who is measured."""
+    once = OnceTokenizer(checkpoint)
 
-    def engine(flights: int | None = None, kind: type[Encoder] = Encoder) -> Engine:
-        return Engine(checkpoint, token_budget=budget, encoder=kind(checkpoint, device, dtype), flights=flights)
+    def ours(kind: type[Encoder] = Encoder, half: str = dtype, flights: int | None = None) -> Ours:
+        encoder = kind(checkpoint, device, half)
+        return Ours(Engine(checkpoint, token_budget=budget, encoder=encoder, tokenizer=once, flights=flights), once)
 
-    once = Remembering(Tokenizer(checkpoint))
     found: dict[str, Rival] = {
-        "engine": Ours(engine(), once),
-        "engine and tokenizer": Ours(engine()),
-        "no launch-ahead": Ours(engine(flights=1), once),
+        "engine": ours(),
+        "engine and tokenizer": Ours(Engine(checkpoint, device, dtype, budget)),
+        "no launch-ahead": ours(flights=1),
+        OTHER_HALF: ours(half=_other_half(dtype)),
     }
     with nothing_fused():
-        found["packed, not fused"] = Ours(engine(), once)
-        found["padded baseline"] = Ours(engine(kind=PaddedEncoder), once)
+        found["packed, not fused"] = ours()
+        found["padded baseline"] = ours(PaddedEncoder)
     try:
         found["sentence-transformers"] = SentenceTransformers(checkpoint, device, getattr(torch, dtype))
     except ImportError:
         print("sentence-transformers is not installed: left out")
     return found
+
+
+def _other_half(dtype: str) -> str:
+    return "float16" if dtype == "bfloat16" else "bfloat16"

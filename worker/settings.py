@@ -14,9 +14,8 @@ class WorkerSettings(Settings):
 
     Args:
         revision: Commit hash of a hub model. Default: what the hub calls its newest, pinned from then on.
-        dtype: What is computed in. `auto`: bfloat16 on a GPU, float16 on one older than Ampere; on a CPU measured once,
-            bfloat16 where it is at least 1.2 times as fast and vectors hardly differ (cosine at least 0.9998), else
-            float32.
+        dtype: What is computed in. `auto`: measured once; half precision (bfloat16; on a GPU that or float16) where it
+            is at least 1.2 times as fast and vectors hardly differ (cosine at least 0.9998), else float32.
             `int8` only when asked for: it costs some of the vectors' quality, which the log says.
         backend: What computes the encoder: `torch`, or `openvino` (extra `openvino`, CPU only). Default: torch, and
             OpenVINO for int8.

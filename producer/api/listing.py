@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from producer.api.schemas import Labels, ModelName, Name
@@ -82,6 +84,18 @@ class JobsInQuery(BaseModel):
             since=_moment("since", self.since),
             until=_moment("until", self.until),
         )
+
+
+def said_once(request: Request) -> None:
+    """Refuse a query that says something twice: of two values for one filter, one would be passed over in silence.
+
+    Raises:
+        InvalidField: When it does.
+    """
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if count > 1:
+            remedy = "Say it once: several labels go in one JSON object, several states have commas between them."
+            raise InvalidField(name, f"{name} stands in the query {count} times.", remedy)
 
 
 def _labels(told: str) -> dict[str, str]:

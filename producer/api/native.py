@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from producer.api.auth import Caller, Reader, Writer
 from producer.api.bodies import JSON, NDJSON, parsed, read_body, require_media_type
 from producer.api.documented import JOB_BODY, JOB_LINKS, PARTS_LINKS, failures, linked
-from producer.api.listing import JobsInQuery
+from producer.api.listing import JobsInQuery, said_once
 from producer.api.schemas import AskedInQuery, JobIn
 from producer.api.service import Service, ServiceDep
 from producer.api.submitting import KEY_PATTERN, idempotency_key, merged, open_parts, submit_items, submit_records
@@ -88,6 +88,7 @@ async def submit(
     operation_id="list_jobs",
     summary="List jobs, newest first",
     response_model=JobList,
+    dependencies=[Depends(said_once)],
     responses=linked(200, "job_id", "get_job", field="data/0/id") | failures(),
 )
 def list_jobs(service: ServiceDep, caller: Reader, asked: Annotated[JobsInQuery, Query()]) -> dict[str, Any]:

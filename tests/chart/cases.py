@@ -98,6 +98,7 @@ CASES: dict[str, dict[str, Any]] = {
         }
     },
     "the service alone": {
+        "settings": {"keepDays": "forever"},
         "workers": [],
         "reconciler": {"enabled": False},
         "migration": {"enabled": False},
@@ -111,7 +112,7 @@ CASES: dict[str, dict[str, Any]] = {
             "base": {"repository": "embedmill-base", "digest": "sha256:" + "0" * 64},
             "worker": {"repository": "embedmill-worker", "tag": "0.1.0-cu128"},
         },
-        "settings": {"keepDays": 7.5, "maxTextBytes": 20_000_000},
+        "settings": {"keepDays": 7.5, "keepTextsDays": 1, "maxTextBytes": 20_000_000},
         "servers": {"existingSecret": "ours", "workerRedisKey": "worker-redis-url"},
         "fullnameOverride": "a-name-that-is-longer-than-what-kubernetes-would-take",
     },

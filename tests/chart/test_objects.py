@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from tests.chart.cases import CASES, CLAIMS, GPU, SCALED
-from tests.chart.rendering import Object, find_helm, named, of_kind, pods, render
+from tests.chart.rendering import ROOT, Object, find_helm, named, of_kind, pods, render
 
 pytestmark = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 
@@ -164,6 +165,32 @@ def test_large_numbers_are_written_out() -> None:
     assert _env(named_container(objects, "-api"))["EMBEDMILL_MAX_TEXT_BYTES"] == "20000000"
     (trigger,) = named(objects, "ScaledObject", "bge-h100")["spec"]["triggers"]
     assert trigger["metadata"]["targetValue"] == "40000000"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({}, {}), ({"keepDays": "forever", "keepTextsDays": 7}, {"KEEP_DAYS": "forever", "KEEP_TEXTS_DAYS": "7"})],
+)
+def test_how_long_jobs_are_kept_is_told_where_it_is_said(settings: Object, told: dict[str, str]) -> None:
+    environment = _env(named_container(render({"settings": settings}), "-api"))
+    assert {name: environment.get(f"EMBEDMILL_{name}") for name in told} == told
+    assert len([name for name in environment if "KEEP" in name]) == len(told)
+
+
+def test_prometheus_calls_its_jobs_as_the_alert_rules_do() -> None:
+    # Given an installation that Prometheus' operator watches, whose name for a job would be the Service's
+    objects = render(CASES["watched by Prometheus"])
+    (services,) = of_kind(objects, "ServiceMonitor")
+    (machines,) = of_kind(objects, "PodMonitor")
+    called = {
+        rule["replacement"]
+        for endpoint in (*services["spec"]["endpoints"], *machines["spec"]["podMetricsEndpoints"])
+        for rule in endpoint["relabelings"]
+        if rule["targetLabel"] == "job"
+    }
+    # Then it has the name that the rules ask for
+    asked = set(re.findall(r'job="([^"]+)"', (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8")))
+    assert asked and asked <= called
 
 
 def test_the_migration_needs_nothing_of_the_release_that_it_comes_before() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,8 +80,8 @@ def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
     capability: tuple[int, int], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a GPU of some generation
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    told = SimpleNamespace(name="a mill", major=capability[0], minor=capability[1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: told)
     # Then it computes in what it multiplies, unless another type is asked for
     assert resolve_dtype("auto", "cuda:0") is wanted
     assert resolve_dtype("bfloat16", "cuda:0") is torch.bfloat16 and resolve_dtype("auto", "cpu") is torch.float32

@@ -46,10 +46,12 @@ def test_the_script_measures_everybody_and_checks_the_vectors(tmp_path: Path) ->
     found = json.loads(output.read_text())["models"]["tiny"]
     for kind in ("50", "512", "mixed"):
         rates = found[kind]["tokens_per_second"]
-        assert {"engine", "padded baseline", "packed, not fused", "sentence-transformers"} <= set(rates)
+        assert {"engine", "padded baseline", "the other half", "sentence-transformers"} <= set(rates)
         assert all(rate["median"] > 0 for rate in rates.values()) and found[kind]["floor"] > 0
     cosines = found["correctness"]
     assert cosines["to float32"] > 0.999 and cosines["alone and in company"] > 0.9999
+    assert cosines["the other half to float32"] > 0.99999
+    assert found["auto"].split()[0] in ("float32", "bfloat16", "float16")
     assert cosines["between neighbours, at most"] < cosines["to float32"]
     # And the table is what it ends with
-    assert "engine / floor" in "".join(done.stdout.splitlines()[-5:])
+    assert "engine / floor" in "".join(done.stdout.splitlines()[-6:])

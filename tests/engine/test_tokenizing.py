@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from storage.contract.options import JobOptions
 from tests.models import CHARACTERS, WORDS, make_model, write_json
 from worker.engine.checkpoint import Checkpoint, resolve
+from worker.engine.engine import Engine
+from worker.engine.oncetokenizer import OnceTokenizer
 from worker.engine.tokenizing import SLICE_TEXTS, Tokenizer
 
 TEXTS = [
@@ -155,6 +158,25 @@ def test_more_texts_than_one_slice_keep_their_order_and_their_errors(minilm: Che
 def test_no_texts_make_no_encodings(minilm: Checkpoint) -> None:
     found = Tokenizer(minilm).encode([], 16)
     assert (found.ids.size, found.offsets.tolist(), found.lengths.size) == (0, [0], 0)
+
+
+def test_a_tokenizer_for_measurements_reads_the_same_texts_once(
+    minilm: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a tokenizer that remembers, and an engine that has embedded some texts with it, two of them alike
+    read: list[int] = []
+    real = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, *given: read.append(len(given[0])) or real(self, *given))
+    once = OnceTokenizer(minilm)
+    engine = Engine(minilm, tokenizer=once, cores=1)
+    read.clear()
+    texts = ["river stone", "mill", "mill"]
+    first = engine.embed(texts, JobOptions(max_length=16)).vectors
+    # When they are embedded again, it reads nothing, and the vectors are the same; another cut is read anew
+    assert (engine.embed(list(texts), JobOptions(max_length=16)).vectors == first).all() and read == [2]
+    engine.embed(texts, JobOptions(max_length=8))
+    assert read == [2, 2]
+    engine.stop(wait=10)
 
 
 def test_threads_share_one_tokenizer(minilm: Checkpoint) -> None:

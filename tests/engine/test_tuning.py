@@ -10,24 +10,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from storage.contract.errors import ModelBroken
 from storage.contract.options import JobOptions
 from tests.models import make_model
-from worker.engine import calibration, tuning
-from worker.engine.calibration import Calibration
+from worker.engine import division, precision, trials, tuning
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.engine import CPU_TOKEN_BUDGET, Engine
+from worker.engine.gpu import Gpu
 from worker.engine.processor import Processor, available_cores, this_processor
 from worker.engine.records import Record
+from worker.engine.trials import Trials
 from worker.engine.tuning import tune
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few texts and rounds: what is measured here is whether it is measured."""
-    for name, value in {"_ROUNDS": 2, "_BATCHING_ROUNDS": 2, "_SAMPLE_TOKENS": 500, "_WARM_UP": 2}.items():
-        monkeypatch.setattr(calibration, name, value)
+    monkeypatch.setattr(precision, "_ROUNDS", 2)
+    for name, value in {"_BATCHING_ROUNDS": 2, "_SAMPLE_TOKENS": 500, "_WARM_UP": 2}.items():
+        monkeypatch.setattr(division, name, value)
 
 
 @pytest.fixture
@@ -38,16 +41,24 @@ def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    """A GPU; what it computes this processor computes."""
+    card = Gpu("cpu", "a wind mill", (9, 0))
+    monkeypatch.setattr(tuning, "this_gpu", lambda device: card)
+    return card
+
+
+@pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was measured: `precision`, `batching`."""
     done: list[str] = []
-    real = {name: getattr(Calibration, name) for name in ("precision", "batching")}
+    real = {name: getattr(tuning, f"choose_{name}") for name in ("precision", "batching")}
 
     def noting(name: str) -> Callable[..., Any]:
-        return lambda self, *given: done.append(name) or real[name](self, *given)
+        return lambda *given: done.append(name) or real[name](*given)
 
     for name in real:
-        monkeypatch.setattr(Calibration, name, noting(name))
+        monkeypatch.setattr(tuning, f"choose_{name}", noting(name))
     return done
 
 
@@ -61,7 +72,7 @@ def test_bfloat16_where_it_is_faster_and_hardly_differs(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
     # Given a machine where any gain is enough, so that the test does not depend on this one's
-    monkeypatch.setattr(calibration, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
     # When tuned
     found = tune(checkpoint, folder=tmp_path)
     # Then it computes in bfloat16, with all cores in use, and says why
@@ -94,7 +105,7 @@ def _unit(engine: Engine, texts: list[str]) -> np.ndarray:
 def test_float32_where_bfloat16_differs_or_gains_too_little(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float, why: str
 ) -> None:
-    monkeypatch.setattr(calibration, name, value)
+    monkeypatch.setattr(precision, name, value)
     found = tune(checkpoint, token_budget=1024, folder=tmp_path)
     assert found.dtype == "float32" and why in found.why
     assert found.encoder is not None and found.encoder.precision == "float32"
@@ -105,14 +116,14 @@ def test_a_model_whose_numbers_bfloat16_cannot_hold_stays_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a model that makes no vectors in bfloat16, and any gain is enough
-    monkeypatch.setattr(calibration, "LEAST_GAIN", 0.0)
-    real = calibration.Encoder.forward_flat
+    monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
+    real = trials.Encoder.forward_flat
 
     def forward(self: Any, packed: Any, layer: int) -> Any:
         states = real(self, packed, layer)
         return states if self.precision == "float32" else states.fill_(float("nan"))
 
-    monkeypatch.setattr(calibration.Encoder, "forward_flat", forward)
+    monkeypatch.setattr(trials.Encoder, "forward_flat", forward)
     checkpoint = resolve(str(make_model(tmp_path / "model", hidden=64)))
     # When tuned, then it computes in float32
     found = tune(checkpoint, token_budget=1024, folder=tmp_path / "cache")
@@ -124,10 +135,10 @@ def test_a_start_chooses_what_the_one_before_chose(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
     # Given a choice that was measured
-    monkeypatch.setattr(calibration, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
     first = tune(checkpoint, folder=tmp_path)
     # When this machine would choose otherwise now
-    monkeypatch.setattr(calibration, "LEAST_GAIN", 1e9)
+    monkeypatch.setattr(precision, "LEAST_GAIN", 1e9)
     again = tune(checkpoint, folder=tmp_path)
     # Then it is the same all the same, and nothing was measured or loaded for it
     assert str(again) == str(first) and measured == ["precision", "batching"] and again.encoder is None
@@ -145,7 +156,7 @@ def test_another_torch_processor_or_model_is_measured_anew(
     assert measured == ["precision"]
     tune(resolve(str(make_model(tmp_path / "other", "roberta", hidden=64))), token_budget=64, folder=tmp_path)
     assert len(measured) == 2
-    monkeypatch.setattr(tuning, "torch", SimpleNamespace(__version__="99.0"))
+    monkeypatch.setattr(tuning, "torch", SimpleNamespace(__version__="99.0", cuda=torch.cuda))
     tune(checkpoint, token_budget=64, folder=tmp_path)
     assert len(measured) == 3
     monkeypatch.setattr(tuning, "this_processor", lambda: Processor("a newer mill", frozenset({"bf16"}), 2))
@@ -161,16 +172,99 @@ def test_what_is_asked_for_is_taken_and_needs_no_file(
     assert measured == [] and not (tmp_path / "none").exists()
 
 
-def test_on_a_gpu_nothing_is_measured(checkpoint: Checkpoint, tmp_path: Path, measured: list[str]) -> None:
-    found = tune(checkpoint, "cuda", folder=tmp_path)
-    assert (found.dtype, found.token_budget, found.cores, measured) == ("auto", None, None, [])
-    assert tune(checkpoint, "cuda:1", "float16", 4096, folder=tmp_path).options | {"encoder": None} == {
+def test_what_is_asked_for_on_a_gpu_is_taken(
+    checkpoint: Checkpoint, tmp_path: Path, measured: list[str], gpu: Gpu
+) -> None:
+    assert tune(checkpoint, "cuda:1", "float16", 4096, folder=tmp_path / "none").options == {
         "dtype": "float16",
         "token_budget": 4096,
         "cores": None,
         "threads": 1,
         "encoder": None,
     }
+    assert measured == [] and not (tmp_path / "none").exists()
+
+
+#: Speeds in multiples of float32's, and cosines to its vectors, of bfloat16 and float16.
+FARES = {
+    "both alike: the nearer": ((3.0, 0.99992), (3.1, 0.99999), "float16", "3.1 x float32 here, cosine at least 0.9999"),
+    "no noise decides": ((3.5, 0.99992), (3.0, 0.99999), "float16", "3.0 x"),
+    "the coarser is much faster": ((6.0, 0.99992), (3.0, 0.99999), "bfloat16", "6.0 x"),
+    "the coarser is too coarse": ((6.0, 0.99975), (3.0, 0.99999), "float16", "3.0 x"),
+    "float16 overflows": ((3.0, 0.99992), (3.0, float("nan")), "bfloat16", "3.0 x"),
+    "an old GPU": (
+        (1.0, 0.99992),
+        (0.5, 0.99999),
+        "float32",
+        "bfloat16 is only 1.0 x as fast here; float16 is only 0.5",
+    ),
+    "neither is near": ((3.0, 0.9), (3.0, float("nan")), "float32", "bfloat16 differs, cosine 0.90000 on average"),
+}
+
+
+@pytest.mark.parametrize("fares", FARES.values(), ids=FARES)
+def test_a_gpu_computes_in_the_nearest_that_is_fast(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: Gpu, fares: tuple[Any, ...]
+) -> None:
+    # Given a GPU on which number types fare so
+    *halves, dtype, why = fares
+    known = {"float32": (1.0, 1.0), **dict(zip(gpu.halves, halves, strict=True))}
+
+    def vectors(self: Trials, dtype: str, texts: list[str], ways: dict[str, Any]) -> tuple[np.ndarray, float]:
+        cosine = known[dtype][1]
+        return np.array([[cosine, np.sqrt(1 - cosine**2)]] * len(texts)), 1.0
+
+    monkeypatch.setattr(Trials, "vectors", vectors)
+    monkeypatch.setattr(Trials, "seconds", lambda self, dtype, *given: 0.3 / known[dtype][0])
+    # When tuned
+    found = tune(checkpoint, "cuda", folder=tmp_path)
+    # Then it computes in that, in batches as the device suits; and so does the next start
+    assert found.dtype == dtype and why in found.why
+    assert found.encoder is not None and found.encoder.precision == ("float32" if dtype == "float32" else "half")
+    assert (found.token_budget, found.cores) == (None, None)
+    monkeypatch.delattr(tuning, "choose_precision")
+    assert str(tune(checkpoint, "cuda", folder=tmp_path)) == str(found)
+
+
+def test_a_gpu_is_measured_by_embedding(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str], gpu: Gpu
+) -> None:
+    # Given a GPU, which is this processor in truth, where any gain is enough, and how many texts a round had
+    monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(precision, "_FEW_TEXTS", 4)
+    sizes: dict[str, list[int]] = {}
+    real = Trials.seconds
+
+    def seconds(self: Trials, dtype: str, texts: list[str], *given: Any) -> float:
+        sizes.setdefault(dtype, []).append(len(texts))
+        return real(self, dtype, texts, *given)
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    # When tuned
+    found = tune(checkpoint, "cuda", folder=tmp_path, seconds=600)
+    # Then rounds have grown until they took long enough, and all number types were tried on the last and largest
+    assert measured == ["precision"] and "x float32 here, cosine at least 0.999" in found.why
+    assert sizes["float32"][:2] == [4, 16] and len(sizes) == 3
+    assert {of[-1] for of in sizes.values()} == {max(sizes["float32"])} and len(sizes["float16"]) >= 1
+    assert record(tmp_path).dtype == found.dtype and gpu.name in record(tmp_path).key
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float16"), ((9, 0), "bfloat16")])
+def test_a_gpu_that_cannot_be_measured_computes_in_what_it_multiplies(
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capability: tuple[int, int],
+    dtype: str,
+) -> None:
+    # Given a GPU of some generation that has no memory for three networks, or no time
+    monkeypatch.setattr(tuning, "this_gpu", lambda device: Gpu("cpu", "a wind mill", capability))
+    assert tune(checkpoint, "cuda", folder=tmp_path / "late", seconds=0).dtype == dtype
+    assert "there was no time to measure" in caplog.text
+    monkeypatch.setattr(tuning, "choose_precision", lambda trials: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    found = tune(checkpoint, "cuda", folder=tmp_path)
+    assert (found.dtype, found.why) == (dtype, "half precision could not be measured")
 
 
 def test_a_processor_without_products_of_bfloat16_computes_in_float32(
@@ -216,10 +310,10 @@ def test_measuring_that_fails_costs_no_start(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a machine without room for a second network
-    monkeypatch.setattr(Calibration, "precision", lambda self: (_ for _ in ()).throw(RuntimeError("no memory")))
+    monkeypatch.setattr(tuning, "choose_precision", lambda trials: (_ for _ in ()).throw(RuntimeError("no memory")))
     # When tuned, then it is as it always was, and the next start may try again
     found = tune(checkpoint, folder=tmp_path)
-    assert (found.dtype, found.why, found.encoder) == ("float32", "bfloat16 could not be measured", None)
+    assert (found.dtype, found.why, found.encoder) == ("float32", "half precision could not be measured", None)
     assert "measuring failed (RuntimeError: no memory)" in caplog.text
     assert record(tmp_path).dtype is None
 
@@ -229,10 +323,10 @@ def test_measuring_that_ends_the_process_is_not_begun_for_ever(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a machine whose kernel ends processes that load two networks
-    def die(self: Calibration) -> None:
+    def die(trials: Trials) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(Calibration, "precision", die)
+    monkeypatch.setattr(tuning, "choose_precision", die)
     for _ in range(3):
         with pytest.raises(SystemExit):
             tune(checkpoint, folder=tmp_path)

@@ -280,6 +280,8 @@ def test_bad_input_of_each_field_is_a_400_and_leaves_nothing(alone: Served) -> N
             "?since=2026",
             "?since=1764417600",
             "?label=team=search",
+            '?labels={"a":"1"}&labels={"b":"2"}',
+            "?state=queued&limit=1&state=failed",
             "?until=999999w",
         ):
             assert http.get(f"/v1/jobs{path}").status_code == 400, path

@@ -13,6 +13,7 @@ from storage.contract.errors import InvalidOption, ModelBroken
 from worker.engine.batching import Packing
 from worker.engine.checkpoint import Checkpoint
 from worker.engine.flatbert import FlatBert
+from worker.engine.gpu import this_gpu
 from worker.engine.layout import Dense
 from worker.engine.packed import Packed
 from worker.engine.packedlinear import pack_linears
@@ -28,24 +29,18 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
     """Return what to compute in.
 
     Args:
-        name: `auto`, `float32`, `bfloat16` or `float16`; `auto` is float32 on a CPU, bfloat16 on a GPU, and float16 on
-            one that has no instructions for bfloat16.
+        name: `auto`, `float32`, `bfloat16` or `float16`; `auto` is what is usual where nothing was measured: float32 on
+            a CPU, bfloat16 on a GPU, and float16 on one that has no instructions for bfloat16.
         device: `cpu`, `cuda` or `cuda:n`.
 
     Raises:
         InvalidOption: When the name is none of these.
     """
     if name == "auto":
-        return _half(device) if device.startswith("cuda") else torch.float32
+        name = this_gpu(device).usual_dtype if device.startswith("cuda") else "float32"
     if name not in _DTYPES:
         raise InvalidOption(f"dtype must be one of auto, {', '.join(_DTYPES)}, not {name!r}.")
     return _DTYPES[name]
-
-
-def _half(device: str) -> torch.dtype:
-    """Return which half precision a GPU multiplies: those before Ampere (compute capability 8) emulate bfloat16."""
-    emulated = torch.cuda.is_available() and torch.cuda.get_device_capability(device) < (8, 0)
-    return torch.float16 if emulated else torch.bfloat16
 
 
 class Encoder:

@@ -18,7 +18,7 @@ def load_engine(
     token_budget: int | None = None,
     backend: str | None = None,
 ) -> tuple[Engine, str]:
-    """Load an engine; what is not asked for is chosen, on a CPU by measuring.
+    """Load an engine; what is not asked for is chosen by measuring.
 
     Args:
         checkpoint: The model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,29 @@ class Processor:
         return bool(self.flags & BFLOAT16_PRODUCTS)
 
     @property
+    def device(self) -> str:
+        """What torch calls it."""
+        return "cpu"
+
+    @property
+    def halves(self) -> tuple[str, ...]:
+        """The half precisions that are worth a trial."""
+        return ("bfloat16",) if self.multiplies_bfloat16 else ()
+
+    @property
+    def usual_dtype(self) -> str:
+        """What is computed in where nothing was measured."""
+        return "float32"
+
+    @property
     def identity(self) -> str:
         """Name, cores, and sixteen digits that stand for the flags: what measurements on it depend on."""
         digest = hashlib.blake2b(" ".join(sorted(self.flags)).encode(), digest_size=8).hexdigest()
         return f"{self.name}, {self.cores} cores, {digest}"
+
+    def busy(self) -> float:
+        """Return seconds on a clock for trials: those it was busy with us, as others slow us down now and then."""
+        return time.process_time()
 
 
 def this_processor(cpuinfo: Path = CPUINFO) -> Processor:

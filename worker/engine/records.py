@@ -38,7 +38,7 @@ class Batching(BaseModel):
 
 
 class Record(BaseModel):
-    """What is known of one model on one processor.
+    """What is known of one model on one processor or GPU.
 
     Args:
         key: What it depends on; another's record is none.
@@ -53,7 +53,7 @@ class Record(BaseModel):
 
     key: str
     attempts: int = Field(default=0, ge=0)
-    dtype: str | None = Field(default=None, pattern="^(float32|bfloat16)$")
+    dtype: str | None = Field(default=None, pattern="^(float32|bfloat16|float16)$")
     why: str = ""
     batchings: dict[str, Batching] = {}
     alike: list[str] = []

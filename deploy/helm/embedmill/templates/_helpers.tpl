@@ -85,6 +85,10 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 - name: EMBEDMILL_KEEP_DAYS
   value: {{ .Values.settings.keepDays | toString | quote }}
 {{- end }}
+{{- if not (kindIs "invalid" .Values.settings.keepTextsDays) }}
+- name: EMBEDMILL_KEEP_TEXTS_DAYS
+  value: {{ .Values.settings.keepTextsDays | toString | quote }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 
