@@ -67,8 +67,11 @@ LABEL org.opencontainers.image.title="Embedmill: API and command line" \
 
 FROM runtime AS worker
 COPY --from=install-worker /opt/embedmill /opt/embedmill
-ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# What a GPU driver gives to containers. Which GPUs, whoever starts one says: where NVIDIA's runtime is the default, an image
+# that says `all` gets those of others too. GKE mounts its driver below /usr/local/nvidia, where nothing else looks for it.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PATH="${PATH}:/usr/local/nvidia/bin" \
+    LD_LIBRARY_PATH="/usr/local/nvidia/lib:/usr/local/nvidia/lib64"
 EXPOSE 8080
 CMD ["worker", "--health-port", "8080"]
 ARG VERSION=0.1.0

@@ -108,7 +108,7 @@ def up(
     redis_url: RedisUrl = None,
     dtype: Annotated[str | None, typer.Option(help="auto (measured), float32, bfloat16, float16 or int8.")] = None,
     backend: Annotated[str | None, typer.Option(help="torch or openvino. Default: torch, but for int8.")] = None,
-    devices: Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto, gpus, all, cpu, or a list: cuda:0,cuda:1.")] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Redis, database, workers, the page and the API."""
     from embedmill.local import run_stack

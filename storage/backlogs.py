@@ -42,12 +42,14 @@ class Backlog:
         urgent: That of urgent jobs.
         oldest_seconds: How long ago the oldest of these jobs was accepted; 0 where there is none.
         workers: Live workers that serve it.
+        is_known: Whether a worker of this kind was ever there.
     """
 
     bulk: Load
     urgent: Load
     oldest_seconds: float
     workers: int
+    is_known: bool
 
 
 class BacklogStore:
@@ -84,11 +86,29 @@ class BacklogStore:
             found = {row.priority: row for row in connection.execute(waiting(JobRow.priority, jobs=[theirs]))}
             now = int(connection.execute(select(now_ms())).scalar_one())
             workers = int(connection.execute(serving).scalar_one())
+            is_known = connection.execute(ids.limit(1)).first() is not None
         bulk, urgent = (
             load_of(found[priority]) if priority in found else Load() for priority in (Priority.BULK, Priority.URGENT)
         )
         oldest = min((int(row.oldest) for row in found.values()), default=now)
-        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers)
+        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, is_known)
+
+    def unserved(self) -> dict[tuple[str, str], int]:
+        """Return the tokens that no live worker may do, by model and class of precision; see `JobRow.model_id`.
+
+        A model's name alone does not tell: its worker may be of another revision or precision than a job that has
+        begun. The class is empty for jobs that are bound to none yet.
+        """
+        with self._db.read() as connection:
+            found = connection.execute(_UNSERVED).all()
+            ids = [row.model_id for row in found if row.model_id is not None]
+            kinds = select(ModelRow.id, ModelRow.precision).where(ModelRow.id.in_(ids))
+            precisions = {row.id: row.precision for row in connection.execute(kinds)} if ids else {}
+        tokens: dict[tuple[str, str], int] = {}
+        for row in found:
+            kind = row.model, precisions.get(row.model_id, "")
+            tokens[kind] = tokens.get(kind, 0) + load_of(row).tokens
+        return tokens
 
 
 def _queue(row: Any) -> Queue:
@@ -96,6 +116,17 @@ def _queue(row: Any) -> Queue:
 
 
 _BY_QUEUE = waiting(JobRow.model, JobRow.priority)
+_SERVED = select(WorkerRow.model_id).where(IS_LIVE)
+_UNSERVED = waiting(
+    JobRow.model,
+    JobRow.model_id,
+    jobs=[
+        or_(
+            JobRow.model_id.not_in(_SERVED),
+            and_(JobRow.model_id.is_(None), JobRow.model.not_in(select(ModelRow.name).where(ModelRow.id.in_(_SERVED)))),
+        )
+    ],
+)
 _OLDEST = (
     select(JobRow.model, JobRow.priority, (now_ms() - func.min(JobRow.touched_at)).label("age"))
     .where(JOB_IS_OPEN, JobRow.started_at.is_(None))

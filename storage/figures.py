@@ -99,6 +99,10 @@ class Figures:
         for name, meaning in _BACKLOG.items():
             values: _Values = {queue: float(getattr(one.load, name)) for queue, one in told.items()}
             yield Figure(f"embedmill_backlog_{name}", meaning, "gauge", _QUEUE, values)
+        # As above: each kind that was ever served says so where all of it is served.
+        unserved: _Values = {(served.card.name, served.card.precision): 0.0 for served in self._stores.workers.cards()}
+        unserved.update({kind: float(tokens) for kind, tokens in self._stores.backlogs.unserved().items()})
+        yield Figure("embedmill_backlog_unserved_tokens", _UNSERVED, "gauge", ("model", "precision"), unserved)
         ages: _Values = {queue: one.oldest for queue, one in told.items()}
         yield Figure("embedmill_oldest_waiting_seconds", _OLDEST, "gauge", _QUEUE, ages)
 
@@ -121,6 +125,7 @@ class Figures:
 
 
 _QUEUE = ("model", "priority")
+_UNSERVED = "Tokens that no live worker may do: none serves their job's model, revision and class of precision"
 _BACKLOG = {
     "tokens": "Tokens that wait or are in hand, estimated from bytes",
     "texts": "Texts that wait or are in hand",

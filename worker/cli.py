@@ -23,7 +23,9 @@ Dtype = Annotated[
     str | None, typer.Option(help="auto (measured), float32, bfloat16, float16 or int8.", show_default=False)
 ]
 Backend = Annotated[str | None, typer.Option(help="torch or openvino. Default: torch, but for int8.")]
-Devices = Annotated[str | None, typer.Option(help="auto, all, cpu, or a list: cuda:0,cuda:1.", show_default=False)]
+Devices = Annotated[
+    str | None, typer.Option(help="auto, gpus, all, cpu, or a list: cuda:0,cuda:1.", show_default=False)
+]
 TokenBudget = Annotated[int | None, typer.Option(help="Most tokens of a batch. Default: measured.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database and Redis.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="Database; default: the embedded one.")]
@@ -105,15 +107,15 @@ def reconcile(
     place = {"data_dir": data_dir, "database_url": database_url, "redis_url": redis_url}
     settings = WorkerSettings.load(**place, health_port=health_port)
     logs.configure(settings.log_level, "reconciler", settings.log_format)
-    health = None
-    if settings.health_port is not None:
-        watched = WatchedReconciler(Stores.open(settings))
-        health = HealthServer(settings.health_host, settings.health_port, watched)
-        health.start()
-        logs.say(f"{health.url}/readyz tells when it is ready.")
-    run_until_stopped(settings)
-    if health is not None:
-        health.close()
+    if settings.health_port is None:
+        run_until_stopped(settings)
+        return
+    watched = WatchedReconciler(Stores.open(settings))
+    health = HealthServer(settings.health_host, settings.health_port, watched)
+    health.start()
+    logs.say(f"{health.url}/readyz tells when it is ready.")
+    run_until_stopped(settings, ticked=watched.tick)
+    health.close()
 
 
 @app.command()

@@ -126,12 +126,17 @@ def choose_slots(wanted: str, gpus: list[Gpu]) -> list[Slot]:
     """Return the slots that a worker takes.
 
     Args:
-        wanted: `auto`, `all`, `cpu`, or a list such as `cuda:0,cuda:1`.
+        wanted: `auto`, `gpus`, `all`, `cpu`, or a list such as `cuda:0,cuda:1`.
         gpus: What this machine has.
 
     Raises:
         InvalidOption: When a device is not there, or named twice.
     """
+    if wanted == "gpus":
+        if not gpus:
+            remedy = "`nvidia-smi` must list them here; in a container its runtime must be NVIDIA's."
+            raise InvalidOption("GPUs are asked for, and NVIDIA's driver tells of none.", remedy)
+        return [_gpu_slot(gpu) for gpu in gpus]
     if wanted == "auto":
         return [_gpu_slot(gpu) for gpu in gpus] or [CPU]
     if wanted == "all":
@@ -140,7 +145,7 @@ def choose_slots(wanted: str, gpus: list[Gpu]) -> list[Slot]:
     names = [name.strip().lower() for name in wanted.split(",")]
     for name in names:
         if not re.fullmatch(r"cpu|cuda:\d+", name):
-            raise InvalidOption(f"{name!r} is no device.", "Use auto, all, cpu, or a list such as cuda:0,cuda:1.")
+            raise InvalidOption(f"{name!r} is no device.", "Use auto, gpus, all, cpu, or a list: cuda:0,cuda:1.")
         if name not in by_name:
             raise InvalidOption(f"There is no {name} on this machine.", f"It has: {', '.join(by_name)}.")
     if len(set(names)) != len(names):

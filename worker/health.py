@@ -19,6 +19,9 @@ _PATIENCE = 10.0
 class Watched(Protocol):
     """What is watched."""
 
+    def liveness(self) -> tuple[bool, dict[str, str]]:
+        """Return whether it does anything at all, and what does not: where that is false, it is to be started anew."""
+
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """Return whether this machine can serve, and each part's state in words."""
 
@@ -85,7 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/healthz":
-            self._send(200, {"status": "alive"})
+            lives, parts = self.watched.liveness()
+            self._send(200 if lives else 503, {"status": "alive" if lives else "hangs", **parts})
         elif self.path == "/readyz":
             ready, parts = self.watched.readiness()
             self._send(200 if ready else 503, {"status": "ready" if ready else "not ready", **parts})

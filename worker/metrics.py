@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from storage import exposition
@@ -117,6 +118,10 @@ class Metrics:
         yield Figure("embedmill_process_cpu_seconds", meaning, "counter", label, seconds)
 
 
+#: Seconds after which a reconciler's loop hangs: a sweep waits for servers that are away, and purges in small steps.
+MOST_SILENT = 300.0
+
+
 class WatchedReconciler:
     """What is told of a reconciler that runs by itself.
 
@@ -127,6 +132,18 @@ class WatchedReconciler:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._metrics = Metrics(stores, "", {}, reconciler=measures.here)
+        self._ticked = time.monotonic()
+
+    def tick(self) -> None:
+        """Note a sign of life of its loop."""
+        self._ticked = time.monotonic()
+
+    def liveness(self) -> tuple[bool, dict[str, str]]:
+        """Return whether its loop goes round; nobody else watches one that runs by itself."""
+        silent = time.monotonic() - self._ticked
+        if silent < MOST_SILENT:
+            return True, {}
+        return False, {"reconciler": f"its loop has stood still for {silent:.0f} s"}
 
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """Return whether it can do its duty now, and why not."""

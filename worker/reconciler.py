@@ -88,10 +88,16 @@ class Reconciler:
         self._keeper = Keeper(stores)
         self._sparing = Sparing(logger)
 
-    def run(self, stopped: threading.Event) -> None:
-        """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever."""
+    def run(self, stopped: threading.Event, ticked: Callable[[], object] = lambda: None) -> None:
+        """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever.
+
+        Args:
+            stopped: Set to end it.
+            ticked: Called before each sweep, whether this one leads or not: a sign of life.
+        """
         leads = False
         while not stopped.wait(TICK):
+            ticked()
             try:
                 leads, led = self._leaders.lead(RECONCILE, self._id), leads
                 if leads:
@@ -200,12 +206,15 @@ class Reconciler:
         return [served.card for served in self._stores.workers.cards() if served.workers]
 
 
-def run_until_stopped(settings: Settings, leader_id: str | None = None) -> None:
+def run_until_stopped(
+    settings: Settings, leader_id: str | None = None, ticked: Callable[[], object] = lambda: None
+) -> None:
     """Reconcile until SIGTERM or SIGINT.
 
     Args:
         settings: Where storage and Redis are.
         leader_id: As for `Reconciler`.
+        ticked: As for `Reconciler.run`.
 
     Raises:
         StorageUnavailable: When the database cannot be reached at the start.
@@ -220,7 +229,7 @@ def run_until_stopped(settings: Settings, leader_id: str | None = None) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    Reconciler(Stores.open(settings), settings.redis, send, leader_id).run(stopped)
+    Reconciler(Stores.open(settings), settings.redis, send, leader_id).run(stopped, ticked)
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ class WorkerSettings(Settings):
             `int8` only when asked for: it costs some of the vectors' quality, which the log says.
         backend: What computes the encoder: `torch`, or `openvino` (extra `openvino`, CPU only). Default: torch, and
             OpenVINO for int8.
-        devices: `auto` (all GPUs, else the CPU), `all`, `cpu`, or a list such as `cuda:0,cuda:1`; of those GPUs that
-            `CUDA_VISIBLE_DEVICES` names, where it is set; of one in parts (MIG) each part by itself.
+        devices: `auto` (all GPUs, else the CPU), `gpus` (all, and an end where there is none), `all` (and the CPU),
+            `cpu`, or a list such as `cuda:0,cuda:1`; of those GPUs that `CUDA_VISIBLE_DEVICES` names, where it is set;
+            of one in parts (MIG) each part by itself.
         token_budget: Most tokens of a batch, padding included. Default: on a CPU measured once, else by device.
         stop_grace: Seconds that running chunks get to finish when a worker is stopped.
         lease_seconds: How long a silent worker keeps its chunks.

@@ -91,6 +91,10 @@ class Supervisor:
         """Ask the supervisor to stop; may be called from a signal handler."""
         self._stopped.set()
 
+    def liveness(self) -> tuple[bool, dict[str, str]]:
+        """Return that it lives: it answers, and looks after its processes itself."""
+        return True, {}
+
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """Return whether this machine can serve now, and each part's state in words, for `/readyz`."""
         parts = {child.name: "ready" if child.ready else child.error or "starting" for child in self.workers}

@@ -39,6 +39,11 @@ class BacklogView(BaseModel):
     tokens: int = Field(
         description="Tokens without an outcome yet, estimated: of bulk and urgent jobs.", examples=[98304]
     )
+    wanted_tokens: int = Field(
+        description="The same, and 1 where no worker of this model, revision and precision was ever there: it has one "
+        "started, by which they become known. What an autoscaler goes by.",
+        examples=[98304],
+    )
     urgent_tokens: int = Field(description="Those of urgent jobs alone.", examples=[0])
     texts: int = Field(description="Texts without an outcome yet.", examples=[3072])
     chunks: int = Field(description="Pieces of jobs that they are in.", examples=[12])
@@ -62,15 +67,17 @@ def get_backlog(
 ) -> BacklogView:
     """Return how much waits for a model or is in hand, of all keys together.
 
-    It is made for autoscalers: one flat object, and zero, not an error, for a model that nobody has asked for.
+    It is made for autoscalers: one flat object, and no error for a model that nobody has asked for.
     """
     check_word("model", model)
     check_word("revision", revision)
     name = service.client.named(model)
     found = service.stores.backlogs.of_model(name, revision, precision)
+    tokens = found.bulk.tokens + found.urgent.tokens
     return BacklogView(
         model=name,
-        tokens=found.bulk.tokens + found.urgent.tokens,
+        tokens=tokens,
+        wanted_tokens=tokens if found.is_known else max(tokens, 1),
         urgent_tokens=found.urgent.tokens,
         texts=found.bulk.texts + found.urgent.texts,
         chunks=found.bulk.chunks + found.urgent.chunks,

@@ -95,7 +95,18 @@ CASES: dict[str, dict[str, Any]] = {
         "monitoring": {
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
             "podMonitor": {"enabled": True},
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Embedding"}},
         }
+    },
+    "a cluster of IPv6, with sidecars": {
+        "listen": "::",
+        "clusterDomain": "mill.internal",
+        "restartedFor": "the database's new password",
+        "reconciler": {"podLabels": {"team": "search"}, "podAnnotations": {"note": "mill"}},
+        "migration": {"podAnnotations": {"sidecar.istio.io/inject": "false"}, "podLabels": {"team": "search"}},
+        "api": {"auth": "none", "webhookHosts": ["hooks.internal"], "podAnnotations": {"note": "mill"}},
+        "networkPolicy": {"webhooks": {"to": [PEER], "ports": [80, 8443]}, "dns": {"ports": [53]}},
     },
     "the service alone": {
         "settings": {"keepDays": "forever"},

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.chart.cases import CASES, CLAIMS, GPU, SCALED
 from tests.chart.rendering import ROOT, Object, find_helm, named, of_kind, pods, render
@@ -104,8 +105,8 @@ def test_a_network_policy_holds_every_pod_but_the_test(objects: list[Object]) ->
 def test_a_tight_policy_lets_workers_reach_the_servers_alone() -> None:
     objects = render(CASES["a tight network policy"])
     workers = named(objects, "NetworkPolicy", "-workers")["spec"]
-    assert _ports(workers["egress"]) == {53, 6379, 26379, 6432, 4317}
-    assert all(rule.get("to") for rule in workers["egress"] if _ports([rule]) != {53})
+    assert _ports(workers["egress"]) == {53, 5353, 6379, 26379, 6432, 4317}
+    assert all(rule.get("to") for rule in workers["egress"] if not _ports([rule]) <= {53, 5353})
     # And the service is reached by whom the operator named, by the autoscaler, by Prometheus and by `helm test`
     (rule,) = named(objects, "NetworkPolicy", "-api")["spec"]["ingress"]
     assert len(rule["from"]) == 4
@@ -193,6 +194,63 @@ def test_prometheus_calls_its_jobs_as_the_alert_rules_do() -> None:
     assert asked and asked <= called
 
 
+def test_rules_and_dashboard_are_those_of_the_repository() -> None:
+    # (a chart holds its own files alone: after a change, copy them into deploy/helm/embedmill/files)
+    objects = render(CASES["watched by Prometheus"])
+    (rules,) = of_kind(objects, "PrometheusRule")
+    assert rules["spec"] == yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8"))
+    dashboard = (ROOT / "deploy" / "grafana" / "dashboards" / "embedmill.json").read_text("utf-8")
+    (config,) = of_kind(objects, "ConfigMap")
+    assert config["data"] == {"embedmill.json": dashboard}
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_a_variable_of_ones_own_takes_the_place_of_the_charts() -> None:
+    extra = [{"name": "TMPDIR", "value": "/scratch"}, {"name": "EMBEDMILL_LOG_LEVEL", "value": "DEBUG"}]
+    values = {"api": {"extraEnv": extra}, "workers": [{"name": "cpu", "extraEnv": extra[1:]}]}
+    objects = render(values)
+    for ending, wanted in (("-api", extra), ("-worker-cpu", extra[1:])):
+        names = [one["name"] for one in named_container(objects, ending)["env"]]
+        assert len(set(names)) == len(names)
+        told = _env(named_container(objects, ending))
+        assert all(told[one["name"]] == one["value"] for one in wanted)
+
+
+def test_a_pod_with_gpus_never_serves_on_its_cpu_and_one_without_sees_none() -> None:
+    claims = {"requests": {"cpu": "2"}, "claims": [{"name": "gpu"}]}
+    groups = [{"name": "bare", "devices": "auto"}, GPU, {"name": "claims", "devices": "auto", "resources": claims}]
+    objects = render({"workers": groups})
+    bare, gpu, claimed = (_env(named_container(objects, f"-worker-{group['name']}")) for group in groups)
+    assert (bare["EMBEDMILL_DEVICES"], bare["NVIDIA_VISIBLE_DEVICES"]) == ("auto", "void")
+    assert (gpu["EMBEDMILL_DEVICES"], "NVIDIA_VISIBLE_DEVICES" in gpu) == ("gpus", False)
+    # What a claim gives nobody can tell from here
+    assert claimed["EMBEDMILL_DEVICES"] == "auto" and "NVIDIA_VISIBLE_DEVICES" not in claimed
+
+
+def test_the_migrations_policy_comes_before_it_with_every_upgrade() -> None:
+    objects = render()
+    (job,) = of_kind(objects, "Job")
+    policy = named(objects, "NetworkPolicy", "-migration")
+    hooks = {one["kind"]: one["metadata"]["annotations"] for one in (job, policy)}
+    assert hooks["NetworkPolicy"]["helm.sh/hook"] == hooks["Job"]["helm.sh/hook"]
+    assert int(hooks["NetworkPolicy"]["helm.sh/hook-weight"]) < int(hooks["Job"]["helm.sh/hook-weight"])
+
+
+def test_pods_listen_and_are_called_as_the_cluster_needs_it_and_start_anew_when_told() -> None:
+    objects = render(CASES["a cluster of IPv6, with sidecars"])
+    api, worker = named_container(objects, "-api"), named_container(objects, "-worker-cpu")
+    assert api["args"][:3] == ["api", "--host", "::"] and _env(worker)["EMBEDMILL_HEALTH_HOST"] == "::"
+    assert "mill-embedmill-api.embed.svc.mill.internal" in str(_env(api)["EMBEDMILL_HOSTS"]).split(",")
+    annotations = {name: pod["metadata"].get("annotations", {}) for name, pod in templates(objects).items()}
+    assert len(annotations) == 4
+    assert {found["embedmill/restarted-for"] for found in annotations.values()} == {"the database's new password"}
+    assert annotations["mill-embedmill-migration"]["sidecar.istio.io/inject"] == "false"
+    evictable = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    assert {name for name, found in annotations.items() if evictable in found} == set(annotations) - {
+        "mill-embedmill-migration"
+    }
+
+
 def test_the_migration_needs_nothing_of_the_release_that_it_comes_before() -> None:
     (job,) = of_kind(render(), "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -207,6 +265,11 @@ def test_keda_asks_prometheus_for_one_replica_s_figure() -> None:
     assert trigger["metadata"]["query"] == (
         'sum(max by (priority) (embedmill_backlog_tokens{model="BAAI/bge-base-en-v1.5",namespace="embed"}))'
     )
+
+
+def templates(objects: list[Object]) -> dict[str, Object]:
+    """Return what pods are made of, by the name of their Deployment or Job."""
+    return {one["metadata"]["name"]: one["spec"]["template"] for one in objects if one["kind"] in ("Deployment", "Job")}
 
 
 def named_container(objects: list[Object], ending: str) -> Object:

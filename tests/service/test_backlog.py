@@ -21,6 +21,7 @@ def test_an_idle_model_has_no_backlog_and_a_worker(http: httpx.Client) -> None:
     until(lambda: look()["tokens"] == 0, "the end of what other tests have left")
     seen = look()
     assert (seen["model"], seen["tokens"], seen["texts"], seen["workers"]) == (DEFAULT_MODEL, 0, 0, 1)
+    assert seen["wanted_tokens"] == 0
     # And the service's own model is meant where none is named
     assert http.get("/v1/backlog").json()["model"] == DEFAULT_MODEL
 
@@ -34,6 +35,8 @@ def test_texts_that_no_worker_takes_are_a_backlog_until_they_are_cancelled(serve
     )
     assert (waiting["tokens"], waiting["urgent_tokens"], waiting["texts"], waiting["workers"]) == (40, 0, 4, 0)
     assert (unknown["tokens"], unknown["oldest_seconds"]) == (0, 0)
+    # And that one worker of what was never there is wanted all the same, so that it becomes known
+    assert (waiting["wanted_tokens"], unknown["wanted_tokens"]) == (40, 1)
     # And when nobody wants it any more, then nothing waits
     assert http.post(f"/v1/jobs/{job}/cancel").status_code == 200
     assert http.get("/v1/backlog", params={"model": "mill/far-away"}).json()["tokens"] == 0

@@ -34,6 +34,9 @@ def test_a_worker_answers_its_pods_probes() -> None:
     (container,) = named(render(), "Deployment", "-worker-cpu")["spec"]["template"]["spec"]["containers"]
 
     class Ready:
+        def liveness(self) -> tuple[bool, dict[str, str]]:
+            return True, {}
+
         def readiness(self) -> tuple[bool, dict[str, str]]:
             return True, {}
 

@@ -100,7 +100,9 @@ def test_a_models_backlog_is_all_that_has_no_outcome_whichever_priority_it_has(s
     assert (seen.bulk, seen.urgent, seen.workers) == (Load(2, 4, 40), Load(1, 2, 20), 1)
     assert seen.oldest_seconds >= 0
     # And nothing is an answer too
-    assert stores.backlogs.of_model("mill/unknown") == Backlog(Load(), Load(), 0, 0)
+    assert stores.backlogs.of_model("mill/unknown") == Backlog(Load(), Load(), 0, 0, is_known=False)
+    assert seen.is_known and stores.backlogs.of_model(CARD.name, precision=CARD.precision).is_known
+    assert not stores.backlogs.of_model(CARD.name, precision="int8").is_known
 
 
 def test_a_backlog_can_be_asked_for_by_revision_and_precision(stores: Stores) -> None:
@@ -118,3 +120,23 @@ def test_a_backlog_can_be_asked_for_by_revision_and_precision(stores: Stores) ->
     assert tokens == {"float32": 20 + 80, "half": 40 + 80}
     assert stores.backlogs.of_model(CARD.name, CARD.revision[:3]).bulk.tokens == 140
     assert stores.backlogs.of_model(CARD.name, "another").bulk.tokens == 80
+
+
+def test_what_no_live_worker_may_do_is_told_though_its_model_is_served(stores: Stores) -> None:
+    # Given a model in two precisions, with work for both, and jobs that are bound to none: one of another model
+    half = replace(CARD, precision="half")
+    gone = serve(stores, half)
+    serve(stores)
+    submit(stores, 1)
+    submit(stores, 2, half)
+    for model in (CARD.name, OTHER.name):
+        unbound = submit(stores, 4, card=None, model=model)
+        with stores.database.write() as connection:
+            connection.execute(update(JobRow).where(JobRow.id == unbound).values(model_id=None))
+    # When both are served, then only what nobody knows waits in vain
+    assert stores.backlogs.unserved() == {(OTHER.name, ""): 80}
+    # And when one has gone, what is bound to it does too; what is served says that nothing waits
+    stores.workers.leave(gone)
+    assert stores.backlogs.unserved() == {(OTHER.name, ""): 80, (CARD.name, "half"): 40}
+    told = figure(stores, "embedmill_backlog_unserved_tokens")
+    assert told == {(OTHER.name, ""): 80.0, (CARD.name, "half"): 40.0, (CARD.name, CARD.precision): 0.0}

@@ -150,6 +150,12 @@ def test_all_takes_the_cpu_too() -> None:
     assert [slot.name for slot in choose_slots("all", GPUS)] == ["cuda:0", "cuda:1", "cpu"]
 
 
+def test_gpus_takes_all_of_them_and_refuses_to_serve_on_the_cpu() -> None:
+    assert [slot.name for slot in choose_slots("gpus", GPUS)] == ["cuda:0", "cuda:1"]
+    with pytest.raises(InvalidOption, match="driver tells of none"):
+        choose_slots("gpus", [])
+
+
 def test_a_gpu_is_pinned_by_its_uuid_and_the_cpu_sees_none() -> None:
     second = choose_slots("cuda:1", GPUS)[0]
     assert second.environment["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb"

@@ -10,12 +10,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from storage.contract.errors import AddressInUse, StorageUnavailable
-from worker import health
+from storage.stores import Stores
+from worker import health, metrics
 from worker.health import HealthServer
+from worker.settings import WorkerSettings
 
 
 def get(port: int, path: str) -> tuple[int, dict[str, str]]:
@@ -29,8 +33,11 @@ def get(port: int, path: str) -> tuple[int, dict[str, str]]:
 class Machine:
     """A machine that is watched; its database can be away."""
 
-    def __init__(self, ready: bool = True, away: bool = False) -> None:
-        self.ready, self.away = ready, away
+    def __init__(self, ready: bool = True, away: bool = False, lives: bool = True) -> None:
+        self.ready, self.away, self.lives = ready, away, lives
+
+    def liveness(self) -> tuple[bool, dict[str, str]]:
+        return self.lives, {} if self.lives else {"reconciler": "its loop has stood still for 301 s"}
 
     def readiness(self) -> tuple[bool, dict[str, str]]:
         return self.ready, {"storage": "ready", "worker on cpu": "starting"}
@@ -49,6 +56,26 @@ def answering(machine: Machine) -> Iterator[int]:
         yield server.port
     finally:
         server.close()
+
+
+def test_what_hangs_is_to_be_started_anew() -> None:
+    with answering(Machine(lives=False)) as port:
+        code, told = get(port, "/healthz")
+        assert (code, told["status"]) == (503, "hangs") and "stood still" in told["reconciler"]
+
+
+def test_a_reconciler_whose_loop_stands_still_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a reconciler that is watched
+    now = [1000.0]
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    watched = metrics.WatchedReconciler(Stores.open(WorkerSettings(data_dir=tmp_path)))
+    # When its loop has gone round, it lives; when it has not for long, it does not, until it goes on
+    now[0] += 299
+    assert watched.liveness() == (True, {})
+    now[0] += 2
+    assert watched.liveness() == (False, {"reconciler": "its loop has stood still for 301 s"})
+    watched.tick()
+    assert watched.liveness()[0]
 
 
 @pytest.mark.parametrize(("ready", "code"), [(True, 200), (False, 503)])

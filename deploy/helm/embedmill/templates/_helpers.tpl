@@ -66,42 +66,6 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 {{- end -}}
 {{- end -}}
 
-{{/* What every process is told: where the servers are, and what all must agree on. Takes (list $ $keyOfRedis $keyOfDatabase). */}}
-{{- define "embedmill.env" -}}
-{{- $redis := index . 1 -}}
-{{- $database := index . 2 -}}
-{{- with index . 0 -}}
-- name: EMBEDMILL_REDIS_URL
-  valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $redis }} } }
-- name: EMBEDMILL_DATABASE_URL
-  valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $database }} } }
-- name: EMBEDMILL_DATA_DIR
-  value: /data
-- name: EMBEDMILL_LOG_LEVEL
-  value: {{ .Values.settings.logLevel }}
-- name: EMBEDMILL_MAX_TEXT_BYTES
-  value: {{ int64 .Values.settings.maxTextBytes | quote }}
-{{- if not (kindIs "invalid" .Values.settings.keepDays) }}
-- name: EMBEDMILL_KEEP_DAYS
-  value: {{ .Values.settings.keepDays | toString | quote }}
-{{- end }}
-{{- if not (kindIs "invalid" .Values.settings.keepTextsDays) }}
-- name: EMBEDMILL_KEEP_TEXTS_DAYS
-  value: {{ .Values.settings.keepTextsDays | toString | quote }}
-{{- end }}
-{{- end -}}
-{{- end -}}
-
-{{/* The entry that workers and the reconciler have Redis' URL from. */}}
-{{- define "embedmill.workerRedis" -}}
-{{ default .Values.servers.redisKey .Values.servers.workerRedisKey }}
-{{- end -}}
-
-{{/* The same for the database. */}}
-{{- define "embedmill.workerDatabase" -}}
-{{ default .Values.servers.databaseKey .Values.servers.workerDatabaseKey }}
-{{- end -}}
-
 {{/* What a pod is like whoever is in it. Takes (list $ $component), whose values say where it may run. */}}
 {{- define "embedmill.pod" -}}
 {{- $ := index . 0 -}}
@@ -125,6 +89,20 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with $own.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* Annotations of a component's pods. Takes (list $ $component $more), $more being what the chart itself adds. */}}
+{{- define "embedmill.podAnnotations" -}}
+{{- $found := merge (dict) (default dict (index . 1).podAnnotations) (index . 2) -}}
+{{- with (index . 0).Values.restartedFor }}{{ $_ := set $found "embedmill/restarted-for" . }}{{ end -}}
+{{- with $found }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Nodes may be emptied of pods whose volumes hold nothing that is not made again. */}}
+{{- define "embedmill.evictable" -}}
+cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: data,tmp
 {{- end -}}
 
 {{/* Takes (list $own $selector): what was asked for, else over nodes as well as may be. */}}
@@ -153,7 +131,7 @@ resources: {{- toYaml (index . 2).resources | nindent 2 }}
 {{/* The Service's names, and those of the Ingress. */}}
 {{- define "embedmill.hosts" -}}
 {{- $name := printf "%s-api" (include "embedmill.fullname" .) -}}
-{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) -}}
+{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.%s" $name .Release.Namespace .Values.clusterDomain) -}}
 {{- if .Values.api.ingress.enabled }}{{ range .Values.api.ingress.hosts }}{{ $hosts = append $hosts .host }}{{ end }}{{ end -}}
 {{- concat $hosts .Values.api.hosts | uniq | join "," -}}
 {{- end -}}

@@ -1,13 +1,25 @@
-{{/* Rules of egress; both take .Values.networkPolicy. */}}
+{{/* Rules of policies; all take .Values.networkPolicy. */}}
+
+{{/* Figures for Prometheus; the node's own probes are always let in. */}}
+{{- define "embedmill.figures" }}
+- ports: [{ protocol: TCP, port: health }]
+  from:
+    - namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: {{ .monitoringNamespace }} } }
+{{- end }}
 
 {{- define "embedmill.publicHttps" }}
 - to:
     - ipBlock: { cidr: 0.0.0.0/0, except: {{ toJson .privateRanges }} }
+    - ipBlock: { cidr: "::/0", except: {{ toJson .privateRanges6 }} }
   ports: [{ protocol: TCP, port: 443 }]
 {{- end }}
 
 {{- define "embedmill.serversEgress" }}
-- ports: [{ protocol: UDP, port: 53 }, { protocol: TCP, port: 53 }]
+- ports:
+    {{- range .dns.ports }}
+    - { protocol: UDP, port: {{ int . }} }
+    - { protocol: TCP, port: {{ int . }} }
+    {{- end }}
 {{- range list .redis .database }}
 - ports:
     {{- range .ports }}
