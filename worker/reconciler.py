@@ -242,7 +242,7 @@ def main() -> None:
     # From here on silence means that it hangs, and it is killed.
     supervisor.tell(ready=True)
     try:
-        run_until_stopped(settings, *sys.argv[1:2])
+        run_until_stopped(settings, sys.argv[1] if len(sys.argv) > 1 else None)
     except EmbedmillError as error:
         logger.error("%s", error)
         sys.exit(exits.STORAGE_AWAY)
