@@ -124,7 +124,12 @@ def _panels() -> list[dict[str, Any]]:
 def _ask(http: httpx.Client, panel: dict[str, Any], began: float) -> Drawn:
     series = []
     for target in panel["targets"]:
-        expression = target["expr"].replace("$__rate_interval", f"{_STRETCH}s").replace("$model", ".*")
+        expression = (
+            target["expr"]
+            .replace("$__rate_interval", f"{_STRETCH}s")
+            .replace("$model", ".*")
+            .replace("$namespace", ".*")
+        )
         stretch = {"start": began, "end": time.time(), "step": _EVERY}
         answer = http.get("/api/v1/query_range", params={"query": expression, **stretch}).json()
         if answer["status"] != "success":

@@ -91,7 +91,10 @@ def panels_show(stack: Stack, base: str) -> None:
     """Every expression of the dashboard is valid, and finds something, in the Prometheus of the stack."""
     dashboard = json.loads((stack.engine.root / "deploy/grafana/dashboards/embedmill.json").read_text())
     asked = [
-        (panel["title"], target["expr"].replace("$__rate_interval", "2m").replace("$model", ".*"))
+        (
+            panel["title"],
+            target["expr"].replace("$__rate_interval", "2m").replace("$model", ".*").replace("$namespace", ".*"),
+        )
         for panel in dashboard["panels"]
         for target in panel.get("targets", [])
     ]

@@ -22,8 +22,8 @@ from tests.service.metricrules import DOCS, documented
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
 
-#: What Prometheus itself hangs on every series, and `le` on a histogram's classes.
-_ALWAYS = {"job", "instance", "le"}
+#: What Prometheus itself hangs on every series, its operator too, and `le` on a histogram's classes.
+_ALWAYS = {"job", "instance", "namespace", "le"}
 
 _SERIES = re.compile(r"\b((?:embedmill|process)_\w+)(?:\{([^}]*)\})?")
 
@@ -128,7 +128,10 @@ def test_grafana_s_own_types_know_all_of_the_dashboard() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_what_the_dashboard_asks_can_be_asked(tmp_path: Path) -> None:
     asked = [target["expr"] for panel in panels() for target in panel["targets"]]
-    asked = [expression.replace("$__rate_interval", "1m").replace("$model", ".*") for expression in asked]
+    asked = [
+        expression.replace("$__rate_interval", "1m").replace("$model", ".*").replace("$namespace", ".*")
+        for expression in asked
+    ]
     rules = [{"record": f"asked:{number}", "expr": expression} for number, expression in enumerate(asked)]
     file = tmp_path / "asked.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
