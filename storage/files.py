@@ -220,14 +220,17 @@ class FileStore:
         values = given | {"id": file_id, "state": "ready", "sha256": sha256, "created_at": now_ms()}
         values |= {"parts": {"ids": [part.id for part in parts]}}
         values["expires_at"] = None if life is None else now_ms() + life * 1000
-        pending = (UploadRow.id == upload_id, UploadRow.state == "pending")
+        # Its time may be over by now, and its parts be swept away: hashing a large one takes seconds.
+        pending = (UploadRow.id == upload_id, UploadRow.state == "pending", UploadRow.expires_at > now_ms())
+        used = (FileRow.id.in_([part.id for part in parts]), FileRow.state == "part")
         with self._db.write() as connection:
             ended = update(UploadRow).where(*pending).values(state="completed", file_id=file_id)
             if not connection.execute(ended).rowcount:
                 return None
+            taken = connection.execute(update(FileRow).where(*used).values(state="joined", upload_id=None)).rowcount
+            if taken != len(parts):
+                raise Conflict("A part of the upload has gone meanwhile.", "Upload it again.")
             connection.execute(insert(FileRow).values(values))
-            used = FileRow.id.in_([part.id for part in parts])
-            connection.execute(update(FileRow).where(used).values(state="joined", upload_id=None))
         return self.get(file_id)
 
     @retried

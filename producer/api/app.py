@@ -31,6 +31,7 @@ from producer.api.calls import Calls
 from producer.api.deliverer import Deliverer
 from producer.api.document import install_document
 from producer.api.guard import Guard
+from producer.api.heads import Heads
 from producer.api.metrics import Metrics
 from producer.api.openai import batches, embeddings, files, models, uploads
 from producer.api.openai.batchwork import BatchWork
@@ -108,13 +109,22 @@ def create_app(settings: ApiSettings) -> FastAPI:
             hints.close()
             client.close()
 
-    app = FastAPI(title="Embedmill", version=version("embedmill"), lifespan=life, docs_url=None, redoc_url=None)
+    # A slash too many is told: a redirect behind a proxy would send texts to another place, and without TLS.
+    app = FastAPI(
+        title="Embedmill",
+        version=version("embedmill"),
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.service = service
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimits, settings=settings)
     if settings.auth == "none":
         app.add_middleware(Origins, settings=settings)
+    app.add_middleware(Heads)
     app.add_middleware(Guard, metrics=metrics)
     for router in _ROUTERS:
         app.include_router(router)

@@ -73,7 +73,7 @@ def parsed(body: bytes, model: type[M]) -> M:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body.decode(), parse_constant=_no_constant)
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         _refuse(f"not UTF-8 at byte {error.start}")
     except json.JSONDecodeError as error:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api.auth import caller_of
+from producer.api.bodies import JSON
 from producer.api.bodyroom import FREE, BodyRoom
 from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
@@ -60,6 +61,7 @@ class BodyLimits:
             _check_encoding(headers)
             size = body.check_length(headers.get("content-length"))
             if body.kind.whole:
+                _check_media(headers, body.kind)
                 if size is None or size > FREE:
                     # Nobody fills this machine's memory who may not even ask.
                     await caller_of(Request(scope))
@@ -77,6 +79,12 @@ class BodyLimits:
                 raise
         if body.refusal is not None and not gate.started:
             await _refuse(body.refusal, scope, receive, send)
+
+
+def _check_media(headers: Headers, kind: BodyKind) -> None:
+    found = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.is_json and found != JSON and not found.endswith("+json"):
+        raise UnsupportedMedia(f"The Content-Type must be {JSON}.", "Name it in the header.")
 
 
 class _Body:

@@ -31,11 +31,13 @@ class BodyKind:
         most: Most bytes; None: any number.
         whole: Whether it is read before its route is called; else its route gets it as it comes.
         json: How much there may be in it where it is JSON that is read as a whole.
+        is_json: Whether what is read as a whole must be JSON.
     """
 
     most: int | None
     whole: bool
     json: JSONSize = _USUAL
+    is_json: bool = True
 
 
 class BodyKinds:
@@ -51,7 +53,7 @@ class BodyKinds:
         # An item has two named values. One text too many is told by the route, in better words.
         most = JSONSize(_DEEPEST, 4 * settings.max_items + 10_000, 2 * settings.max_items + 10_000)
         texts = BodyKind(settings.max_body_bytes, whole=True, json=most)
-        small_form = BodyKind(min(_SMALL_FORM, settings.max_body_bytes), whole=True)
+        small_form = BodyKind(min(_SMALL_FORM, settings.max_body_bytes), whole=True, is_json=False)
         # Beside what it carries, a form has a few lines of its own.
         part = BodyKind(settings.max_part_bytes + 100_000, whole=False)
         stream = BodyKind(None, whole=False)

@@ -14,7 +14,7 @@ from producer.api.errors import TEI_PATHS, form_path
 _OF_BODIES = (400, 408, 413, 415)
 
 #: Open to everybody under any name, and without a body: nothing refuses these.
-_OPEN = ("/healthz", "/readyz")
+_OPEN = ("/healthz", "/readyz", "/health")
 
 _HEADERS = {
     401: {"WWW-Authenticate": {"description": "The scheme: Bearer.", "schema": {"type": "string"}}},

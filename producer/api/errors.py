@@ -10,7 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from producer.api import teierrors
 from producer.api.invalid import place, sentence
@@ -77,7 +78,7 @@ _RETRY_SERVER = 5
 #: Paths on which errors are told in TEI's form.
 TEI_PATHS = frozenset(
     {"/embed", "/embed_all", "/embed_sparse", "/rerank", "/predict", "/similarity"}
-    | {"/tokenize", "/decode", "/info", "/health", "/invocations"}
+    | {"/tokenize", "/decode", "/info", "/health", "/ping", "/invocations"}
 )
 
 
@@ -120,7 +121,7 @@ def answer(error: EmbedmillError, *, path: str = "", param: str | None = None) -
     status, body = status_of(error), body_of(error, param)
     if path in TEI_PATHS:
         status, body = teierrors.told(error, status)
-    return JSONResponse(body, status, headers=_headers(error))
+    return JSONResponse(body, status, headers=_headers(error, status))
 
 
 def install(app: FastAPI) -> None:
@@ -147,12 +148,15 @@ def _type(status: int) -> str:
     return names.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
-def _headers(error: EmbedmillError) -> dict[str, str]:
+def _headers(error: EmbedmillError, status: int) -> dict[str, str]:
     headers = {}
     if isinstance(error, LimitError) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    elif isinstance(error, ServerError):
+    elif status == 503 or (status == 429 and not isinstance(error, LimitError)):
         headers["Retry-After"] = str(_RETRY_SERVER)
+    elif status in (409, 429, 504):
+        # OpenAI's own clients would send it again at once, twice, in vain.
+        headers["X-Should-Retry"] = "false"
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     return headers
@@ -196,9 +200,14 @@ def _allowed(request: Request) -> list[str]:
     routes = request.app.router.routes
     return [
         method
+        # Whatever has a GET has a HEAD; see `heads.py`.
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+        if any(_takes(route, request.scope, "GET" if method == "HEAD" else method) for route in routes)
     ]
+
+
+def _takes(route: BaseRoute, scope: Scope, method: str) -> bool:
+    return route.matches({**scope, "method": method})[0] is Match.FULL
 
 
 def _path(request: Request) -> str:
@@ -207,7 +216,7 @@ def _path(request: Request) -> str:
 
 def form_path(method: str, path: str) -> str:
     """Return the path that says whose form an error has: what is sent to the root is TEI's, the page is read there."""
-    return "/invocations" if path == "/" and method == "POST" else path
+    return "/invocations" if path == "/" and method == "POST" else path.rstrip("/") or path
 
 
 def _where(error: BaseException) -> str:

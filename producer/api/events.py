@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from producer.api.auth import Caller, Reader, caller_of
 from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
-from producer.api.streams import Streams
+from producer.api.streams import Streams, end_id
 from producer.api.views import found, status_view
 from storage.contract.states import FINAL_JOB_STATES, JobState
 
@@ -43,6 +43,7 @@ _EXAMPLE = 'id: 1\nevent: status\ndata: {"id":"0197...","state":"running","total
             " one, then the stream ends. Comments keep it alive in between.",
             "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
         },
+        204: {"description": "The job's `end` was read already."},
         **failures(404),
     },
 )
@@ -51,11 +52,19 @@ async def follow_job(
     job_id: str,
     caller: Reader,
     service: ServiceDep,
-    last_event_id: Annotated[str | None, Header(description="Ignored: a stream begins with what holds now.")] = None,
-) -> StreamingResponse:
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="The id of the last event that was read. A stream begins with what holds now; after `end`, 204."
+        ),
+    ] = None,
+) -> Response:
     """Tell where a job stands until it has ended."""
     service.streams.check_room()
     status, ended = await run_in_threadpool(_first_look, service, job_id, caller)
+    if ended and last_event_id == end_id(status):
+        # A browser comes back for ever after a stream has ended, unless it is told so.
+        return Response(status_code=204)
     events = service.streams.follow(status["id"], status, ended, lambda: caller_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return _Following(service.streams, events, headers)

@@ -13,9 +13,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.api.errors import form_path, unforeseen
+from producer.api.errors import answer, form_path, unforeseen
 from producer.api.metrics import Metrics, route_of
 from storage import logs, tracing
+from storage.contract.errors import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +70,19 @@ class Guard:
     async def _pass(self, scope: Scope, exchange: _Exchange) -> None:
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except (ClientDisconnect, asyncio.CancelledError):
-            # Nobody is there to be answered, or the service stops: no story for a log.
+        except ClientDisconnect:
+            # Nobody is there to be answered: no story for a log.
             return
-        except Exception as error:
-            answer = unforeseen(error, form_path(scope["method"], scope["path"]))
+        except asyncio.CancelledError:
+            # The service stops. Who still waits is told so in words that he knows, and comes again to another one.
             if not exchange.status:
-                await answer(scope, exchange.receive, exchange.send)
+                stopped = ServiceUnavailable("The service is being stopped.", "Ask again in a moment.")
+                told = answer(stopped, path=form_path(scope["method"], scope["path"]))
+                await told(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            told = unforeseen(error, form_path(scope["method"], scope["path"]))
+            if not exchange.status:
+                await told(scope, exchange.receive, exchange.send)
         finally:
             seconds = time.monotonic() - exchange.began
             counts = (exchange.status, seconds, exchange.received, exchange.sent)

@@ -18,7 +18,7 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]/@]+)(:\d{1,5})?")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Whoever looks after machines calls these by whatever name; they tell nothing of anybody's.
-_OPEN = frozenset({"/healthz", "/readyz"})
+_OPEN = frozenset({"/healthz", "/readyz", "/health", "/ping"})
 
 
 class Origins:
@@ -55,9 +55,13 @@ class Origins:
             )
         origins = headers.getlist("origin")
         if any(not hosts or _place(origin) != _bare(hosts[0]) for origin in origins):
-            return ForeignRequest("Another site's page sent this request.", "Use keys to be called from other sites.")
+            return ForeignRequest(
+                "Another site's page sent this request.", "Programs may call it; pages of other sites may not."
+            )
         if scope["method"] not in _SAFE and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            return ForeignRequest("Another site's page sent this request.", "Use keys to be called from other sites.")
+            return ForeignRequest(
+                "Another site's page sent this request.", "Programs may call it; pages of other sites may not."
+            )
         return None
 
     def _is_ours(self, host: str, scope: Scope) -> bool:

@@ -101,7 +101,17 @@ class _Http(http.client.HTTPConnection):
         fit = [address for address in addresses if self.anywhere or is_public(address)]
         if not fit:
             raise NotDelivered("The host has no address on the public network.")
-        return socket.create_connection((fit[0], self.port), self.timeout)
+        return self._connected(fit)
+
+    def _connected(self, addresses: list[str]) -> socket.socket:
+        """Connect to the first address that answers: of several hosts one may be down, and IPv6 lead nowhere."""
+        *others, last = addresses
+        for address in others:
+            try:
+                return socket.create_connection((address, self.port), self.timeout)
+            except OSError:
+                self._check_time()
+        return socket.create_connection((last, self.port), self.timeout)
 
 
 class _Https(_Http):

@@ -102,12 +102,12 @@ class Streams:
                         return
                 if watch.version != seen:
                     seen, spoken = watch.version, now
-                    yield _event("status", watch.data, seen)
+                    yield _event("status", watch.data, str(seen))
                 elif now - spoken >= HEARTBEAT:
                     spoken = now
                     yield b": still there\n\n"
                 if watch.ended:
-                    yield _event("end", watch.data, seen + 1)
+                    yield _event("end", watch.data, watch.end)
                     return
                 await watch.changes(min(_ASK_AGAIN, HEARTBEAT))
         finally:
@@ -149,6 +149,15 @@ class Streams:
         return found
 
 
+def end_id(status: dict[str, Any]) -> str:
+    """Return the id of a job's `end` event: whoever says that it was his last has nothing more to hear.
+
+    Args:
+        status: The job's status object.
+    """
+    return f"end-{status.get('generation', 0)}"
+
+
 class _Watch:
     """What is known of one job that is followed."""
 
@@ -157,6 +166,8 @@ class _Watch:
         self.version = 0
         self.data = b""
         self.ended = False
+        #: The id of its `end`.
+        self.end = ""
         self._changed = asyncio.Event()
 
     def note(self, status: dict[str, Any], ended: bool) -> None:
@@ -164,6 +175,7 @@ class _Watch:
         data = json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         if (data, ended) != (self.data, self.ended):
             self.data, self.ended = data, ended
+            self.end = end_id(status)
             self.version += 1
             self.wake()
 
@@ -189,5 +201,5 @@ async def _may_go_on(ask: Callable[[], Awaitable[object]]) -> bool:
     return True
 
 
-def _event(name: str, data: bytes, number: int) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, name.encode(), data)
+def _event(name: str, data: bytes, identity: str) -> bytes:
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (identity.encode(), name.encode(), data)

@@ -86,6 +86,8 @@ def info(service: ServiceDep, caller: Reader) -> Info:
     )
 
 
+# SageMaker's name for it, beside `/invocations`.
+@router.get("/ping", include_in_schema=False)
 @router.get(
     "/health",
     operation_id="tei_health",

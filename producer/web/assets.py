@@ -17,23 +17,27 @@ _KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=ut
 _ASSETS = {file.name: file.read_bytes() for file in sorted(_FOLDER.iterdir()) if file.suffix in _KINDS}
 
 
+_VERSIONS = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _ASSETS.items()}
+
+
 def asset_url(name: str) -> str:
     """Return the path of an asset; it changes with the content.
 
     Args:
         name: Its file's name.
     """
-    return f"/static/{name}?v={hashlib.sha256(_ASSETS[name]).hexdigest()[:12]}"
+    return f"/static/{name}?v={_VERSIONS[name]}"
 
 
 @router.get("/static/{name}")
-def asset(name: str) -> Response:
-    """Return one asset.
+def asset(name: str, v: str = "") -> Response:
+    """Return one asset; what is asked for as another version, while an upgrade goes on, is not to be kept as that one.
 
     Raises:
         NotFound: When there is none of that name.
     """
     if name not in _ASSETS:
         raise NotFound("There is no such asset.")
-    headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    kept = "public, max-age=31536000, immutable" if v == _VERSIONS[name] else "no-store"
+    headers = {"Cache-Control": kept, "X-Content-Type-Options": "nosniff"}
     return Response(_ASSETS[name], media_type=_KINDS[Path(name).suffix], headers=headers)

@@ -62,6 +62,8 @@ _DONE: dict[int | str, dict[str, Any]] = {
 }
 
 
+# TEI serves OpenAI's dialect at its root too.
+@router.post("/embeddings", include_in_schema=False)
 @router.post(
     "/v1/embeddings",
     summary="Embed texts at once",

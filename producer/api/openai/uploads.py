@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -100,14 +101,19 @@ async def add_part(upload_id: str, request: Request, service: ServiceDep, caller
 )
 def complete_upload(upload_id: str, body: UploadCompletion, service: ServiceDep, caller: Writer) -> UploadObject:
     """Make a file of the parts, in the order given."""
-    upload = service.stores.uploads.pending(_checked(upload_id), caller.sees)
+    stores = service.stores
+    known = stores.uploads.get(_checked(upload_id), caller.sees)
+    if _was_made_of(stores, known, body.part_ids):
+        return _object(stores, known)
+    upload = stores.uploads.pending(known.id, caller.sees)
     try:
-        file = service.stores.files.join(upload.id, body.part_ids, body.md5)
+        file = stores.files.join(upload.id, body.part_ids, body.md5)
     except Conflict as error:
         raise InvalidField("part_ids", error.message, error.remedy) from None
-    if file is None:
+    done = stores.uploads.get(upload.id)
+    if file is None and not _was_made_of(stores, done, body.part_ids):
         raise Conflict("The upload was ended meanwhile.", "GET /v1/files shows whether there is a file.")
-    return _object(service.stores, service.stores.uploads.get(upload.id))
+    return _object(stores, done)
 
 
 @router.post(
@@ -119,6 +125,16 @@ def complete_upload(upload_id: str, body: UploadCompletion, service: ServiceDep,
 def cancel_upload(upload_id: str, service: ServiceDep, caller: Writer) -> UploadObject:
     """End an upload; what was sent goes."""
     return _object(service.stores, service.stores.uploads.cancel(_checked(upload_id), caller.sees))
+
+
+def _was_made_of(stores: Stores, upload: Upload, part_ids: Sequence[str]) -> bool:
+    """Tell whether an upload was completed with these parts: whoever got no answer completes it again."""
+    if upload.file_id is None:
+        return False
+    try:
+        return list(stores.files.get(upload.file_id).parts) == list(part_ids)
+    except NotFound:
+        return False
 
 
 def _object(stores: Stores, upload: Upload) -> UploadObject:

@@ -16,7 +16,8 @@ function request(form) {
   if (key) headers.Authorization = `Bearer ${key}`;
   const body = form.elements.body ? form.elements.body.value : undefined;
   if (body !== undefined) headers["Content-Type"] = form.dataset.media;
-  return [query.size ? `${path}?${query}` : path, { method: form.dataset.method, headers, body }];
+  const asked = query.toString();
+  return [asked ? `${path}?${asked}` : path, { method: form.dataset.method, headers, body }];
 }
 
 async function send(form) {
