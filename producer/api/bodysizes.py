@@ -54,6 +54,7 @@ class BodyKinds:
         most = JSONSize(_DEEPEST, 4 * settings.max_items + 10_000, 2 * settings.max_items + 10_000)
         texts = BodyKind(settings.max_body_bytes, whole=True, json=most)
         small_form = BodyKind(min(_SMALL_FORM, settings.max_body_bytes), whole=True, is_json=False)
+        form = BodyKind(settings.max_body_bytes, whole=True, is_json=False)
         # Beside what it carries, a form has a few lines of its own.
         part = BodyKind(settings.max_part_bytes + 100_000, whole=False)
         stream = BodyKind(None, whole=False)
@@ -69,6 +70,7 @@ class BodyKinds:
                 ("POST", "/v1/uploads/[^/]+/parts", "", part),
                 ("POST", "/decode", "", ids),
                 ("POST", "/jobs", "multipart/form-data", part),
+                ("POST", "/jobs", "", form),
                 ("POST", "/(signin|signout|jobs/[^/]+/[^/]+)", "", small_form),
             )
         )

@@ -152,7 +152,7 @@ def _headers(error: EmbedmillError, status: int) -> dict[str, str]:
     headers = {}
     if isinstance(error, LimitError) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    elif status == 503 or (status == 429 and not isinstance(error, LimitError)):
+    elif isinstance(error, ServerError) or status == 503 or (status == 429 and not isinstance(error, LimitError)):
         headers["Retry-After"] = str(_RETRY_SERVER)
     elif status in (409, 429, 504):
         # OpenAI's own clients would send it again at once, twice, in vain.

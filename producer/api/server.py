@@ -15,7 +15,7 @@ from producer.api.app import create_app
 from producer.api.protocol import PatientNoLonger
 from producer.api.settings import ApiSettings
 
-#: How long an idle connection is kept for the next request, in seconds: longer than proxies keep theirs to us, mostly 60,
+#: How long an idle connection is kept for the next request, in seconds: longer than proxies keep theirs to us (most: 60),
 #: which would else send a request into one that is being closed.
 _KEEP_ALIVE = 75
 

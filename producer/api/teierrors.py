@@ -19,6 +19,7 @@ from storage.contract.errors import (
     TooLarge,
     Unauthorized,
     UnknownModel,
+    UnsupportedMedia,
     WaitTimeout,
 )
 
@@ -36,6 +37,7 @@ _TOLD: tuple[tuple[type[EmbedmillError], int, ErrorType], ...] = (
     (NoInputs, 400, "Empty"),
     (Unauthorized, 401, "Validation"),
     (AccessError, 403, "Validation"),
+    (UnsupportedMedia, 415, "Validation"),
     (TooLarge, 413, "Validation"),
     (InvalidItems, 413, "Validation"),
     (LimitError, 429, "Overloaded"),

@@ -44,7 +44,14 @@ def test_a_stream_tells_where_a_job_stands_until_its_end(served: Served, http: h
     assert events[-1][1]["state"] == "completed" and events[-1][1]["succeeded"] == 3
     # And who comes after the end hears of it at once
     with http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
-        assert [name for name, _ in _events(answer.iter_lines())] == ["status", "end"]
+        lines = list(answer.iter_lines())
+        assert [name for name, _ in _events(iter(lines))] == ["status", "end"]
+    # And who comes again after that, as a browser does for ever, is told that there is nothing more; not of another end
+    last = next(line.removeprefix("id: ") for line in reversed(lines) if line.startswith("id: "))
+    again = http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": last})
+    assert (last, again.status_code, again.content) == ("end-0", 204, b"")
+    with http.stream("GET", f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "end-1"}) as answer:
+        assert answer.status_code == 200
 
 
 def test_a_job_that_nobody_has_is_not_followed(http: httpx.Client) -> None:

@@ -83,7 +83,10 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(http: httpx.Client) ->
         "seal with a word": (http.post(f"{job}/seal", json={"parts": "1"}), 400),
         "seal with more": (http.post(f"{job}/seal", json={"part": 1}), 400),
         "seal with what is no JSON": (http.post(f"{job}/seal", content=b"{"), 415),
-        "seal with much": (http.post(f"{job}/seal", content=b" " * 20_000), 413),
+        "seal with much": (
+            http.post(f"{job}/seal", content=b" " * 20_000, headers={"Content-Type": "application/json"}),
+            413,
+        ),
         "results": (http.get(f"{job}/results", params={"format": "npy"}), 409),
         "cancel": (http.post(f"{job}/cancel"), 409),
         "texts with parts": (http.post("/v1/jobs", json={"parts": True, "texts": ["a"]}), 400),

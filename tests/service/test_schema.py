@@ -37,8 +37,8 @@ def test_with_keys_no_route_forgets_to_ask_for_one(keyed: Served) -> None:
 
 def test_a_method_that_a_path_lacks_is_refused_with_all_that_it_has(http: httpx.Client) -> None:
     refused = http.request("PATCH", "/v1/jobs")
-    assert refused.status_code == 405 and refused.headers["Allow"] == "GET, POST"
-    assert http.request("DELETE", "/").headers["Allow"] == "GET, POST"
+    assert refused.status_code == 405 and refused.headers["Allow"] == "GET, HEAD, POST"
+    assert http.request("DELETE", "/").headers["Allow"] == "GET, HEAD, POST"
 
 
 def test_the_document_links_every_thing_that_is_made_to_what_may_be_done_with_it(http: httpx.Client) -> None:
