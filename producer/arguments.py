@@ -56,8 +56,11 @@ def _input_arguments(
     input_format: Annotated[
         str | None, typer.Option("--format", help="Input format, when the ending does not say.")
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field or column of the texts.")] = "text",
+    text_field: Annotated[str | None, typer.Option(help="Field or column of the texts. Default: text.")] = None,
     id_field: Annotated[str | None, typer.Option(help="Field or column of your own ids.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Between two fields of a csv, such as ';'. Default: a comma.")
+    ] = None,
     on_invalid: Annotated[
         str, typer.Option(help="refuse: accept nothing; keep: make it that item's error.")
     ] = "refuse",

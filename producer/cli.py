@@ -209,8 +209,8 @@ def _submit(client: AnyClient, given: dict[str, Any], options: JobOptions) -> An
     from producer.readers import read
 
     given = dict(given)
-    fields = {"format": given.pop("input_format"), "text_field": given.pop("text_field"), "id_field": given["id_field"]}
-    records = _Read(read(given.pop("source"), **fields))
+    fields = {name: given.pop(name) for name in ("text_field", "delimiter")} | {"id_field": given["id_field"]}
+    records = _Read(read(given.pop("source"), format=given.pop("input_format"), **fields))
     try:
         job = client.submit_records(records, with_ids=given.pop("id_field") is not None, options=options, **given)
     except KeyboardInterrupt:
