@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from producer.advice import remember_place
 from storage.contract.errors import InvalidOption
 from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES, JobOptions
 from storage.contract.settings import Settings
@@ -117,6 +118,7 @@ def _place_arguments(
 
 def _settings(given: dict[str, Any]) -> Settings:
     """Return the settings; a place that is given counts more than one in the environment, of either kind."""
+    remember_place(given)
     local = [name for name in ("data_dir", "database_url", "redis_url") if given[name] is not None]
     if given["url"] is not None and local:
         raise InvalidOption(
