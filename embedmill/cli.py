@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from embedmill.siblings import find_clash
+from embedmill.streams import make_writable
 
 #: Exit codes. 0: done. 1: the job ended with failed items or not completed, or `wait` timed out.
 BAD_USAGE, NO_SUCH_JOB, SERVER_AWAY, INTERRUPTED = 2, 3, 4, 130
@@ -33,6 +34,7 @@ def main() -> None:
     if clash is not None:
         print(f"embedmill: {clash}", file=sys.stderr)
         sys.exit(BAD_USAGE)
+    make_writable()
     from storage import logs
     from storage.contract.errors import EmbedmillError
 

@@ -54,7 +54,8 @@ def doctor(
     if role is not None and role not in SENT:
         raise InvalidOption(f"--as {role} is nobody.", f"Say --as {_SIDES}.")
     since, found = time.monotonic(), []
-    printer = Printer(Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED))
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    printer = Printer(Console(highlight=False, width=None if is_terminal else _UNLIMITED))
     flags = {**place, "url": url, "api_key": api_key, "model": model, "devices": devices}
     for finding in examine(areas(flags, role), limit):
         found.append(finding)

@@ -27,8 +27,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from embedmill import Client
-from storage.jobstatus import JobStatus
+from embedmill import Client, JobStatus
 
 SENTENCES = Path(__file__).resolve().parent / "sentences.jsonl"
 OUTPUT = SENTENCES.parents[1] / "demo-output"

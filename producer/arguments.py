@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from producer.advice import remember_place
 from storage.contract.errors import InvalidOption
 from storage.contract.options import ON_LONG, PADDINGS, POOLINGS, STORE_DTYPES, JobOptions
 from storage.contract.settings import Settings
@@ -56,8 +57,11 @@ def _input_arguments(
     input_format: Annotated[
         str | None, typer.Option("--format", help="Input format, when the ending does not say.")
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field or column of the texts.")] = "text",
+    text_field: Annotated[str | None, typer.Option(help="Field or column of the texts. Default: text.")] = None,
     id_field: Annotated[str | None, typer.Option(help="Field or column of your own ids.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Between two fields of a csv, such as ';'. Default: a comma.")
+    ] = None,
     on_invalid: Annotated[
         str, typer.Option(help="refuse: accept nothing; keep: make it that item's error.")
     ] = "refuse",
@@ -114,6 +118,7 @@ def _place_arguments(
 
 def _settings(given: dict[str, Any]) -> Settings:
     """Return the settings; a place that is given counts more than one in the environment, of either kind."""
+    remember_place(given)
     local = [name for name in ("data_dir", "database_url", "redis_url") if given[name] is not None]
     if given["url"] is not None and local:
         raise InvalidOption(

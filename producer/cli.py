@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from producer.advice import command
 from producer.arguments import (
     AsJson,
     Encoding,
@@ -23,6 +24,7 @@ from producer.arguments import (
     with_job_options,
 )
 from producer.display import is_narrow, jobs_table, one_line, say, show_table, status_table, watching
+from producer.jobwords import tell_end, tell_id, tell_unwritten
 from producer.words import counted
 from storage.contract.errors import InvalidOption, WaitTimeout, WrongState
 from storage.contract.options import JobOptions
@@ -61,11 +63,7 @@ def submit(
         raise InvalidOption("--timeout says how long to wait, and nothing is waited for.", "Give --wait too.")
     with _client(settings) as client:
         job = _submit(client, given, options)
-        try:
-            print(job.id, flush=True)
-        except OSError:
-            say(f"job {job.id}")  # it is accepted: its id must not be lost
-            raise
+        tell_id(job)
         if wait:
             _finish(_wait(job, timeout))
 
@@ -94,6 +92,8 @@ def embed(
         status = _wait(job, None)
         if status.state == JobState.COMPLETED:
             _write(job, target, output_format, encoding, force, only_failed=False)
+        else:
+            tell_unwritten(status, output, output_format)
         _finish(status)
 
 
@@ -209,13 +209,14 @@ def _submit(client: AnyClient, given: dict[str, Any], options: JobOptions) -> An
     from producer.readers import read
 
     given = dict(given)
-    fields = {"format": given.pop("input_format"), "text_field": given.pop("text_field"), "id_field": given["id_field"]}
-    records = _Read(read(given.pop("source"), **fields))
+    fields = {name: given.pop(name) for name in ("text_field", "delimiter")} | {"id_field": given["id_field"]}
+    records = _Read(read(given.pop("source"), format=given.pop("input_format"), **fields))
     try:
         job = client.submit_records(records, with_ids=given.pop("id_field") is not None, options=options, **given)
     except KeyboardInterrupt:
         # Behind the last text there is a moment in which the job may have been accepted already.
-        say("`embedmill jobs` tells whether it was accepted." if records.ended else "Nothing was accepted.")
+        told = f"`{command('jobs')}` tells whether it was accepted." if records.ended else "Nothing was accepted."
+        say(told)
         raise
     _notify(job)
     return job
@@ -243,21 +244,15 @@ def _wait(job: AnyJob, timeout: float | None) -> JobStatus:
         with watching() as show:
             return job.wait(timeout, show)
     except WaitTimeout as error:
-        say(f"{error.message} Come back with: embedmill wait {job.id}")
+        say(f"{error.message} Come back with: {command('wait', job.id)}")
         raise typer.Exit(NOT_ALL_DONE) from error
     except KeyboardInterrupt:
-        say(f"The job goes on. Come back with: embedmill wait {job.id}")
+        say(f"The job goes on. Come back with: {command('wait', job.id)}")
         raise
 
 
 def _finish(status: JobStatus) -> None:
-    if status.truncated:
-        were = "was" if status.truncated == 1 else "were"
-        say(f"{counted(status.truncated, 'text')} {were} cut at the model's or your limit.")
-    if status.failed:
-        say(f"{counted(status.failed, 'item')} failed: embedmill results {status.id} --failed -o failed.jsonl")
-    if status.error:
-        say(f"{status.error['code']}: {status.error['message']}", style="red")
+    tell_end(status)
     if status.state != JobState.COMPLETED or status.failed:
         raise typer.Exit(NOT_ALL_DONE)
 
@@ -277,7 +272,7 @@ def _write(
     chosen = check(target, output_format, **given)
     status = job.status()
     if not status.is_final:
-        raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: embedmill wait {job.id}")
+        raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: {command('wait', job.id)}")
     written = job.save(target, chosen, **given)
     if isinstance(target, Path):
         say(f"{counted(written, 'item')} in {target}")

@@ -136,13 +136,14 @@ def import_archive(
     settings: Settings, source: Annotated[Path, typer.Argument(metavar="FILE|-", help="What `export` wrote.")]
 ) -> None:
     """Take the jobs of an archive into the database; done again it changes nothing, cut off it goes on."""
-    with opened_stores(settings) as stores:
-        from producer.sources import opened
+    from producer.sources import opened
+
+    # Before a database is made for it.
+    with opened(source) as stream, opened_stores(settings) as stores:
         from storage.archives import read
         from storage.importing import Importer
 
-        with opened(source) as stream:
-            _tell(Importer(stores.database, renewing=True).take(read(stream)))
+        _tell(Importer(stores.database, renewing=True).take(read(stream)))
 
 
 @app.command()
@@ -178,6 +179,8 @@ def backup(
     force: Force = False,
 ) -> None:
     """Copy the SQLite database as it is now into one file, while others work; restored by putting it in its place."""
+    if str(output) == "-":
+        raise InvalidOption("A backup is a file, and cannot be streamed.", "Name one, or stream `embedmill export`.")
     with opened_stores(settings) as stores:
         from storage.backups import back_up
 

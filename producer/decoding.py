@@ -37,10 +37,10 @@ def decoded_lines(blocks: Iterable[bytes], name: str) -> Iterator[Lines]:
         name: What messages call the input.
 
     Raises:
-        InvalidFile: When a line is not UTF-8, with its line and byte.
+        InvalidFile: When a line is not UTF-8, with its line and byte, or lines end in a carriage return alone.
     """
     number = 1
-    for offset, piece in whole_lines(blocks):
+    for offset, piece in whole_lines(_with_newlines(blocks, name)):
         texts: list[str | None] = [None] if piece is None else _decoded(piece, number, offset, name)
         yield Lines(number, texts)
         number += len(texts)
@@ -78,6 +78,29 @@ def whole_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
         yield offset, None
     elif held:
         yield offset, bytes(held)
+
+
+def stray_returns(message: str) -> InvalidFile:
+    """Return what is raised where lines end in a carriage return alone, as old Macs and some tables have it.
+
+    Args:
+        message: Where they do.
+    """
+    return InvalidFile(message, "Convert it first: tr '\\r' '\\n' < OLD > NEW.")
+
+
+def _with_newlines(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Pass blocks on, and refuse at their end an input of many lines that would be read as a single one."""
+    newline = returned = False
+    last = b""
+    for block in blocks:
+        if not newline:
+            newline = b"\n" in block
+            returned = returned or last == b"\r" or b"\r" in block[:-1]
+            last = block[-1:]
+        yield block
+    if returned and not newline:
+        raise stray_returns(f"The lines of {name} end in a carriage return (CR) alone, without a newline (LF).")
 
 
 def _decoded(piece: bytes, number: int, offset: int, name: str) -> list[str | None]:

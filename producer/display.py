@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.words import duration, printable, short
+from storage.contract.errors import InvalidOption
 
 if TYPE_CHECKING:  # it needs SQLAlchemy, which `--help` should not wait for
     from storage.jobstatus import JobStatus
@@ -39,8 +40,24 @@ def say(message: str, style: str | None = None) -> None:
 
 def show_table(table: Table) -> None:
     """Print a table on stdout; only a terminal's width is respected, and ids are not even cut for that."""
-    width = None if sys.stdout.isatty() else _UNLIMITED
+    width = None if _is_terminal() else _UNLIMITED
     Console(highlight=False, width=width).print(table, crop=False)
+
+
+def check_seen(what: str) -> None:
+    """Look whether stdout leads anywhere, before something is made that is printed there alone, once.
+
+    Args:
+        what: What would be made.
+
+    Raises:
+        InvalidOption: When it is closed.
+    """
+    if sys.stdout is None:
+        raise InvalidOption(
+            f"Standard output is closed, and {what} is shown there alone, once: nothing was made.",
+            "Let it lead somewhere.",
+        )
 
 
 def one_line(status: JobStatus) -> str:
@@ -142,7 +159,7 @@ def kept(status: JobStatus) -> str:
 
 def is_narrow() -> bool:
     """Whether a table on stdout has less room than whole numbers and times of jobs need beside their ids."""
-    return sys.stdout.isatty() and Console().width < _WIDE
+    return _is_terminal() and Console().width < _WIDE
 
 
 def jobs_table(statuses: Sequence[JobStatus], narrow: bool = False) -> Table:
@@ -175,6 +192,10 @@ def jobs_table(statuses: Sequence[JobStatus], narrow: bool = False) -> Table:
     for cells in rows:
         table.add_row(*cells)
     return table
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _coloured(state: str) -> Text:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.advice import command
 from producer.arguments import AsJson, placed, placed_anew
-from producer.display import say, show_table
+from producer.display import check_seen, say, show_table
 from producer.openstores import opened_stores
 from storage.contract.settings import Settings
 
@@ -42,12 +43,13 @@ def create(
     from storage.contract.keeping import Keeping
     from storage.quotas import Quota
 
+    check_seen("the key")
     quota = Quota(max_texts, max_jobs, tokens_per_minute)
     keeping = Keeping(keep_days, keep_texts_days)
     with opened_stores(settings) as stores:
         record, key = stores.keys.create(name, scopes.replace(",", " ").split(), expires_in, quota, keeping)
         print(key, flush=True)
-        say(f"Keep it: it cannot be shown again. Revoke it with: embedmill keys revoke {record.id}")
+        say(f"Keep it: it cannot be shown again. Revoke it with: {command('keys', 'revoke', record.id)}")
 
 
 @app.command("list")
@@ -62,7 +64,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
     elif found:
         show_table(_table(found))
     else:
-        say("There are no keys. Make one with: embedmill keys create NAME")
+        say(f"There are no keys. Make one with: {command('keys', 'create', 'NAME')}")
 
 
 @app.command()
@@ -86,9 +88,9 @@ def _table(records: list[KeyRecord]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for name in ("id", "name", "scopes", "state", "last used", "limits"):
+    for name in ("id", "name", "scopes", "state", "last used (UTC)", "limits"):
         # On a narrow terminal the others are broken into lines, and nothing is cut.
-        table.add_column(name, no_wrap=name in ("id", "state", "last used"), overflow="fold")
+        table.add_column(name, no_wrap=name in ("id", "state", "last used (UTC)"), overflow="fold")
     for record in records:
         told = record.to_dict()
         state = "good" if record.is_good else "revoked" if record.revoked_at is not None else "expired"

@@ -5,13 +5,22 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 
-from producer.decoding import MAX_LINE_BYTES, TOO_LONG, Lines
+from producer.decoding import MAX_LINE_BYTES, TOO_LONG, Lines, stray_returns
 from producer.records import Record
 from storage.contract.errors import InvalidFile
 
 #: Characters of a column's name, and number of columns, that a message shows: a missing header row is texts.
 SHOWN_CHARACTERS = 40
 SHOWN_COLUMNS = 20
+
+#: What tables are separated by that are no csv in the narrow sense, and what to do: Excel writes the first in Europe.
+_OTHER_DELIMITERS = {
+    ";": ("semicolons", "Say so: --format csv --delimiter ';'."),
+    "\t": ("tabs", "Say so: --format tsv."),
+}
+
+#: What Python says of a carriage return outside of quote marks.
+_STRAY_RETURN = "new-line character seen"
 
 
 def table_records(
@@ -38,6 +47,7 @@ def table_records(
         header = next(rows, None)
         if header is None:
             return
+        _check_header(header, (text_field, id_field), name)
         text_column = column_index(header, text_field, name, "--text-field")
         id_column = None if id_field is None else column_index(header, id_field, name, "--id-field")
         start = rows.line_num + 1
@@ -50,10 +60,30 @@ def table_records(
             else:
                 yield Record(None, None, where, "blank line")
     except csv.Error as error:
+        if _STRAY_RETURN in str(error):
+            place = f"Line {rows.line_num} of {name}"
+            raise stray_returns(
+                f"{place} has a carriage return (CR) outside of quote marks, not before a newline."
+            ) from None
         raise InvalidFile(
             f"{name} is broken as a table at line {rows.line_num}: {error}.",
             "A field that holds a quote mark, the delimiter or a newline is quoted, its quote marks doubled.",
         ) from error
+
+
+def _check_header(header: list[str], wanted: tuple[str | None, ...], name: str) -> None:
+    """Refuse a header that is none, or that looks separated by something else.
+
+    Raises:
+        InvalidFile: When it is so.
+    """
+    if not header or not "".join(header).strip():
+        raise InvalidFile(f"Line 1 of {name} is empty; the names of the columns should be there.", "Remove that line.")
+    if len(header) > 1 or all(column in header for column in wanted if column is not None):
+        return
+    for character, (told, remedy) in _OTHER_DELIMITERS.items():
+        if character in header[0]:
+            raise InvalidFile(f"{name} has one column alone; it looks separated by {told}.", remedy)
 
 
 def column_index(columns: Sequence[str], wanted: str, name: str, flag: str) -> int:

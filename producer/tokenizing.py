@@ -41,12 +41,11 @@ class ModelTokenizer:
     tokenizer: Tokenizer
     rules: TokenRules
 
-    def describe(self, text: str, max_length: int | None = None, padding: str = "longest") -> Tokens:
+    def describe(self, text: str, options: JobOptions) -> Tokens:
         """Show one text as the encoder reads it; see the function `describe`."""
-        options = JobOptions(max_length=max_length, padding=padding)
         options.check_against(self.card)
-        most = max_length or self.card.max_length
-        return _guarded(lambda: self.rules.describe(self.tokenizer, text, most, padding))
+        whole, most = options.prompt_for(self.card) + text, options.max_length or self.card.max_length
+        return _guarded(lambda: self.rules.describe(self.tokenizer, whole, most, options.padding))
 
     def encode(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[Any]:
         """Return the encodings of whole texts, as the package `tokenizers` has them.
@@ -80,16 +79,25 @@ class ModelTokenizer:
 
 
 def describe(
-    client: Client, text: str, *, model: str | None = None, max_length: int | None = None, padding: str = "longest"
+    client: Client,
+    text: str,
+    *,
+    model: str | None = None,
+    max_length: int | None = None,
+    padding: str = "longest",
+    prompt: str | None = None,
+    prompt_name: str | None = None,
 ) -> tuple[ModelCard, Tokens]:
     """Show one text as a model's encoder reads it: the same as `embedmill tokens` shows.
 
     Args:
         client: Whose models and limits these are.
-        text: The text, without any prompt.
+        text: The text.
         model: Hub name or folder. Default: the client's.
         max_length: Most tokens that are read, special tokens included. Default: the model's.
         padding: `longest` fills nothing up, there being one text; `max_length` fills up as the classic call does.
+        prompt: Put before the text. Default: the model's own, as of a job.
+        prompt_name: One of the model's own prompts instead.
 
     Raises:
         InvalidOption: When an option does not fit the model, or the text cannot be tokenized.
@@ -98,8 +106,9 @@ def describe(
         TokenizerMissing: When no worker has registered its tokenizer yet.
     """
     check_texts(client, [text])
+    options = JobOptions(max_length=max_length, padding=padding, prompt=prompt, prompt_name=prompt_name)
     found = tokenizer_of(client, model)
-    return found.card, found.describe(text, max_length, padding)
+    return found.card, found.describe(text, options)
 
 
 def tokenizer_of(client: Client, model: str | None = None) -> ModelTokenizer:

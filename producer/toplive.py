@@ -121,7 +121,7 @@ def _interrupts() -> Iterator[threading.Event]:
 @contextlib.contextmanager
 def _keys() -> Iterator[_Pressed]:
     """Let keys come one by one and unseen; the terminal is afterwards as it was before."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield _Pressed(None)
         return
     descriptor = sys.stdin.fileno()

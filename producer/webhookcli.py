@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from producer.arguments import placed_anew
-from producer.display import say
+from producer.display import check_seen, say
 from producer.openstores import opened_stores
 from storage.contract.settings import Settings
 
@@ -26,6 +26,7 @@ def secret(
     key: Annotated[str, typer.Option(help="Id of the API key whose jobs are meant. Default: jobs without a key.")] = "",
 ) -> None:
     """Make a new secret that webhooks are signed with, and print it alone, once; the old one is good for a day yet."""
+    check_seen("the secret")
     with opened_stores(settings) as stores:
         if key:
             # Of a key that is not there, nobody would ever sign with it.

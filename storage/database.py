@@ -31,6 +31,9 @@ SCHEMA_VERSION = "0013"
 _BUSY_TIMEOUT = 30_000
 
 
+#: The kinds of databases, each with the one driver that it is spoken to with.
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
+
 #: Milliseconds since 1970 on SQLite's clock, which stands still for a statement.
 SQLITE_NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
@@ -236,8 +239,14 @@ def _checked_url(url: str) -> URL:
             "The database URL is not one that SQLAlchemy knows.",
             "Write it like sqlite:////folder/file.sqlite3 or postgresql://user:password@host/name.",
         ) from error
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+    if parsed.get_backend_name() not in _DRIVERS:
         raise InvalidOption(f"{parsed.get_backend_name()} is not supported.", "Use SQLite or PostgreSQL.")
+    driver = parsed.get_driver_name()
+    if driver != _DRIVERS[parsed.get_backend_name()]:
+        raise InvalidOption(
+            f"{driver} is not the driver used here.",
+            f"Write {parsed.get_backend_name()}:// in place of {parsed.drivername}://.",
+        )
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise InvalidOption("A SQLite database in memory is seen by one connection alone.", "Name a file.")
     return parsed

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storage.contract.errors import MissingExtra
+from storage.contract.errors import InvalidOption, MissingExtra
 
 if TYPE_CHECKING:
     from worker.devices import Slot
@@ -125,6 +126,8 @@ def tokens(
     revision: Revision = None,
     max_length: Annotated[int | None, typer.Option(min=3, help="Most tokens. Default: the model's own.")] = None,
     padding: Annotated[str, typer.Option(help="longest, or max_length as in the classic BERT call.")] = "longest",
+    prompt: Annotated[str | None, typer.Option(help="Put before the text. Default: the model's own.")] = None,
+    prompt_name: Annotated[str | None, typer.Option(help="One of the model's own prompts instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show what becomes of a text before it is embedded: pieces, ids, mask, and what would be cut."""
@@ -132,17 +135,23 @@ def tokens(
     from worker.settings import WorkerSettings
 
     check_installed()
-    JobOptions(max_length=max_length, padding=padding)
+    options = JobOptions(max_length=max_length, padding=padding, prompt=prompt, prompt_name=prompt_name)
+    _check_utf8(text)
     from worker.display import print_tokens
     from worker.engine.checkpoint import resolve
     from worker.engine.tokenizing import Tokenizer
 
     settings = WorkerSettings.load(model=model, revision=revision)
     checkpoint = resolve(settings.model, settings.revision)
-    found = Tokenizer(checkpoint).describe(text, max_length or checkpoint.max_length, padding)
+    card = checkpoint.card("float32")
+    # Nothing is computed here, and more tokens than the model reads do no harm.
+    replace(options, max_length=None).check_against(card)
+    whole = options.prompt_for(card) + text
+    found = Tokenizer(checkpoint).describe(whole, max_length or checkpoint.max_length, padding)
     if as_json:
         shown = {"pieces": found.pieces, "ids": found.ids, "mask": found.mask}
-        print(json.dumps(shown | {"length": found.length, "truncated": found.truncated}, ensure_ascii=False))
+        told = shown | {"length": found.length, "truncated": found.truncated}
+        print(json.dumps(told, ensure_ascii=not _writes_unicode()))
     else:
         print_tokens(found)
 
@@ -183,6 +192,18 @@ def bench(
         print(json.dumps(report))
     else:
         print_report(report)
+
+
+def _check_utf8(text: str) -> None:
+    """Refuse bytes that the shell gave and that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOption("The text is not UTF-8.", "Give it in UTF-8.") from error
+
+
+def _writes_unicode() -> bool:
+    return sys.stdout is not None and (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def check_model(name: str, revision: str | None) -> None:

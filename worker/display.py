@@ -23,7 +23,7 @@ _CUT_SHOWN = 40
 
 def print_tokens(tokens: Tokens) -> None:
     """Print pieces, ids and mask on stdout, and what would be cut."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
+    console = Console(highlight=False, width=None if _is_terminal() else _UNLIMITED)
     table = Table("place", "piece", "id", "mask", box=None, pad_edge=False)
     read = sum(tokens.mask)
     for place, (piece, id_, mask) in enumerate(zip(tokens.pieces, tokens.ids, tokens.mask, strict=True)):
@@ -46,7 +46,7 @@ def print_report(report: dict[str, Any]) -> None:
     Args:
         report: As `worker.bench` makes it.
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
+    console = Console(highlight=False, width=None if _is_terminal() else _UNLIMITED)
     cores = f"{report['cores']} core{'' if report['cores'] == 1 else 's'}" if report["device"] == "cpu" else ""
     where = " on ".join(filter(None, (report["device"], cores)))
     console.print(f"{report['model']} on {where}: {report['setup']}", markup=False)
@@ -65,3 +65,7 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(f"floor                      {report['floor_tokens_per_second']:,.0f} tokens/s: {products}, {needed}")
     console.print(f"share of the floor         {report['floor_share']:.0%}")
     console.print(report["verdict"], style="bold", soft_wrap=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()

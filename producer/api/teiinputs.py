@@ -75,9 +75,9 @@ def prompt_of(card: ModelCard, name: str | None) -> str:
         InvalidOption: When it has no such prompt.
     """
     check_word("prompt_name", name)
-    JobOptions(prompt_name=name).check_against(card)
-    chosen = name or card.default_prompt_name
-    return card.prompts[chosen] if chosen is not None else ""
+    options = JobOptions(prompt_name=name)
+    options.check_against(card)
+    return options.prompt_for(card)
 
 
 def _check_direction(service: Service, direction: str) -> None:

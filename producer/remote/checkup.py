@@ -58,7 +58,7 @@ def area(settings: Settings) -> Area[Service]:
         key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         connection = Connection(settings.url, key, retry_for=0)
         try:
-            service = Service(connection, settings.url, bool(key))
+            service = Service(connection, connection.url, bool(key))
             yield service, _alive(service)
         finally:
             connection.close()

@@ -12,7 +12,7 @@ from producer.records import RecordLike, records_of
 from producer.remote.connection import Connection
 from producer.remote.job import HttpJob
 from producer.remote.upload import Upload
-from producer.remote.values import status_of
+from producer.remote.values import PAGE, status_of
 from storage.contract.errors import InvalidOption, ServerError
 from storage.contract.ids import checked_job_id
 from storage.contract.labels import check_labels, check_name
@@ -213,7 +213,7 @@ class HttpClient(AnyClient):
         while len(found) < limit:
             asked = {"limit": min(_LISTED, limit - len(found)), "before": before} | _as_query(wanted)
             given = {field: value for field, value in asked.items() if value is not None}
-            page = self._connection.ask("GET", "/v1/jobs", params=given).json()
+            page = self._connection.told("GET", "/v1/jobs", PAGE, params=given)
             found += map(status_of, page["data"])
             before = page["next"]
             if before is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from producer.remote.failures import failure_of, retry_after
+from producer.remote.failures import failure_of, object_of, retry_after
 from producer.remote.patience import Patience
 from storage import tracing
 from storage.causes import causes
@@ -39,23 +39,26 @@ class Connection:
         retry_for: Seconds for which a request that may be repeated is tried again.
 
     Raises:
-        InvalidOption: When the address is none.
+        InvalidOption: When the address is none, or the environment names certificates or a proxy that cannot be used.
         Unauthorized: When the key cannot be one.
     """
 
     def __init__(self, url: str, api_key: str | None, retry_for: float) -> None:
         self.place = _checked_place(url)
+        #: The address as requests take it: before the `/v1` of every path.
+        self.url = _without_version(url)
         headers = {"Accept": "application/json"}
         if api_key:
             headers["Authorization"] = f"Bearer {_checked_key(api_key)}"
         self._retry_for = retry_for
         self._was_reached = False
-        self._http = httpx.Client(
-            base_url=url.strip().rstrip("/"),
-            headers=headers,
-            event_hooks={"request": [lambda request: request.headers.update(tracing.outgoing())]},
-            timeout=httpx.Timeout(_SILENCE, connect=_CONNECT),
-        )
+        with _environment():
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                event_hooks={"request": [lambda request: request.headers.update(tracing.outgoing())]},
+                timeout=httpx.Timeout(_SILENCE, connect=_CONNECT),
+            )
 
     def close(self) -> None:
         """Close what is open."""
@@ -102,6 +105,21 @@ class Connection:
                 return response
             if not self._may_pass(response, repeatable) or not patience.lasts(retry_after(response)):
                 raise failure_of(response)
+
+    def told(self, method: str, path: str, needed: Mapping[str, type], **request: Any) -> dict[str, Any]:
+        """Send a request and return the JSON object that the service answers.
+
+        Args:
+            method: HTTP's.
+            path: From `/v1` on.
+            needed: Names that the object has for certain, with their types.
+            **request: As for `ask`.
+
+        Raises:
+            EmbedmillError: As for `ask`.
+            ServiceUnavailable: As for `ask`, and when what answers is no Embedmill service.
+        """
+        return object_of(self.ask(method, path, **request), needed)
 
     @contextlib.contextmanager
     def stream(self, path: str, silence: float = _SILENCE, **request: Any) -> Iterator[httpx.Response]:
@@ -152,6 +170,34 @@ def _why(error: Exception) -> tuple[str, str]:
             case httpx.TimeoutException():
                 return "it does not answer in time", "Look whether it hangs, and whether a firewall drops what is sent."
     return type(error).__name__, "Look whether it runs and the address is right."
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """Say which variable is to blame when httpx refuses what the environment names."""
+    try:
+        yield
+    except ImportError as error:
+        raise InvalidOption(
+            "The environment names a SOCKS proxy (ALL_PROXY), and the package for that is missing.",
+            "Install it: pip install 'httpx[socks]', or name the service's host in NO_PROXY.",
+        ) from error
+    except OSError as error:
+        raise InvalidOption(
+            "The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read.",
+            "Name a file of certificates in PEM that this user may read, or unset it.",
+        ) from error
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InvalidOption(
+            "The environment names a proxy (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) that is no address.",
+            "Write it like http://host:3128, or unset it.",
+        ) from error
+
+
+def _without_version(url: str) -> str:
+    """Return an address without the `/v1` at its end that other clients want, and ours puts there itself."""
+    bare = url.strip().rstrip("/")
+    return bare.removesuffix("/v1").rstrip("/") if urlsplit(bare).path.endswith("/v1") else bare
 
 
 def _checked_place(url: str) -> str:

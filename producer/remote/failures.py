@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -77,6 +77,32 @@ def failure_of(response: httpx.Response) -> EmbedmillError:
     return error
 
 
+def object_of(response: httpx.Response, needed: Mapping[str, type]) -> dict[str, Any]:
+    """Return the JSON object that a successful answer holds.
+
+    Args:
+        response: Its body read.
+        needed: Names that every such object of a service has, with their types; a list is one of objects.
+
+    Raises:
+        ServiceUnavailable: When it is another's answer, such as the page of a proxy that wants somebody to sign in.
+    """
+    try:
+        found = response.json()
+    except (ValueError, RecursionError):
+        raise _foreign(response) from None
+    if not isinstance(found, dict) or not all(_is_there(found, name, kind) for name, kind in needed.items()):
+        raise _foreign(response)
+    return found
+
+
+def _is_there(found: dict[str, Any], name: str, kind: type) -> bool:
+    value = found.get(name)
+    if not isinstance(value, kind) or name not in found:
+        return False
+    return not isinstance(value, list) or all(isinstance(one, dict) for one in value)
+
+
 def retry_after(response: httpx.Response) -> float | None:
     """Return the seconds that an answer asks to wait before the next try, or None; a date counts as none."""
     try:
@@ -94,6 +120,8 @@ def _told(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _by_status(status: int) -> type[EmbedmillError]:
+    if status < 300:  # it would have been done, and was not by a service of ours
+        return ServiceUnavailable
     return _BY_STATUS.get(status, ServerError if status >= 500 else InvalidOption)
 
 

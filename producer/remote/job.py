@@ -15,7 +15,7 @@ from producer.output import opened_output
 from producer.remote.connection import Connection
 from producer.remote.download import Download, SinkTarget
 from producer.remote.npy import NpyTarget
-from producer.remote.values import outcome_of, status_of
+from producer.remote.values import PAGE, STATUS, outcome_of, status_of
 from producer.remote.watch import Watch
 from storage.contract.errors import JobFailed, WrongState
 from storage.contract.states import JobState
@@ -51,7 +51,7 @@ class HttpJob(AnyJob):
             UnknownJob: When it has been deleted.
             ServiceUnavailable: When the service cannot be reached.
         """
-        return status_of(self._connection.ask("GET", self._path).json())
+        return status_of(self._connection.told("GET", self._path, STATUS))
 
     def wait(self, timeout: float | None = None, progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
         """Wait until the job has ended.
@@ -186,7 +186,7 @@ class HttpJob(AnyJob):
             WrongState: When the job is not completed.
         """
         # Sent again it might try the same items twice over, or find that they are being tried.
-        told: dict[str, Any] = self._connection.ask("POST", f"{self._path}/retry", repeatable=False).json()
+        told = self._connection.told("POST", f"{self._path}/retry", {"retried": int}, repeatable=False)
         self.notice = told.get("notice")
         return int(told["retried"])
 
@@ -201,5 +201,4 @@ class HttpJob(AnyJob):
 
     def _page(self, after: int, **more: str) -> dict[str, Any]:
         asked = {"after": after, "limit": _PAGE, "encoding": "base64", **more}
-        told: dict[str, Any] = self._connection.ask("GET", f"{self._path}/results", params=asked).json()
-        return told
+        return self._connection.told("GET", f"{self._path}/results", PAGE, params=asked)

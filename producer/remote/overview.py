@@ -7,11 +7,13 @@ from typing import Any
 
 from producer.overview import Overview, QueueLine, WorkerLine, shown
 from producer.remote.connection import Connection
-from producer.remote.values import status_of
+from producer.remote.values import PAGE, status_of
 from storage.contract.errors import InvalidOption
 from storage.contract.settings import Settings
 from storage.jobstatus import JobStatus
 from storage.pulses import Pulse
+
+_WORKERS: dict[str, type] = {"models": list, "workers": list, "queued": dict}
 
 
 class HttpOverviews:
@@ -39,7 +41,7 @@ class HttpOverviews:
             jobs: At most so many of them.
         """
         begun = time.perf_counter()
-        told = self._connection.ask("GET", "/v1/workers").json()
+        told = self._connection.told("GET", "/v1/workers", _WORKERS)
         queues = [
             QueueLine(
                 one["name"],
@@ -79,7 +81,7 @@ class HttpOverviews:
         for states in ({"state": "accepting,queued,running"}, {}):
             if len(found) < most:
                 asked = {"limit": min(100, most), **states}
-                page = self._connection.ask("GET", "/v1/jobs", params=asked).json()
+                page = self._connection.told("GET", "/v1/jobs", PAGE, params=asked)
                 for status in map(status_of, page["data"]):
                     found.setdefault(status.id, status)
         return list(found.values())[:most]

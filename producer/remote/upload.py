@@ -10,8 +10,10 @@ from uuid import uuid4
 
 from producer.records import RecordLike
 from producer.remote.connection import Connection
+from producer.remote.failures import object_of
 from producer.remote.lines import Line, Lines, Refusals
 from producer.remote.patience import Patience
+from producer.remote.values import STATUS
 from storage.contract.errors import (
     Conflict,
     EmbedmillError,
@@ -133,18 +135,18 @@ class Upload:
     def _sealed(self, path: str, parts: int, items: int) -> dict[str, Any]:
         try:
             counts = {"parts": parts, "items": items}
-            told: dict[str, Any] = self._connection.ask("POST", f"{path}/seal", json=counts).json()
+            answer = self._connection.ask("POST", f"{path}/seal", json=counts)
         except (ServiceUnavailable, StorageUnavailable) as error:
             # The database may have taken it, and only its answer was lost.
             raise _in_doubt(error) from error
-        return told
+        return object_of(answer, STATUS)
 
     def _posted(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            told: dict[str, Any] = self._connection.ask("POST", "/v1/jobs", **request).json()
+            answer = self._connection.ask("POST", "/v1/jobs", **request)
         except ServiceUnavailable as error:
             raise _in_doubt(error) from error
-        return told
+        return object_of(answer, STATUS)
 
     def _discard(self, path: str) -> None:
         with contextlib.suppress(EmbedmillError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,10 @@ from numpy.typing import NDArray
 
 from storage.jobstatus import JobStatus
 from storage.outcomes import ItemError, Outcome
+
+#: What every status has, and every page of a list, with its type: by them the answer of another program is told.
+STATUS: Mapping[str, type] = MappingProxyType({"id": str, "state": str})
+PAGE: Mapping[str, type] = MappingProxyType({"data": list, "next": object})
 
 _STATUS_FIELDS = [field.name for field in fields(JobStatus)]
 

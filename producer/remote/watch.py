@@ -10,7 +10,7 @@ import httpx
 
 from producer.remote.connection import Connection
 from producer.remote.events import listening
-from producer.remote.values import status_of
+from producer.remote.values import STATUS, status_of
 from storage.contract.errors import InvalidOption, LimitError, NotFound, ServerError, WaitTimeout
 from storage.jobstatus import JobStatus
 
@@ -61,7 +61,7 @@ class Watch:
             ServiceUnavailable: When the service cannot be reached for long.
         """
         while True:
-            status = self._see(status_of(self._connection.ask("GET", f"/v1/jobs/{self._job_id}").json()))
+            status = self._see(status_of(self._connection.told("GET", f"/v1/jobs/{self._job_id}", STATUS)))
             if status.is_final:
                 return status
             left = self._deadline - time.monotonic()

@@ -114,7 +114,7 @@ class Submitted:
             format = format_of(self.file_name)
             if format is None:
                 raise InvalidFile("The file's ending is none of .txt, .jsonl, .csv, .tsv and .parquet.", "Rename it.")
-            return read(self.file, format=format, text_field=self.given.get("text_field", "text"), id_field=id_field)
+            return read(self.file, format=format, text_field=self.given.get("text_field"), id_field=id_field)
         if not pasted:
             raise InvalidOption("There is no text to embed.", "Paste some, one on each line, or choose a file.")
         return read(io.BytesIO(pasted.encode(errors="replace")), format="txt")

@@ -133,7 +133,7 @@ def _most(given: dict[str, str]) -> int | None:
 
 
 async def _vector(request: Request, service: Service, caller: Any, view: View, given: dict[str, str]) -> dict[str, Any]:
-    options = JobOptions(max_length=_most(given), padding=given["padding"] or "longest", prompt="")
+    options = JobOptions(max_length=_most(given), padding=given["padding"] or "longest")
     called = await service.calls.embed(request, caller, [given["text"]], model=view.card.name, options=options)
     vector = [float(value) for value in called.matrix[0]]
     drawn: list[Cell] = cells(vector)

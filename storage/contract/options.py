@@ -110,6 +110,17 @@ class JobOptions:
             known = ", ".join(sorted(card.prompts)) or "none"
             raise InvalidOption(f"{card.name} has no prompt named {shown(self.prompt_name)} (it has: {known}).")
 
+    def prompt_for(self, card: ModelCard) -> str:
+        """Return what is put before every text: what was given, else the model's own, else nothing.
+
+        Args:
+            card: The model, against which these options were checked.
+        """
+        if self.prompt is not None:
+            return self.prompt
+        name = self.prompt_name or card.default_prompt_name
+        return card.prompts[name] if name is not None else ""
+
     def width(self, card: ModelCard) -> int:
         """Return how many components a vector of this job has."""
         return card.states_width if self.pooling == NO_POOLING else self.dimensions or card.width

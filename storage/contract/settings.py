@@ -108,7 +108,8 @@ class Settings(BaseSettings):
         """Return the settings; flags that are None count as not given.
 
         Raises:
-            InvalidOption: When a value does not fit, naming the variable, or no URL can name the data folder.
+            InvalidOption: When a value does not fit, naming the variable, or the data folder is of an unknown user, or
+                no URL can name it.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         try:
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise InvalidOption(f"Setting {name} ({cls._variable(name)}) is not usable: {first['msg']}.") from error
-        settings = settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+        settings = settings.model_copy(update={"data_dir": _absolute(settings.data_dir)})
         if settings.database_is_embedded or settings.redis_is_embedded:
             _check_folder(settings.data_dir)
         return settings
@@ -170,6 +171,17 @@ class Settings(BaseSettings):
             return natural
         digest = hashlib.blake2b(os.fsencode(self.data_dir), digest_size=8).hexdigest()
         return Path(tempfile.gettempdir()) / f"embedmill-{digest}" / "redis.sock"
+
+
+def _absolute(folder: Path) -> Path:
+    """Return a folder's absolute path; `~` is a home folder."""
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidOption(
+            f"The data folder {folder} is in a home folder that is not known here.",
+            "Choose another with --data-dir or EMBEDMILL_DATA_DIR.",
+        ) from error
 
 
 def _check_folder(folder: Path) -> None:

@@ -29,6 +29,7 @@ def test_a_key_is_printed_alone_once_listed_and_revoked(alone: Shell) -> None:
     # And it is listed without its secret, for people and for programs
     told, listed = alone.together([("keys", "list"), ("keys", "list", "--json")])
     assert key_id in told.out and "nightly import" in told.out and "1,000 texts" in told.out
+    assert "last used (UTC)" in told.out
     (one,) = [json.loads(line) for line in listed.out.splitlines()]
     assert (one["id"], one["name"], one["scopes"]) == (key_id, "nightly import", ["read", "embed"])
     assert (one["max_texts"], one["max_jobs"], one["tokens_per_minute"]) == (1000, 3, 60_000)

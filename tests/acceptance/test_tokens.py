@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
 from storage.contract.models import DEFAULT_MODEL
-from tests.acceptance.shell import Shell
+from tests.acceptance.shell import EMBEDMILL, Shell
+from tests.models import add_layout
 from worker.engine.checkpoint import resolve
 
 TEXT = "Unaffable millers don't grind 磨坊在河边。"
@@ -50,7 +53,27 @@ def test_what_would_be_cut_is_shown(alone: Shell, classic: Any) -> None:
 
 def test_bad_arguments_are_refused(alone: Shell) -> None:
     # Given arguments that cannot be, when shown
-    ran = alone.together([("tokens", "x", "--padding", "none"), ("tokens", "x", "--model", alone.cwd / "nowhere")])
+    bad = [["--padding", "none"], ["--model", alone.cwd / "nowhere"], ["--prompt-name", "query"]]
+    ran = alone.together([("tokens", "x", *words) for words in (*bad, ["--prompt", "a", "--prompt-name", "b"])])
+    ran += [alone.program("sh", "-c", f"exec {EMBEDMILL} tokens \"$(printf 'caf\\377')\"")]
     # Then they are refused
-    assert [one.code for one in ran] == [2, 2] and all("Traceback" not in one.err for one in ran)
-    assert "padding must be one of" in ran[0].err and "There is no model folder" in ran[1].err
+    assert [one.code for one in ran] == [2] * 5 and all("Traceback" not in one.err for one in ran), ran
+    told = ["padding must be one of", "There is no model folder", "has no prompt named 'query'", "both given"]
+    assert all(sentence in one.err for sentence, one in zip([*told, "The text is not UTF-8"], ran, strict=True)), ran
+
+
+def test_the_prompt_is_shown_that_a_job_would_put_before_the_text(alone: Shell, tiny: Path) -> None:
+    # Given a model with a prompt that is put before every text
+    folder = Path(shutil.copytree(tiny, alone.cwd / "model"))
+    add_layout(folder, prompts={"query": "river ", "none": ""}, default_prompt_name="query")
+    # When a text is shown as it is asked for, then its prompt is what a job's would be
+    asked = ([], ["--prompt", "wheel "], ["--prompt-name", "none"], ["--prompt", ""])
+    ran = alone.together([("tokens", "mill", "--model", folder, "--json", *words) for words in asked])
+    pieces = [one.data["pieces"][1:-1] for one in ran]
+    assert pieces == [["river", "mill"], ["wheel", "mill"], ["mill"], ["mill"]]
+
+
+def test_json_stays_json_in_every_encoding(alone: Shell) -> None:
+    # Given a terminal without Chinese letters, when a Chinese text is shown, then a program reads it all the same
+    shell = Shell(alone.data_dir, alone.cwd, {"PYTHONIOENCODING": "latin-1"})
+    assert "河" in shell("tokens", TEXT, "--json").data["pieces"]

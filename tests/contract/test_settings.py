@@ -253,3 +253,13 @@ def test_a_sqlite_file_has_no_password_and_a_password_is_never_shown() -> None:
     settings = Settings(database_url="sqlite:///mill.db", database_password=SecretStr("grindstone"))
     assert settings.database == "sqlite:///mill.db"
     assert "grindstone" not in repr(settings)
+
+
+@pytest.mark.parametrize("folder", ["~nobody-of-that-name/mill", "~nobody-of-that-name"])
+def test_a_home_folder_that_nobody_has_is_told_as_such(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given the home folder of a user who is not there, by flag and by variable, then it is named with what to do
+    with pytest.raises(InvalidOption, match=r"is not known here.*--data-dir"):
+        Settings.load(data_dir=folder)
+    monkeypatch.setenv("EMBEDMILL_DATA_DIR", folder)
+    with pytest.raises(InvalidOption, match=folder):
+        Settings.load()

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from producer.datacli import app
-from storage.contract.errors import InvalidOption
+from storage.contract.errors import InvalidFile, InvalidOption
 from storage.database import Database
 from storage.stores import Stores
 from tests.storage.builders import finish, serve, submit
@@ -62,3 +62,16 @@ def test_purge_lets_one_look_first_and_deletes_what_has_ended(tmp_path: Path, mi
         # And what has ended too short a time ago stays
         finish(stores, open_job, 1, worker)
         assert "0 jobs deleted" in CliRunner().invoke(app, ["purge", "--older-than", "1", *where]).stderr
+
+
+def test_a_backup_is_not_streamed_and_an_archive_that_is_missing_makes_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated_sqlite: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # When a backup is to go to stdout, then that is refused, and no file of that name is made
+    told = CliRunner().invoke(app, ["backup", "-o", "-", "--database-url", f"sqlite:///{migrated_sqlite}"])
+    assert isinstance(told.exception, InvalidOption) and "streamed" in str(told.exception)
+    # When an archive is read that is not there, then nothing is made for it
+    told = CliRunner().invoke(app, ["import", "missing.tar", "--data-dir", str(tmp_path / "data")])
+    assert isinstance(told.exception, InvalidFile) and "There is no file missing.tar" in str(told.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -112,3 +112,20 @@ def test_places_stay_right_behind_a_line_too_long(blocks: int) -> None:
     place = rf"Line 4 .*\(byte 1 of the line, {3 + blocks * BLOCK_BYTES + 6} of the input\)"
     with pytest.raises(InvalidFile, match=place):
         lines_of(content)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_lines_that_end_in_a_carriage_return_alone_are_refused(size: int) -> None:
+    # Given a file as old Macs wrote them, when it is read, however it is cut, then it is not one text
+    song = b"text\rla\rli\r"
+    with pytest.raises(InvalidFile, match=r"carriage return \(CR\) alone.*tr '\\r' '\\n'"):
+        lines_of(song[at : at + size] for at in range(0, len(song), size))
+    # Nor a table, and what is advised makes lines of it
+    with pytest.raises(InvalidFile, match="alone"):
+        list(read(io.BytesIO(song), format="csv"))
+    assert texts_of(b"text\rla\rli\r".replace(b"\r", b"\n")) == ["text", "la", "li"]
+
+
+def test_a_carriage_return_within_a_text_and_one_at_the_end_stay_what_they_are() -> None:
+    assert texts_of(b"la\rla\nli") == ["la\rla", "li"]
+    assert texts_of(b"la\r") == ["la"]

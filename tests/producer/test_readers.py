@@ -125,3 +125,23 @@ def test_a_stream_is_txt_unless_said_otherwise() -> None:
 def test_a_txt_file_has_no_ids() -> None:
     with pytest.raises(InvalidOption, match="has no ids"):
         read(io.BytesIO(b"tick"), id_field="id")
+
+
+@pytest.mark.parametrize("field", ["text", "body"])
+def test_a_txt_input_has_no_fields_and_asking_for_them_is_refused_before_it_is_read(field: str) -> None:
+    with pytest.raises(InvalidOption, match=r"no fields.*--format jsonl, csv"):
+        read(io.BytesIO(b'{"text": "tick"}\n'), text_field=field)
+    # Given the format, the same is read
+    assert [one.text for one in read(io.BytesIO(b'{"body": "tick"}\n'), format="jsonl", text_field="body")] == ["tick"]
+
+
+@pytest.mark.parametrize("format", ["txt", "tsv", "jsonl", "parquet"])
+def test_a_delimiter_is_a_csv_files_alone(format: str) -> None:
+    with pytest.raises(InvalidOption, match=rf"{format} has none to choose"):
+        read(io.BytesIO(b"tick"), format=format, delimiter=";")
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", '"', "\n", "\r", "\0", " "])
+def test_what_can_be_no_delimiter_is_refused(delimiter: str) -> None:
+    with pytest.raises(InvalidOption, match="A delimiter is one character"):
+        read(io.BytesIO(b"tick"), format="csv", delimiter=delimiter)

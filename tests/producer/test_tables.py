@@ -97,3 +97,37 @@ def test_a_field_longer_than_the_limit_is_refused() -> None:
 def test_a_bad_byte_is_named_by_its_line() -> None:
     with pytest.raises(InvalidFile, match="Line 3 of the input is not UTF-8"):
         csv_records(b"text\nmeow\ncaf\xe9\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"), [("id;text\n1;hello\n", "--delimiter ';'"), ("id\ttext\n1\thello\n", "--format tsv")]
+)
+def test_a_table_that_is_separated_by_something_else_is_told_as_such(content: str, remedy: str) -> None:
+    # Given a table as Excel writes it in Europe, when it is read as a csv, then it is said what to do
+    with pytest.raises(InvalidFile, match="looks separated by") as raised:
+        csv_records(content)
+    assert raised.value.remedy is not None and remedy in raised.value.remedy
+
+
+@pytest.mark.parametrize(("delimiter", "between"), [(";", ";"), ("|", "|"), ("\t", "\t"), ("\\t", "\t"), ("؛", "؛")])
+def test_a_csv_may_be_separated_by_any_character(delimiter: str, between: str) -> None:
+    content = f'id{between}text\n1{between}"hello, {between} you"\n'
+    assert csv_records(content, delimiter=delimiter, id_field="id") == [Record(f"hello, {between} you", "1", "line 2")]
+
+
+def test_one_column_whose_name_was_asked_for_is_read() -> None:
+    assert csv_records("a;text\nhello\n", text_field="a;text") == [Record("hello", None, "line 2")]
+
+
+@pytest.mark.parametrize("first", ["", " ", ",,"])
+def test_an_empty_line_where_the_header_should_be_is_named(first: str) -> None:
+    with pytest.raises(InvalidFile, match=r"Line 1 of the input is empty.*Remove that line"):
+        csv_records(f"{first}\nid,text\n1,hello\n")
+
+
+def test_a_carriage_return_that_ends_a_row_is_named_with_what_helps() -> None:
+    # Given a table as Excel for Mac writes it: its rows end in a carriage return, lines in its cells in a newline
+    content = 'id,text\r1,"two\nlines"\r'
+    with pytest.raises(InvalidFile, match=r"carriage return \(CR\) outside of quote marks.*tr "):
+        csv_records(content)
+    assert csv_records(content.replace("\r", "\n")) == [Record("two\nlines", None, "line 2")]

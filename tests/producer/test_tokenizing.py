@@ -83,6 +83,24 @@ def test_every_kind_of_tokenizer_comes_through_storage_unchanged(
             assert shown == workers.describe(text, 6, padding)
 
 
+def test_the_prompt_of_a_job_is_put_before_the_text(client: Client, tmp_path: Path) -> None:
+    # Given a model with a prompt of its own, which a worker has registered
+    folder = make_model(tmp_path / "model", "bert", hidden=64, layers=1)
+    add_layout(folder, prompts={"query": "river ", "none": ""}, default_prompt_name="query")
+    workers = register(client, resolve(str(folder)))
+    # When a text is shown, then its prompt is before it, or the one that was asked for
+    for asked, text in (
+        ({}, "river mill"),
+        ({"prompt": "wheel "}, "wheel mill"),
+        ({"prompt_name": "none"}, "mill"),
+        ({"prompt": ""}, "mill"),
+    ):
+        _, shown = tokenizing.describe(client, "mill", model=str(folder), **asked)
+        assert shown == workers.describe(text, 512)
+    with pytest.raises(InvalidOption, match="no prompt named 'passage'"):
+        tokenizing.describe(client, "mill", model=str(folder), prompt_name="passage")
+
+
 def lower_cased(path: Path) -> Checkpoint:
     make_model(path, "roberta", hidden=64, layers=1)
     add_layout(path, settings={"max_seq_length": 64, "do_lower_case": True})

@@ -20,6 +20,7 @@ TEXT = "Unaffable millers don't grind 磨坊在河边。"
         pytest.param({}, id="as it is"),
         pytest.param({"max_length": 8}, id="cut"),
         pytest.param({"max_length": 64, "padding": "max_length"}, id="filled up"),
+        pytest.param({"prompt": "The miller says: "}, id="with a prompt"),
         pytest.param({"padding": "max_length", "model": DEFAULT_MODEL}, id="filled up to the model's own"),
     ],
 )
@@ -29,7 +30,9 @@ def test_a_text_is_shown_as_the_command_line_shows_it(http: httpx.Client, option
     # Then it is what `embedmill tokens --json` prints, and whose tokens they are
     checkpoint = resolve(DEFAULT_MODEL)
     shown = Tokenizer(checkpoint).describe(
-        TEXT, options.get("max_length", checkpoint.max_length), options.get("padding", "longest")
+        options.get("prompt", "") + TEXT,
+        options.get("max_length", checkpoint.max_length),
+        options.get("padding", "longest"),
     )
     expected = {"pieces": shown.pieces, "ids": shown.ids, "mask": shown.mask}
     expected |= {"length": shown.length, "truncated": shown.truncated}
@@ -47,6 +50,8 @@ def test_a_text_is_shown_as_the_command_line_shows_it(http: httpx.Client, option
         pytest.param({"text": "canary", "max_length": True}, 400, "invalid_request", id="a length as a truth value"),
         pytest.param({"text": "canary", "max_length": 2}, 400, "invalid_request", id="no room for a piece"),
         pytest.param({"text": "canary", "max_length": 10**30}, 400, "invalid_option", id="longer than the model reads"),
+        pytest.param({"text": "canary", "prompt_name": "query"}, 400, "invalid_option", id="unknown prompt"),
+        pytest.param({"text": "canary", "prompt": "a", "prompt_name": "b"}, 400, "invalid_option", id="two prompts"),
         pytest.param({"text": "canary", "padding": "cotton"}, 400, "invalid_request", id="unknown padding"),
         pytest.param({"text": "canary", "model": "mill/unheard-of"}, 404, "unknown_model", id="unknown model"),
         pytest.param({"text": "canary", "model": "a\0b"}, 400, "invalid_option", id="NUL in a name"),

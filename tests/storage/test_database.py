@@ -49,6 +49,19 @@ def test_every_spelling_of_postgresql_means_psycopg_3(scheme: str) -> None:
     assert Database(f"{scheme}://miller@localhost/mill").url.drivername == "postgresql+psycopg"
 
 
+@pytest.mark.parametrize(
+    ("scheme", "driver", "remedy"),
+    [
+        ("postgresql+psycopg2", "psycopg2", "postgresql://"),
+        ("postgresql+asyncpg", "asyncpg", "postgresql://"),
+        ("sqlite+aiosqlite", "aiosqlite", "sqlite://"),
+    ],
+)
+def test_a_driver_that_is_not_used_here_is_named_with_what_to_write(scheme: str, driver: str, remedy: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{driver} is not the driver used here. Write {remedy} "):
+        Database(f"{scheme}://miller:grindstone@localhost/mill")
+
+
 def test_a_postgresql_that_nobody_runs_is_unavailable() -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else gets it, and nobody answers
         taken.bind(("127.0.0.1", 0))

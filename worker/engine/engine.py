@@ -216,7 +216,7 @@ class Engine:
         return ModelBroken(f"{self.card.name} makes no usable vectors: {reason}", "Save or download it again.")
 
     def _call(self, texts: Sequence[str], options: JobOptions, urgent: bool) -> Call:
-        prompt = self._prompt(options)
+        prompt = options.prompt_for(self.card)
         max_length = options.max_length or self.card.max_length
         encodings = self._tokenizer.encode([prompt + text for text in texts] if prompt else texts, max_length)
         errors = {**encodings.errors, **self._unreadable(encodings)}
@@ -228,12 +228,6 @@ class Engine:
         lane = Lane(options.layer, padded, next(self._alone) if options.deterministic else 0)
         recipe = Recipe.of(options, self.card)
         return Call(encodings, errors, lane, recipe, urgent, options.width(self.card))
-
-    def _prompt(self, options: JobOptions) -> str:
-        if options.prompt is not None:
-            return options.prompt
-        name = options.prompt_name or self.card.default_prompt_name
-        return self.card.prompts[name] if name is not None else ""
 
     def _unreadable(self, encodings: Encodings) -> dict[int, ItemError]:
         """Find texts with ids beyond the embedding table, which would not fail cleanly on every device."""
