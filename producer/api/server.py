@@ -15,8 +15,8 @@ from producer.api.app import create_app
 from producer.api.protocol import PatientNoLonger
 from producer.api.settings import ApiSettings
 
-#: How long an idle connection is kept for the next request, in seconds: longer than proxies keep theirs to us (most: 60),
-#: which would else send a request into one that is being closed.
+#: How long an idle connection is kept for the next request, in seconds: longer than proxies keep theirs to us, mostly
+#: 60, which would else send a request into one that is being closed.
 _KEEP_ALIVE = 75
 
 #: How long requests that are under way may go on after the service was told to stop, in seconds.
