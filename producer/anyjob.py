@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from producer.output import Target
 from storage.jobstatus import JobStatus
 from storage.outcomes import Outcome
 
@@ -61,7 +60,7 @@ class AnyJob(ABC):
     @abstractmethod
     def save(
         self,
-        target: Path | BinaryIO,
+        target: Target,
         format: str | None = None,
         *,
         force: bool = False,
@@ -71,7 +70,7 @@ class AnyJob(ABC):
         """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            target: A file, or a binary stream (npy, jsonl and arrow only).
+            target: A file by its path, or a binary stream (npy, jsonl and arrow only).
             format: One of `producer.exports.FORMATS`; None goes by the file's ending.
             force: Whether an existing file is replaced.
             only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
@@ -79,7 +78,8 @@ class AnyJob(ABC):
 
         Raises:
             WrongState: When the job has not ended.
-            InvalidOption: When the options do not go together.
+            JobFailed: When it could not be done as a whole, and npy or npz would hold nothing but its vectors.
+            InvalidOption: When the options do not go together, or `target` is neither.
             OutputExists: When `target` exists and `force` is not given.
         """
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob
+from producer.output import Target
 from storage import tracing
 from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
@@ -218,7 +217,7 @@ class Job(AnyJob):
 
     def save(
         self,
-        target: Path | BinaryIO,
+        target: Target,
         format: str | None = None,
         *,
         force: bool = False,
@@ -228,7 +227,7 @@ class Job(AnyJob):
         """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            target: A file, or a binary stream (npy, jsonl and arrow only).
+            target: A file by its path, or a binary stream (npy, jsonl and arrow only).
             format: One of `producer.exports.FORMATS`; None goes by the file's ending.
             force: Whether an existing file is replaced.
             only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
@@ -236,15 +235,18 @@ class Job(AnyJob):
 
         Raises:
             WrongState: When the job has not ended.
-            InvalidOption: When the options do not go together.
+            JobFailed: When it could not be done as a whole, and npy or npz would hold nothing but its vectors.
+            InvalidOption: When the options do not go together, or `target` is neither.
             OutputExists: When `target` exists and `force` is not given.
             UnknownJob: When the job is deleted before all of it was read, or has been.
         """
-        from producer.exports import ExportHeader, write
+        from producer.exports import ExportHeader, check, check_state, write
 
+        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding)
         status, record = self.status(), self.record()
         if not status.is_final:
             raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first.")
+        check_state(self.id, status.state, chosen)
         kept = record.options["store_dtype"]
         header = ExportHeader(self.id, record.model, record.total, self.width(), kept, record.has_ids)
-        return write(header, self.pages(), target, format, force=force, only_failed=only_failed, encoding=encoding)
+        return write(header, self.pages(), target, chosen, force=force, only_failed=only_failed, encoding=encoding)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob
-from producer.output import opened_output
+from producer.output import Target, opened_output
 from producer.remote.connection import Connection
 from producer.remote.download import Download, SinkTarget
 from producer.remote.npy import NpyTarget
@@ -131,7 +130,7 @@ class HttpJob(AnyJob):
 
     def save(
         self,
-        target: Path | BinaryIO,
+        target: Target,
         format: str | None = None,
         *,
         force: bool = False,
@@ -141,7 +140,7 @@ class HttpJob(AnyJob):
         """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            target: A file, or a binary stream (npy, jsonl and arrow only).
+            target: A file by its path, or a binary stream (npy, jsonl and arrow only).
             format: One of `producer.exports.FORMATS`; None goes by the file's ending.
             force: Whether an existing file is replaced.
             only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
@@ -149,17 +148,19 @@ class HttpJob(AnyJob):
 
         Raises:
             WrongState: When the job has not ended.
-            InvalidOption: When the options do not go together.
+            JobFailed: When it could not be done as a whole, and npy or npz would hold nothing but its vectors.
+            InvalidOption: When the options do not go together, or `target` is neither.
             OutputExists: When `target` exists and `force` is not given.
             UnknownJob: When the job has been deleted.
             ServiceUnavailable: When the service cannot be reached for long.
         """
-        from producer.exports import check
+        from producer.exports import check, check_state
 
-        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding)
+        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding, made_here=False)
         status = self.status()
         if not status.is_final:
             raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first.")
+        check_state(self.id, status.state, chosen)
         asked = {"format": chosen} | ({"status": "failed"} if only_failed else {})
         asked |= {"encoding": encoding} if encoding != "float" else {}
         with opened_output(target, force) as sink:
