@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from producer.anyclient import AnyClient
+from producer.anyclient import AnyClient, refuse_beside
 from producer.job import Job
 from producer.queue import Queue
 from producer.records import RecordLike, records_of
@@ -15,9 +16,9 @@ from producer.sender import Sender
 from producer.servedmodels import ServedModels
 from producer.submission import Submission
 from storage import tracing
-from storage.contract.errors import InvalidOption, ServerError, UnknownModel
+from storage.contract.errors import ServerError, UnknownModel
 from storage.contract.ids import checked_job_id
-from storage.contract.models import Priority, model_name, queue_name
+from storage.contract.models import model_name, priority_named, queue_name
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.hints import Hints
@@ -36,11 +37,12 @@ class Client(AnyClient):
         redis_url: Default: EMBEDMILL_REDIS_URL, else the embedded server under `data_dir`.
         data_dir: Default: EMBEDMILL_DATA_DIR, else the user's data folder.
         model: Model of jobs that name none. Default: EMBEDMILL_MODEL, else all-MiniLM-L6-v2.
-        settings: All of these at once, instead.
+        settings: All of these at once, instead; nothing is named beside them.
         folders: Whether a model may be named by a folder of this machine, by any of its paths; not where names come
             from elsewhere: what folders there are is nobody's business.
 
     Raises:
+        InvalidOption: When something is named beside `settings`.
         StorageUnavailable: When the database cannot be reached.
         SchemaMismatch: When the database must be migrated, or this program upgraded.
     """
@@ -58,6 +60,7 @@ class Client(AnyClient):
     ) -> None:
         self._folders = folders
         given = {"database_url": database_url, "redis_url": redis_url, "data_dir": data_dir, "model": model}
+        refuse_beside(settings, **given)
         self.settings = settings or Settings.load(**given)
         tracing.start(self.settings, "producer")
         self._stores = Stores.open(self.settings)
@@ -203,10 +206,10 @@ class Client(AnyClient):
         job = self._handle(submission.run(records))
         try:
             if served is not None and submission.marked is not None:
-                queue = queue_name(wanted, served.card.id, _priority(priority))
+                queue = queue_name(wanted, served.card.id, priority_named(priority))
                 job.notice = self._sender.marked(submission.marked, queue)
             elif served is not None and served.workers and job.id == submission.job_id:
-                job.notice = self._sender.next(wanted, served.card.id, _priority(priority))
+                job.notice = self._sender.next(wanted, served.card.id, priority_named(priority))
             else:
                 job.notice = self._sender.due(job.record())
         except ServerError as error:
@@ -247,7 +250,7 @@ class Client(AnyClient):
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str | UUID) -> Job:
         """Return the handle of a job.
 
         Args:
@@ -263,7 +266,7 @@ class Client(AnyClient):
     def jobs(
         self,
         limit: int = 20,
-        before: str | None = None,
+        before: str | UUID | None = None,
         *,
         states: Iterable[str] | None = None,
         model: str | None = None,
@@ -295,7 +298,7 @@ class Client(AnyClient):
             revision=revision,
             card=served.card if served is not None else None,
             options=options,
-            priority=_priority(priority),
+            priority=priority_named(priority),
             usual=self.settings.keeping,
             max_text_bytes=self.settings.max_text_bytes,
             marking=served is not None and served.workers > 0,
@@ -317,10 +320,3 @@ class Client(AnyClient):
                 f"Start one: embedmill up (or worker) --model {name}",
             )
         return None
-
-
-def _priority(name: str) -> Priority:
-    try:
-        return Priority[name.upper()]
-    except (KeyError, AttributeError):
-        raise InvalidOption(f"priority must be bulk or urgent, not {name!r}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from producer.anyjob import AnyJob
 from producer.output import Target
 from storage import tracing
-from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
+from storage.contract.durations import checked_number
+from storage.contract.errors import JobFailed, WaitTimeout, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.hints import Hints
 from storage.jobrecords import JobRecord
@@ -75,9 +75,7 @@ class Job(AnyJob):
             WaitTimeout: When the time is over; the job goes on.
             UnknownJob: When it has been deleted.
         """
-        if timeout is not None and math.isnan(timeout):
-            raise InvalidOption("timeout is not a number.", "Give seconds, or leave it out to wait for ever.")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + checked_number("timeout", timeout)
         with self._hints.listen() as listener:
             while True:
                 status = self.status()
