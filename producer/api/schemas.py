@@ -154,11 +154,14 @@ class AskedInQuery(Asked, FieldsInQuery):
 
 
 class ItemIn(BaseModel):
-    """One text with its id."""
+    """One text with its id, or why there is none."""
 
     model_config = ConfigDict(extra="forbid")
     text: Any = Field(None, description="A string; anything else is an invalid item.")
     id: Any = Field(None, description="A string of 1 to 512 characters, only once in the job; or a whole number.")
+    problem: Any = Field(
+        None, description="In place of a text: why the item is invalid, where you judged it yourself; a string."
+    )
 
 
 class JobIn(Asked):

@@ -14,7 +14,7 @@ from producer.api.schemas import AskedInQuery, ItemIn, JobIn
 from producer.api.service import Service
 from producer.api.webhooks import checked_webhook
 from producer.job import Job
-from producer.records import RecordLike
+from producer.records import RecordLike, told_problem
 from storage.contract.errors import InvalidOption
 
 #: A string of RFC 8941, in its marks, as draft-ietf-httpapi-idempotency-key-header has it; or a word without any.
@@ -91,7 +91,8 @@ def submit_items(service: Service, caller: Caller, asked: JobIn, key: str | None
     if (asked.items is None) == (asked.texts is None) or asked.parts:
         raise InvalidOption("There must be texts or items, and not both.", 'Send {"texts": ["..."]}.')
     if asked.items is not None:
-        with_ids = any(item.id is not None for item in asked.items)
+        # As lines are read: whoever names the field has ids, and where one is missing that is the item's error.
+        with_ids = any("id" in item.model_fields_set for item in asked.items)
         return submit_records(service, caller, asked, key, _records(asked.items), with_ids)
     return submit_records(service, caller, asked, key, ((text, None, "", None) for text in asked.texts or ()), False)
 
@@ -165,4 +166,4 @@ def _records(items: list[ItemIn]) -> Iterator[RecordLike]:
     for item in items:
         # To Python true is a whole number, to a person it is no id.
         number = isinstance(item.id, int) and not isinstance(item.id, bool)
-        yield item.text, str(item.id) if number else item.id, "", None
+        yield item.text, str(item.id) if number else item.id, "", told_problem(item.problem)

@@ -81,6 +81,31 @@ def test_what_is_no_number_of_jobs_is_refused(client: Client, bad: Any) -> None:
         client.jobs(bad)
 
 
+@pytest.mark.parametrize(
+    ("texts", "ids", "said"),
+    [
+        (None, None, "texts is of type NoneType"),
+        (5, None, "texts is of type int"),
+        ({"a": "hello"}, None, r"texts.values\(\)"),
+        ("hello", None, "texts is a single text"),
+        (["hello", "there", "mill"], "xyz", "ids is a single id"),
+        (["hello"], b"x", "ids is a single id"),
+        (["hello"], {"a": 1}, "ids is a mapping"),
+        (["hello"], 5, "ids is of type int"),
+    ],
+)
+def test_what_is_no_list_is_refused_with_what_to_give(client: Client, texts: Any, ids: Any, said: str) -> None:
+    before = client.jobs(1)
+    with pytest.raises(errors.InvalidOption, match=said):
+        client.submit(texts, ids=ids)
+    assert client.jobs(1) == before
+
+
+def test_the_views_of_a_mapping_are_taken(client: Client) -> None:
+    texts = {"a": TEXTS[0], "b": TEXTS[1]}
+    assert [outcome.id for outcome in client.submit(texts.values(), ids=texts.keys()).results()] == ["a", "b"]
+
+
 @pytest.mark.parametrize("bad", ["5", None, math.nan])
 def test_what_is_no_time_to_try_again_is_refused(served: Served, bad: Any) -> None:
     with pytest.raises(errors.InvalidOption, match="retry_for must be a number of seconds"):
