@@ -108,6 +108,7 @@ class AnyClient:
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         **options: Any,
     ) -> AnyJob:
         """Submit texts; when this returns, every one of them is safe.
@@ -126,6 +127,7 @@ class AnyClient:
                 else the service says.
             name: What a person calls the job.
             labels: Words of the caller's own, by their names, by which `jobs` finds it again.
+            webhook: Address, `https://...`, that the service tells the job's end.
             **options: See `JobOptions`.
 
         Raises:
@@ -152,6 +154,7 @@ class AnyClient:
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         options: JobOptions | None = None,
     ) -> AnyJob:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again.
@@ -169,6 +172,7 @@ class AnyClient:
             keep_texts_days: See there.
             name: See there.
             labels: See there.
+            webhook: See there.
             options: See there.
         """
         raise NotImplementedError

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.output import Target
+from storage.contract.errors import InvalidOption
+from storage.contract.options import check_text, shown
 from storage.jobstatus import JobStatus
 from storage.outcomes import Outcome
+
+#: Largest position that is asked about; what both databases can compare.
+LAST_POSITION = 2**62
+
+
+def check_item(position: object, id: object) -> int | None:
+    """Return the position of the item that is meant, or None where it is meant by its id.
+
+    Args:
+        position: What a caller gave as such, or None.
+        id: The same.
+
+    Raises:
+        InvalidOption: When neither says which item is meant, or both do, or one is none.
+    """
+    if (position is None) == (id is None):
+        raise InvalidOption("Either position or id says which item is meant.", "Give one of them.")
+    if position is None:
+        check_text("id", id)
+        return None
+    whole = int(position) if isinstance(position, Integral) and not isinstance(position, bool) else -1
+    if not 0 <= whole <= LAST_POSITION:
+        raise InvalidOption(f"position must be a whole number of at least 0, not {shown(position)}.")
+    return whole
 
 
 class AnyJob(ABC):
@@ -47,6 +74,19 @@ class AnyJob(ABC):
     @abstractmethod
     def errors(self) -> list[Outcome]:
         """Return the items that failed, so far."""
+
+    @abstractmethod
+    def item(self, *, position: int | None = None, id: str | None = None) -> Outcome:
+        """Return what is known of one item now.
+
+        Args:
+            position: Its place in the job, from 0.
+            id: The caller's id that it was submitted with, in place of the position.
+
+        Raises:
+            InvalidOption: When neither says which item is meant, or both do, or one is none.
+            NotFound: When the job has no such item.
+        """
 
     @abstractmethod
     def vectors(self) -> NDArray[np.float32]:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.anyjob import AnyJob
+from producer.anyjob import AnyJob, check_item
 from producer.output import Target
 from storage import tracing
 from storage.contract.durations import checked_number
-from storage.contract.errors import JobFailed, WaitTimeout, WrongState
+from storage.contract.errors import JobFailed, NotFound, WaitTimeout, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.hints import Hints
 from storage.jobrecords import JobRecord
@@ -147,6 +147,26 @@ class Job(AnyJob):
             UnknownJob: When the job is deleted before all of it was read, or has been.
         """
         return [outcome for page in self.pages() if page.errors for outcome in page.outcomes() if outcome.error]
+
+    def item(self, *, position: int | None = None, id: str | None = None) -> Outcome:
+        """Return what is known of one item now.
+
+        Args:
+            position: Its place in the job, from 0.
+            id: The caller's id that it was submitted with, in place of the position.
+
+        Raises:
+            InvalidOption: When neither says which item is meant, or both do, or one is none.
+            NotFound: When the job has no such item.
+            UnknownJob: When the job has been deleted.
+        """
+        wanted, store = check_item(position, id), self._stores.results
+        self.record()
+        page = store.find(self.id, id or "") if wanted is None else store.page_at(self.id, wanted)
+        for outcome in page.outcomes() if page is not None else ():
+            if outcome.id == id if wanted is None else outcome.position == wanted:
+                return outcome
+        raise NotFound("The job has no such item.", "Positions count from 0; ids are those it was submitted with.")
 
     def vectors(self) -> NDArray[np.float32]:
         """Return all vectors, row i for item i, NaN where an item has none.

@@ -86,6 +86,7 @@ class HttpClient(AnyClient):
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         **options: Any,
     ) -> HttpJob:
         """Submit texts; when this returns, every one of them is safe in the service's database.
@@ -107,6 +108,7 @@ class HttpClient(AnyClient):
                 else the service says.
             name: What a person calls the job.
             labels: Words of the caller's own, by their names, by which `jobs` finds it again.
+            webhook: Address, `https://...`, that the service tells the job's end.
             **options: See `JobOptions`.
 
         Returns:
@@ -135,6 +137,7 @@ class HttpClient(AnyClient):
             keep_texts_days=keep_texts_days,
             name=name,
             labels=labels,
+            webhook=webhook,
             options=JobOptions.from_dict(options),
         )
 
@@ -153,6 +156,7 @@ class HttpClient(AnyClient):
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         options: JobOptions | None = None,
     ) -> HttpJob:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again.
@@ -170,9 +174,10 @@ class HttpClient(AnyClient):
             keep_texts_days: See there.
             name: See there.
             labels: See there.
+            webhook: See there.
             options: See there.
         """
-        for word, value in (("model", model), ("revision", revision)):
+        for word, value in (("model", model), ("revision", revision), ("webhook", webhook)):
             check_word(word, value)
         check_name(name)
         check_labels(labels)
@@ -184,6 +189,7 @@ class HttpClient(AnyClient):
         kept = Keeping(keep_days, keep_texts_days)
         asked |= {"keep_days": kept.days, "keep_texts_days": kept.texts_days, "expires_in": checked_life(expires_in)}
         asked |= {"priority": priority_named(priority).name.lower(), "name": name, "labels": labels}
+        asked |= {"webhook": None if webhook is None else {"url": webhook}}
         told = Upload(self._connection, asked, idempotency_key, with_ids).run(records)
         return HttpJob(told["id"], self._connection, told.get("notice"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.anyjob import AnyJob
+from producer.anyjob import AnyJob, check_item
 from producer.output import Target, opened_output
 from producer.remote.connection import Connection
 from producer.remote.download import Download, SinkTarget
@@ -80,7 +80,8 @@ class HttpJob(AnyJob):
         after, pause = 0, _CAUGHT_UP
         while True:
             page = self._page(after)
-            yield from map(outcome_of, page["data"])
+            for item in page["data"]:
+                yield outcome_of(item, page.get("store_dtype"))
             following = page["next"]
             if following is None:
                 return
@@ -102,10 +103,28 @@ class HttpJob(AnyJob):
         after: int | None = 0
         while after is not None:
             page = self._page(after, status="failed")
-            found += map(outcome_of, page["data"])
+            found += [outcome_of(item, page.get("store_dtype")) for item in page["data"]]
             following = page["next"]
             after = following if following is None or following > after else None
         return found
+
+    def item(self, *, position: int | None = None, id: str | None = None) -> Outcome:
+        """Return what is known of one item now.
+
+        Args:
+            position: Its place in the job, from 0.
+            id: The caller's id that it was submitted with, in place of the position.
+
+        Raises:
+            InvalidOption: When neither says which item is meant, or both do, or one is none.
+            NotFound: When the job has no such item.
+            UnknownJob: When the job has been deleted.
+            ServiceUnavailable: When the service cannot be reached.
+        """
+        wanted = check_item(position, id)
+        asked = {"encoding": "base64"} | ({"custom_id": id} if wanted is None else {"position": wanted})
+        told: dict[str, Any] = self._connection.ask("GET", f"{self._path}/items", params=asked).json()
+        return outcome_of(told, told.get("store_dtype"))
 
     def vectors(self) -> NDArray[np.float32]:
         """Return all vectors, row i for item i, NaN where an item has none; a download that is cut goes on.
