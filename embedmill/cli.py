@@ -194,11 +194,11 @@ def _told(error: Exception) -> str:
 
 
 def _exit_code(error: Exception) -> int:
-    from storage.contract.errors import AddressInUse, AlreadyRunning, ServerError, UnknownJob, WaitTimeout
+    from storage.contract.errors import AddressInUse, AlreadyRunning, JobFailed, ServerError, UnknownJob, WaitTimeout
 
     if isinstance(error, UnknownJob):
         return NO_SUCH_JOB
-    if isinstance(error, WaitTimeout):
+    if isinstance(error, JobFailed | WaitTimeout):
         return 1
     if isinstance(error, AddressInUse | AlreadyRunning):
         return BAD_USAGE

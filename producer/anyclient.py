@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
+from uuid import UUID
 
 from producer.anyjob import AnyJob
 from producer.records import RecordLike
@@ -39,10 +40,10 @@ class AnyClient:
         redis_url: The Redis that belongs to it.
         data_dir: The folder of the embedded ones.
         model: Model of jobs that name none.
-        settings: All of these at once, instead.
+        settings: All of these but `retry_for` at once, instead; nothing is named beside them.
 
     Raises:
-        InvalidOption: When both a service and a database are named.
+        InvalidOption: When both a service and a database are named, or something beside `settings`.
     """
 
     @overload
@@ -107,6 +108,7 @@ class AnyClient:
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         **options: Any,
     ) -> AnyJob:
         """Submit texts; when this returns, every one of them is safe.
@@ -125,6 +127,7 @@ class AnyClient:
                 else the service says.
             name: What a person calls the job.
             labels: Words of the caller's own, by their names, by which `jobs` finds it again.
+            webhook: Address, `https://...`, that the service tells the job's end.
             **options: See `JobOptions`.
 
         Raises:
@@ -151,6 +154,7 @@ class AnyClient:
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         options: JobOptions | None = None,
     ) -> AnyJob:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again.
@@ -168,11 +172,12 @@ class AnyClient:
             keep_texts_days: See there.
             name: See there.
             labels: See there.
+            webhook: See there.
             options: See there.
         """
         raise NotImplementedError
 
-    def job(self, job_id: str) -> AnyJob:
+    def job(self, job_id: str | UUID) -> AnyJob:
         """Return the handle of a job.
 
         Raises:
@@ -183,7 +188,7 @@ class AnyClient:
     def jobs(
         self,
         limit: int = 20,
-        before: str | None = None,
+        before: str | UUID | None = None,
         *,
         states: Iterable[str] | None = None,
         model: str | None = None,
@@ -212,9 +217,32 @@ class AnyClient:
         raise NotImplementedError
 
 
+#: What settings say, and may be given without them.
+_IN_SETTINGS = ("api_key", "database_url", "redis_url", "data_dir", "model")
+
+
+def refuse_beside(settings: Settings | None, **given: object) -> None:
+    """Refuse what is given beside settings that say the same: one of the two would not count.
+
+    Args:
+        settings: What was given as such, or None.
+        **given: What else was given, by its names.
+
+    Raises:
+        InvalidOption: When there are both.
+    """
+    both = [name for name, value in given.items() if value is not None]
+    if settings is not None and both:
+        raise InvalidOption(
+            f"settings and {both[0]} were both given.",
+            f"Leave one of them out, or load it: Settings.load({both[0]}=...).",
+        )
+
+
 def _kind(url: str | None, given: dict[str, Any]) -> type[AnyClient]:
     """Return the class of client that is asked for."""
     settings: Settings | None = given.get("settings")
+    refuse_beside(settings, url=url, **{name: given.get(name) for name in _IN_SETTINGS})
     places = [name for name in ("database_url", "redis_url", "data_dir") if given.get(name) is not None]
     if url is not None and places:
         raise InvalidOption(f"url and {places[0]} were both given.", "Name a service, or a database.")
@@ -224,8 +252,9 @@ def _kind(url: str | None, given: dict[str, Any]) -> type[AnyClient]:
         from producer.remote.client import HttpClient
 
         return HttpClient
-    if given.get("api_key") is not None:
-        raise InvalidOption("There is an api_key, but no url of a service.", "Give one, or set EMBEDMILL_URL.")
+    for name in ("api_key", "retry_for"):
+        if given.get(name) is not None:
+            raise InvalidOption(f"{name} was given, but no url of a service.", "Give one, or set EMBEDMILL_URL.")
     from producer.client import Client
 
     return Client

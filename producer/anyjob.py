@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
+from producer.output import Target
+from storage.contract.errors import InvalidOption
+from storage.contract.options import check_text, shown
 from storage.jobstatus import JobStatus
 from storage.outcomes import Outcome
+
+#: Largest position that is asked about; what both databases can compare.
+LAST_POSITION = 2**62
+
+
+def check_item(position: object, id: object) -> int | None:
+    """Return the position of the item that is meant, or None where it is meant by its id.
+
+    Args:
+        position: What a caller gave as such, or None.
+        id: The same.
+
+    Raises:
+        InvalidOption: When neither says which item is meant, or both do, or one is none.
+    """
+    if (position is None) == (id is None):
+        raise InvalidOption("Either position or id says which item is meant.", "Give one of them.")
+    if position is None:
+        check_text("id", id)
+        return None
+    whole = int(position) if isinstance(position, Integral) and not isinstance(position, bool) else -1
+    if not 0 <= whole <= LAST_POSITION:
+        raise InvalidOption(f"position must be a whole number of at least 0, not {shown(position)}.")
+    return whole
 
 
 class AnyJob(ABC):
@@ -50,6 +76,19 @@ class AnyJob(ABC):
         """Return the items that failed, so far."""
 
     @abstractmethod
+    def item(self, *, position: int | None = None, id: str | None = None) -> Outcome:
+        """Return what is known of one item now.
+
+        Args:
+            position: Its place in the job, from 0.
+            id: The caller's id that it was submitted with, in place of the position.
+
+        Raises:
+            InvalidOption: When neither says which item is meant, or both do, or one is none.
+            NotFound: When the job has no such item.
+        """
+
+    @abstractmethod
     def vectors(self) -> NDArray[np.float32]:
         """Return all vectors of an ended job, shape (items, width), NaN where an item has none.
 
@@ -61,7 +100,7 @@ class AnyJob(ABC):
     @abstractmethod
     def save(
         self,
-        target: Path | BinaryIO,
+        target: Target,
         format: str | None = None,
         *,
         force: bool = False,
@@ -71,7 +110,7 @@ class AnyJob(ABC):
         """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            target: A file, or a binary stream (npy, jsonl and arrow only).
+            target: A file by its path, or a binary stream (npy, jsonl and arrow only).
             format: One of `producer.exports.FORMATS`; None goes by the file's ending.
             force: Whether an existing file is replaced.
             only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
@@ -79,7 +118,8 @@ class AnyJob(ABC):
 
         Raises:
             WrongState: When the job has not ended.
-            InvalidOption: When the options do not go together.
+            JobFailed: When it could not be done as a whole, and npy or npz would hold nothing but its vectors.
+            InvalidOption: When the options do not go together, or `target` is neither.
             OutputExists: When `target` exists and `force` is not given.
         """
 

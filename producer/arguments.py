@@ -76,6 +76,9 @@ def _input_arguments(
     priority: Annotated[str, typer.Option(help="bulk, or urgent for a few texts somebody waits for.")] = "bulk",
     name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
     label: Labels = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="https:// address that the service tells the job's end.")
+    ] = None,
 ) -> None: ...
 
 

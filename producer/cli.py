@@ -85,13 +85,13 @@ def embed(
     from producer.exports import check
 
     target = _target(output)
-    check(target, output_format, force=force, encoding=encoding)
+    check(target, output_format, force=force, encoding=encoding, made_here=settings.url is None)
     with _client(settings) as client:
         job = _submit(client, given, options)
         say(f"job {job.id}")
         status = _wait(job, None)
         if status.state == JobState.COMPLETED:
-            _write(job, target, output_format, encoding, force, only_failed=False)
+            _write(job, settings, target, output_format, encoding, force, only_failed=False)
         else:
             tell_unwritten(status, output, output_format)
         _finish(status)
@@ -166,7 +166,8 @@ def results(
 ) -> None:
     """Write a job's results to a file, in submission order."""
     with _client(settings) as client:
-        _write(client.job(job_id), _target(output), output_format, encoding, force, only_failed=failed)
+        job = client.job(job_id)
+        _write(job, settings, _target(output), output_format, encoding, force, only_failed=failed)
 
 
 @app.command()
@@ -264,12 +265,18 @@ def _target(output: Path) -> Path | BinaryIO:
 
 
 def _write(
-    job: AnyJob, target: Path | BinaryIO, output_format: str | None, encoding: str, force: bool, only_failed: bool
+    job: AnyJob,
+    settings: Settings,
+    target: Path | BinaryIO,
+    output_format: str | None,
+    encoding: str,
+    force: bool,
+    only_failed: bool,
 ) -> None:
     from producer.exports import check
 
     given: dict[str, Any] = {"force": force, "only_failed": only_failed, "encoding": encoding}
-    chosen = check(target, output_format, **given)
+    chosen = check(target, output_format, made_here=settings.url is None, **given)
     status = job.status()
     if not status.is_final:
         raise WrongState(f"Job {job.id} is {status.state}.", f"Wait for it first: {command('wait', job.id)}")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from producer.anyclient import AnyClient
+from producer.anyclient import AnyClient, refuse_beside
 from producer.job import Job
 from producer.queue import Queue
 from producer.records import RecordLike, records_of
@@ -15,11 +16,12 @@ from producer.sender import Sender
 from producer.servedmodels import ServedModels
 from producer.submission import Submission
 from storage import tracing
-from storage.contract.errors import InvalidOption, ServerError, UnknownModel
+from storage.contract.errors import ServerError
 from storage.contract.ids import checked_job_id
-from storage.contract.models import Priority, model_name, queue_name
+from storage.contract.models import model_name, priority_named, queue_name
 from storage.contract.options import JobOptions, check_word
-from storage.contract.settings import Settings
+from storage.contract.settings import Settings, listed
+from storage.contract.webhookurls import checked_url
 from storage.hints import Hints
 from storage.jobfilter import JobFilter, checked_page
 from storage.jobstatus import JobStatus
@@ -36,11 +38,12 @@ class Client(AnyClient):
         redis_url: Default: EMBEDMILL_REDIS_URL, else the embedded server under `data_dir`.
         data_dir: Default: EMBEDMILL_DATA_DIR, else the user's data folder.
         model: Model of jobs that name none. Default: EMBEDMILL_MODEL, else all-MiniLM-L6-v2.
-        settings: All of these at once, instead.
+        settings: All of these at once, instead; nothing is named beside them.
         folders: Whether a model may be named by a folder of this machine, by any of its paths; not where names come
             from elsewhere: what folders there are is nobody's business.
 
     Raises:
+        InvalidOption: When something is named beside `settings`.
         StorageUnavailable: When the database cannot be reached.
         SchemaMismatch: When the database must be migrated, or this program upgraded.
     """
@@ -58,6 +61,7 @@ class Client(AnyClient):
     ) -> None:
         self._folders = folders
         given = {"database_url": database_url, "redis_url": redis_url, "data_dir": data_dir, "model": model}
+        refuse_beside(settings, **given)
         self.settings = settings or Settings.load(**given)
         tracing.start(self.settings, "producer")
         self._stores = Stores.open(self.settings)
@@ -107,6 +111,7 @@ class Client(AnyClient):
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         **options: Any,
     ) -> Job:
         """Submit texts; when this returns, every one of them is safe in the database.
@@ -127,6 +132,7 @@ class Client(AnyClient):
                 says, else EMBEDMILL_KEEP_TEXTS_DAYS, else as long as the job.
             name: What a person calls the job.
             labels: Words of the caller's own, by their names, by which `jobs` finds it again.
+            webhook: Address, `https://...`, that the service tells the job's end.
             **options: See `JobOptions`: pooling, normalize, layer, max_length, padding, on_long, prompt, prompt_name,
                 dimensions, store_dtype, deterministic.
 
@@ -153,6 +159,7 @@ class Client(AnyClient):
             keep_texts_days=keep_texts_days,
             name=name,
             labels=labels,
+            webhook=webhook,
             options=JobOptions.from_dict(options),
         )
 
@@ -193,7 +200,7 @@ class Client(AnyClient):
             kind: `job`, `call` or `batch`; see `NewJob`.
             name: See there.
             labels: See there.
-            webhook: Address that the job's end is told to, as `checked_url` let it pass.
+            webhook: See there.
             options: See there.
         """
         asked = {"with_ids": with_ids, "on_invalid": on_invalid, "idempotency_key": idempotency_key, "key_id": key_id}
@@ -203,15 +210,16 @@ class Client(AnyClient):
         job = self._handle(submission.run(records))
         try:
             if served is not None and submission.marked is not None:
-                queue = queue_name(wanted, served.card.id, _priority(priority))
+                queue = queue_name(wanted, served.card.id, priority_named(priority))
                 job.notice = self._sender.marked(submission.marked, queue)
             elif served is not None and served.workers and job.id == submission.job_id:
-                job.notice = self._sender.next(wanted, served.card.id, _priority(priority))
+                job.notice = self._sender.next(wanted, served.card.id, priority_named(priority))
             else:
                 job.notice = self._sender.due(job.record())
         except ServerError as error:
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
+        self._tell_too(job, submission, key_id, webhook)
         # Its message was sent first: whoever works on it meanwhile would lose power too, and nobody knows the id yet.
         # An earlier submission with this idempotency key may not have come so far.
         self._stores.database.settle()
@@ -237,7 +245,9 @@ class Client(AnyClient):
                 `labels` and `webhook`; see there.
         """
         submission, _, _ = self._submission(model, revision, priority, options or JobOptions(), **asked)
-        return self._handle(submission.open())
+        job = self._handle(submission.open())
+        self._tell_too(job, submission, asked.get("key_id", ""), asked.get("webhook"))
+        return job
 
     def send(self, job: Job) -> None:
         """Send what the window has room for of a job that was just accepted; its notice says why that cannot be."""
@@ -247,7 +257,7 @@ class Client(AnyClient):
             # The job is accepted: whatever fails from here on, its id must not be lost.
             job.notice = f"The job is safe; it starts by itself. {error.message}"
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str | UUID) -> Job:
         """Return the handle of a job.
 
         Args:
@@ -263,7 +273,7 @@ class Client(AnyClient):
     def jobs(
         self,
         limit: int = 20,
-        before: str | None = None,
+        before: str | UUID | None = None,
         *,
         states: Iterable[str] | None = None,
         model: str | None = None,
@@ -285,8 +295,10 @@ class Client(AnyClient):
         """Return a submission, with the name of its model and the identity that it is bound to."""
         check_word("model", model)
         check_word("revision", revision)
+        if asked.get("webhook") is not None:  # before anything is written
+            checked_url(asked["webhook"], listed(self.settings.webhook_hosts))
         wanted = self.named(model)
-        served = self._served(wanted, revision)
+        served = self.served.bound(wanted, revision, is_usual=wanted == self.named(None))
         if served is not None:
             options.check_against(served.card)
         submission = Submission(
@@ -295,7 +307,7 @@ class Client(AnyClient):
             revision=revision,
             card=served.card if served is not None else None,
             options=options,
-            priority=_priority(priority),
+            priority=priority_named(priority),
             usual=self.settings.keeping,
             max_text_bytes=self.settings.max_text_bytes,
             marking=served is not None and served.workers > 0,
@@ -303,24 +315,10 @@ class Client(AnyClient):
         )
         return submission, wanted, served
 
+    def _tell_too(self, job: Job, submission: Submission, key_id: str, webhook: str | None) -> None:
+        """Tell an earlier job's end there too: it may have been made without this webhook. New ones have it."""
+        if webhook is not None and job.id != submission.job_id:
+            self._stores.webhooks.add(job.id, key_id, webhook)
+
     def _handle(self, job_id: str) -> Job:
         return Job(job_id, self._stores, self._hints, self._sender.due)
-
-    def _served(self, name: str, revision: str | None) -> Served | None:
-        """Return the identity of a model that a new job is bound to, or None while nobody has ever served it."""
-        served = self.served.find(name, revision)
-        if served:
-            return served[0]
-        if name != self.named(None):
-            raise UnknownModel(
-                f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
-                f"Start one: embedmill up (or worker) --model {name}",
-            )
-        return None
-
-
-def _priority(name: str) -> Priority:
-    try:
-        return Priority[name.upper()]
-    except (KeyError, AttributeError):
-        raise InvalidOption(f"priority must be bulk or urgent, not {name!r}.") from None

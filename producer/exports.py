@@ -15,13 +15,25 @@ from producer.arrays import write_npy, write_npz
 from producer.arrow import arrow_module
 from producer.frames import write_arrow, write_parquet
 from producer.headers import ExportHeader
-from producer.output import Sink, check_output, opened_output
-from storage.contract.errors import InvalidOption
+from producer.output import Sink, Target, as_target, check_output, opened_output
+from storage.contract.errors import InvalidOption, JobFailed
 from storage.contract.options import shown
+from storage.contract.states import JobState
 from storage.outcomes import Outcome, Page
 from storage.vectors import DTYPES
 
-__all__ = ["ENCODINGS", "FORMATS", "ExportHeader", "check", "check_options", "item_json", "jsonl_blocks", "write"]
+__all__ = [
+    "ENCODINGS",
+    "FORMATS",
+    "ExportHeader",
+    "Target",
+    "check",
+    "check_options",
+    "check_state",
+    "item_json",
+    "jsonl_blocks",
+    "write",
+]
 
 FORMATS = ("npy", "npz", "jsonl", "arrow", "parquet")
 ENCODINGS = ("float", "base64")
@@ -33,7 +45,7 @@ _VECTORS_ONLY = ("npy", "npz")
 def write(
     job: ExportHeader,
     pages: Iterable[Page],
-    target: Path | BinaryIO,
+    target: Target,
     format: str | None = None,
     *,
     force: bool = False,
@@ -68,28 +80,38 @@ def write(
 
 
 def check(
-    target: Path | BinaryIO,
+    target: Target,
     format: str | None = None,
     *,
     force: bool = False,
     only_failed: bool = False,
     encoding: str = "float",
+    made_here: bool = True,
 ) -> str:
-    """Refuse before any work is done what `write` would refuse; return the chosen format. Arguments as for `write`.
+    """Refuse before any work is done what `write` would refuse; return the chosen format.
+
+    Args:
+        target: As for `write`, as are all others.
+        format: See there.
+        force: See there.
+        only_failed: See there.
+        encoding: See there.
+        made_here: Whether the file is made by this process, and not by a service that has its own pyarrow.
 
     Raises:
         InvalidOption: When the options do not go together.
-        MissingExtra: When Arrow or Parquet is asked for and pyarrow is not installed.
+        MissingExtra: When Arrow or Parquet is made here and pyarrow is not installed.
         OutputExists: When `target` exists and `force` is not given.
         InvalidFile: When `target` is no place for a file.
     """
+    target = as_target(target)
     chosen = _chosen_format(target, format)
     check_options(chosen, only_failed, encoding)
     if not isinstance(target, Path) and chosen not in _STREAMABLE:
         raise InvalidOption(
             f"The format {chosen} cannot be streamed.", f"Name a file, or stream {', '.join(_STREAMABLE)}."
         )
-    if chosen in ("arrow", "parquet"):
+    if made_here and chosen in ("arrow", "parquet"):
         arrow_module("pyarrow")
     if isinstance(target, Path):
         check_output(target, force)
@@ -123,6 +145,21 @@ def check_options(format: str, only_failed: bool, encoding: str) -> None:
         raise InvalidOption(f"The encoding {encoding} is one of jsonl files, not of {format}.")
     if only_failed and format in _VECTORS_ONLY:
         raise InvalidOption(f"Failed items have no vectors to write as {format}.", "Write them as jsonl.")
+
+
+def check_state(job_id: str, state: str, format: str) -> None:
+    """Refuse to write vectors, and nothing else, of a job that has none.
+
+    Args:
+        job_id: The job.
+        state: Its state.
+        format: One of `FORMATS`.
+
+    Raises:
+        JobFailed: When it could not be done as a whole; the other formats tell that of every item.
+    """
+    if state == JobState.FAILED and format in _VECTORS_ONLY:
+        raise JobFailed(f"Job {job_id} failed and has no vectors.", "Its status says why.")
 
 
 def _writer(format: str, only_failed: bool, encoding: str) -> Callable[[ExportHeader, Iterable[Page], Sink], int]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.anyjob import AnyJob
+from producer.anyjob import AnyJob, check_item
+from producer.output import Target
 from storage import tracing
-from storage.contract.errors import InvalidOption, JobFailed, WaitTimeout, WrongState
+from storage.contract.durations import checked_number
+from storage.contract.errors import JobFailed, NotFound, WaitTimeout, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.hints import Hints
 from storage.jobrecords import JobRecord
@@ -76,9 +75,7 @@ class Job(AnyJob):
             WaitTimeout: When the time is over; the job goes on.
             UnknownJob: When it has been deleted.
         """
-        if timeout is not None and math.isnan(timeout):
-            raise InvalidOption("timeout is not a number.", "Give seconds, or leave it out to wait for ever.")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + checked_number("timeout", timeout)
         with self._hints.listen() as listener:
             while True:
                 status = self.status()
@@ -151,6 +148,26 @@ class Job(AnyJob):
         """
         return [outcome for page in self.pages() if page.errors for outcome in page.outcomes() if outcome.error]
 
+    def item(self, *, position: int | None = None, id: str | None = None) -> Outcome:
+        """Return what is known of one item now.
+
+        Args:
+            position: Its place in the job, from 0.
+            id: The caller's id that it was submitted with, in place of the position.
+
+        Raises:
+            InvalidOption: When neither says which item is meant, or both do, or one is none.
+            NotFound: When the job has no such item.
+            UnknownJob: When the job has been deleted.
+        """
+        wanted, store = check_item(position, id), self._stores.results
+        self.record()
+        page = store.find(self.id, id or "") if wanted is None else store.page_at(self.id, wanted)
+        for outcome in page.outcomes() if page is not None else ():
+            if outcome.id == id if wanted is None else outcome.position == wanted:
+                return outcome
+        raise NotFound("The job has no such item.", "Positions count from 0; ids are those it was submitted with.")
+
     def vectors(self) -> NDArray[np.float32]:
         """Return all vectors, row i for item i, NaN where an item has none.
 
@@ -218,7 +235,7 @@ class Job(AnyJob):
 
     def save(
         self,
-        target: Path | BinaryIO,
+        target: Target,
         format: str | None = None,
         *,
         force: bool = False,
@@ -228,7 +245,7 @@ class Job(AnyJob):
         """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            target: A file, or a binary stream (npy, jsonl and arrow only).
+            target: A file by its path, or a binary stream (npy, jsonl and arrow only).
             format: One of `producer.exports.FORMATS`; None goes by the file's ending.
             force: Whether an existing file is replaced.
             only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
@@ -236,15 +253,18 @@ class Job(AnyJob):
 
         Raises:
             WrongState: When the job has not ended.
-            InvalidOption: When the options do not go together.
+            JobFailed: When it could not be done as a whole, and npy or npz would hold nothing but its vectors.
+            InvalidOption: When the options do not go together, or `target` is neither.
             OutputExists: When `target` exists and `force` is not given.
             UnknownJob: When the job is deleted before all of it was read, or has been.
         """
-        from producer.exports import ExportHeader, write
+        from producer.exports import ExportHeader, check, check_state, write
 
+        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding)
         status, record = self.status(), self.record()
         if not status.is_final:
             raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first.")
+        check_state(self.id, status.state, chosen)
         kept = record.options["store_dtype"]
         header = ExportHeader(self.id, record.model, record.total, self.width(), kept, record.has_ids)
-        return write(header, self.pages(), target, format, force=force, only_failed=only_failed, encoding=encoding)
+        return write(header, self.pages(), target, chosen, force=force, only_failed=only_failed, encoding=encoding)

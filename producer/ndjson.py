@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator
 from producer.decoding import TOO_LONG, whole_lines
 from producer.jsonsizes import JSONSize, is_within, measured
 from producer.jsonvalues import NotJSON, json_value
-from producer.records import Record
+from producer.records import Record, told_problem
 
 #: The field that holds the ids when nobody said which, and the first line has one.
 _ID_FIELD = "id"
+
+#: The field that says why a line has no text, for a program that judged it before it sent it.
+_PROBLEM_FIELD = "problem"
 
 #: What a line may hold that somebody else sent, and bytes of one that needs no look at it.
 _MOST, _SHORT = JSONSize(500, 10_000, 1_000), 10_000
@@ -59,14 +62,17 @@ class NdjsonRecords:
             return Record(value, None, where)
         if not isinstance(value, dict):
             return Record(None, None, where, "neither a JSON string nor an object")
+        problem = None
         if self._text_field not in value:
-            return Record(None, None, where, f"missing field {self._text_field!r}")
+            problem = told_problem(value.get(_PROBLEM_FIELD))
+            if problem is None:
+                return Record(None, None, where, f"missing field {self._text_field!r}")
         given = value.get(self._id_field)
         if given is not None and not self.with_ids:
             return Record(None, None, where, "the item has an id, but the first one has none")
         # To Python true is a whole number, to a person it is no id.
         custom_id = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
-        return Record(value[self._text_field], custom_id, where)
+        return Record(value.get(self._text_field), custom_id, where, problem)
 
 
 class _Bad:

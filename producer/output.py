@@ -13,7 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from storage.contract.errors import EmbedmillError, InvalidFile, OutputExists, StorageFull
+from storage.contract.errors import EmbedmillError, InvalidFile, InvalidOption, OutputExists, StorageFull
+
+#: What results may be written to: a file by its path, or a binary stream.
+Target = str | os.PathLike[str] | BinaryIO
 
 #: Characters of the target's name that the temporary file's name repeats; four bytes each stay below 255.
 NAME_CHARACTERS = 50
@@ -77,8 +80,26 @@ class Sink:
         self._sent = self._position
 
 
+def as_target(target: Target) -> Path | BinaryIO:
+    """Return a file that somebody named as a `Path`, and a stream as it is.
+
+    Args:
+        target: A path of any kind, or a binary stream.
+
+    Raises:
+        InvalidOption: When it is neither.
+    """
+    if isinstance(target, str | os.PathLike):
+        path = os.fspath(target)
+        return Path(os.fsdecode(path))
+    if isinstance(target, io.TextIOBase) or not callable(getattr(target, "write", None)):
+        kind = "a stream of text" if isinstance(target, io.TextIOBase) else f"this {type(target).__name__}"
+        raise InvalidOption(f"Results cannot be written to {kind}.", "Name a file, or give a stream of bytes.")
+    return target
+
+
 @contextmanager
-def opened_output(target: Path | BinaryIO, force: bool) -> Iterator[Sink]:
+def opened_output(target: Target, force: bool) -> Iterator[Sink]:
     """Open what results are written to; a file is written beside its place and moved there when all went well.
 
     Args:
@@ -86,10 +107,12 @@ def opened_output(target: Path | BinaryIO, force: bool) -> Iterator[Sink]:
         force: Whether a file that exists is replaced.
 
     Raises:
+        InvalidOption: When `target` is neither.
         OutputExists: When `target` exists, now or at the end, and `force` is not given.
         InvalidFile: When its folder is missing, it is no regular file, or it cannot be written.
         StorageFull: When there is no room left.
     """
+    target = as_target(target)
     if not isinstance(target, Path):
         _widen(target)
         sink = Sink(target, "the output")

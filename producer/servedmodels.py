@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from storage.contract.errors import UnknownModel
 from storage.workers import Served, WorkerStore
 
 #: How long a model is believed to be served, in seconds. Who is told late that its last worker left has a job that is
@@ -49,3 +50,22 @@ class ServedModels:
     def names(self) -> list[str]:
         """Return the names of all models that are served now, in order."""
         return sorted({served.card.name for served in self._store.cards() if served.workers})
+
+    def bound(self, name: str, revision: str | None, is_usual: bool) -> Served | None:
+        """Return the identity of a model that a new job is bound to, or None while nobody has ever served it.
+
+        Args:
+            name: The model's name.
+            revision: The revision asked for, or None.
+            is_usual: Whether it is the model of jobs that name none, which may be waited for.
+
+        Raises:
+            UnknownModel: When nobody has ever served another one.
+        """
+        served = self.find(name, revision)
+        if not served and not is_usual:
+            raise UnknownModel(
+                f"No worker has ever served {name}{f' at revision {revision}' if revision else ''}.",
+                f"Start one: embedmill up (or worker) --model {name}",
+            )
+        return served[0] if served else None

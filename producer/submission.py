@@ -16,6 +16,7 @@ from producer.intake import Intake
 from producer.records import RecordLike
 from storage import tracing
 from storage.chunks import NewChunk
+from storage.contract.durations import checked_life
 from storage.contract.errors import (
     IdempotencyConflict,
     InvalidOption,
@@ -35,9 +36,6 @@ from storage.stores import Stores
 
 #: Pause between two write transactions, in seconds, in which other writers of a SQLite file get their turn.
 _BREATH = 0.001
-
-#: Most seconds a job may be given: ten years.
-_LONGEST_LIFE = 10 * 366 * 86_400
 
 #: How long a database that did not answer the last step is asked whether it took it, in seconds.
 _DOUBT = 20.0
@@ -104,8 +102,7 @@ class Submission:
         check_word("idempotency_key", idempotency_key)
         if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
             raise InvalidOption("An idempotency key has 1 to 255 characters.")
-        if expires_in is not None and not 0 < expires_in <= _LONGEST_LIFE:
-            raise InvalidOption(f"expires_in is {expires_in}.", "Give seconds, more than 0 and at most ten years.")
+        expires_in, kept = checked_life(expires_in), Keeping(keep_days, keep_texts_days)
         self._stores = stores
         model_id, known = (card.id, card.revision) if card is not None else (None, revision)
         check_name(name)
@@ -124,7 +121,7 @@ class Submission:
             name,
             labels,
             webhook,
-            _keeping(stores, kind, key_id, usual or Keeping(), keep_days, keep_texts_days),
+            _keeping(stores, kind, key_id, usual or Keeping(), kept),
         )
         #: What is marked as sent once the job is accepted, and must then be sent; None: nothing was marked.
         self.marked: list[Pointer] | None = None
@@ -132,7 +129,7 @@ class Submission:
         self._on_invalid = on_invalid
         self._key = idempotency_key
         words = {"revision": revision, "expires_in": expires_in, "name": name, "labels": labels}
-        words |= {"keep_days": keep_days, "keep_texts_days": keep_texts_days}
+        words |= {"keep_days": kept.days, "keep_texts_days": kept.texts_days}
         self._hash = _payload_hash(model, options, priority, on_invalid, with_ids, words)
         self._intake = Intake(
             self._write,
@@ -277,10 +274,8 @@ class Submission:
             self._stores.purges.give_up(self._job.id)
 
 
-def _keeping(
-    stores: Stores, kind: str, key_id: str, usual: Keeping, days: float | None, texts_days: float | None
-) -> Keeping:
-    return usual.asked(days, texts_days, stores.keys.keeping(key_id)) if kind == "job" else Keeping()
+def _keeping(stores: Stores, kind: str, key_id: str, usual: Keeping, asked: Keeping) -> Keeping:
+    return usual.asked(asked.days, asked.texts_days, stores.keys.keeping(key_id)) if kind == "job" else Keeping()
 
 
 def _payload_hash(

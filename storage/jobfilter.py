@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from storage.contract.errors import InvalidField
 from storage.contract.ids import checked_job_id
 from storage.contract.labels import check_labels, check_name
-from storage.contract.options import check_word
+from storage.contract.options import check_word, shown
 from storage.contract.states import JobState
 from storage.jobstatus import JobStatus
 from storage.moments import milliseconds
@@ -66,7 +67,7 @@ class JobFilter:
         )
 
 
-def checked_page(limit: int, before: str | None) -> str | None:
+def checked_page(limit: int, before: str | UUID | None) -> str | None:
     """Return the id of the job that a list begins behind, or None.
 
     Args:
@@ -74,11 +75,11 @@ def checked_page(limit: int, before: str | None) -> str | None:
         before: The id, or None.
 
     Raises:
-        InvalidOption: When it is less than none.
+        InvalidOption: When it is no whole number, or less than none.
         UnknownJob: When it is no id.
     """
-    if limit < 0:
-        raise InvalidField("limit", f"limit must be at least 0, not {limit}.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise InvalidField("limit", f"limit must be a whole number of at least 0, not {shown(limit)}.")
     return None if before is None else checked_job_id(before)
 
 

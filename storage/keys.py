@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, or_, select, update
 
+from storage.contract.durations import checked_life
 from storage.contract.errors import InvalidOption, NotFound, Unauthorized
 from storage.contract.keeping import Keeping
 from storage.contract.options import check_word
@@ -44,9 +45,6 @@ _NOBODY = hashlib.sha256(secrets.token_bytes(_SECRET_BYTES)).digest()
 
 #: Most letters of a key's name.
 _LONGEST_NAME = 200
-
-#: Most seconds a key may be good for: ten years.
-_LONGEST_LIFE = 10 * 366 * 86_400
 
 #: How exactly the last use of a key is known, in milliseconds.
 _USE_NOTED = 60_000
@@ -132,8 +130,7 @@ class KeyStore:
         check_word("name", name)
         if not name.strip() or len(name) > _LONGEST_NAME:
             raise InvalidOption(f"A key's name has 1 to {_LONGEST_NAME} letters.")
-        if expires_in is not None and not 0 < expires_in <= _LONGEST_LIFE:
-            raise InvalidOption("expires_in is out of range.", "Give seconds, more than 0 and at most ten years.")
+        expires_in = checked_life(expires_in)
         key_id, secret = _random_word(_ID_BYTES), _random_word(_SECRET_BYTES)
         end = None if expires_in is None else now_ms() + int(expires_in * 1000)
         values: dict[str, Any] = {"id": key_id, "name": name, "secret_hash": _hash(secret)}

@@ -32,7 +32,8 @@ class Outcome:
         position: Place in the job, from 0.
         id: The caller's id, or None where none was given.
         status: `succeeded`, `failed`, `cancelled` or `pending`.
-        vector: Shape (width,), or None unless succeeded.
+        vector: Shape (width,), read-only, of the type that the job keeps: float32, or float16 where its `store_dtype`
+            says so; None unless succeeded.
         tokens: Tokens the encoder read, special tokens included.
         truncated: Whether the text had more tokens than were read.
         error: Why it failed, or None.

@@ -38,11 +38,12 @@ from producer.api.openai.batchwork import BatchWork
 from producer.api.origins import Origins
 from producer.api.presence import Presence
 from producer.api.service import Service
-from producer.api.settings import ApiSettings, listed
+from producer.api.settings import ApiSettings
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.web import pages
+from storage.contract.settings import listed
 from storage.hints import Hints
 
 _ROUTERS = (

@@ -9,8 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producer.api.errors import answer, form_path
-from producer.api.settings import ApiSettings, listed
+from producer.api.settings import ApiSettings
 from storage.contract.errors import ForeignRequest
+from storage.contract.settings import listed
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]/@]+)(:\d{1,5})?")
 

@@ -18,8 +18,8 @@ from producer import exports
 from producer.arrays import npy_header, vector_bytes
 from producer.headers import ExportHeader
 from producer.job import Job
-from storage.contract.errors import Conflict, JobFailed, WrongState
-from storage.contract.states import FINAL_JOB_STATES, JobState
+from storage.contract.errors import Conflict, WrongState
+from storage.contract.states import FINAL_JOB_STATES
 from storage.vectors import DTYPES
 
 MEDIA_TYPES = {
@@ -61,8 +61,7 @@ class ResultFile:
         record = job.record()
         if record.state not in FINAL_JOB_STATES:
             raise WrongState(f"Job {job.id} is {record.state}.", "Wait for its end, or read its results page by page.")
-        if record.state == JobState.FAILED and format in ("npy", "npz"):
-            raise JobFailed(f"Job {job.id} failed and has no vectors.", "Its status says why.")
+        exports.check_state(job.id, record.state, format)
         self.format = format
         self._job = job
         self._generation = record.generation

@@ -10,17 +10,18 @@ from fastapi.responses import Response as PlainResponse
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
+from producer.anyjob import LAST_POSITION
 from producer.api.auth import Reader
 from producer.api.documented import failures
 from producer.api.downloads import file_answer
 from producer.api.native import JobId
 from producer.api.resultfiles import MEDIA_TYPES, ResultFile
 from producer.api.service import Service, ServiceDep
-from producer.api.told import ItemPage, ItemView
+from producer.api.told import ItemFound, ItemPage
 from producer.api.views import found
 from producer.exports import item_json
 from producer.job import Job
-from storage.contract.errors import InvalidOption, NotFound
+from storage.contract.errors import InvalidOption
 from storage.contract.states import FINAL_JOB_STATES
 from storage.outcomes import Outcome
 
@@ -47,9 +48,6 @@ class _Anything(Convertor[str]):
 
 
 register_url_convertor("anything", _Anything())
-
-#: Largest position that is asked about; what both databases can compare.
-_LAST = 2**62
 
 
 _FILES: dict[int | str, dict[str, Any]] = {
@@ -82,7 +80,7 @@ def get_results(
     format: Annotated[
         Literal["jsonl", "npy", "npz", "arrow", "parquet"] | None, Query(description="The whole file in this format.")
     ] = None,
-    after: Annotated[int, Query(ge=0, le=_LAST, description="Position of the first item that is wanted.")] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_POSITION, description="Position of the first item that is wanted.")] = 0,
     limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many items a page: 100.")] = None,
     status: Status = None,
     encoding: Encoding = "float",
@@ -107,13 +105,13 @@ def get_results(
     operation_id="get_item_at",
     summary="One item by its position, or by your own id",
     response_class=Response,
-    responses={200: {"model": ItemView, "description": "The item."}, **failures(404)},
+    responses={200: {"model": ItemFound, "description": "The item."}, **failures(404)},
 )
 def get_item_at(
     service: ServiceDep,
     caller: Reader,
     job_id: JobId,
-    position: Annotated[int | None, Query(ge=0, le=_LAST, description="Its place in the job, from 0.")] = None,
+    position: Annotated[int | None, Query(ge=0, le=LAST_POSITION, description="Its place in the job, from 0.")] = None,
     custom_id: Annotated[str | None, Query(description="The id it was submitted with, whatever it holds.")] = None,
     encoding: Encoding = "float",
 ) -> Response:
@@ -121,11 +119,7 @@ def get_item_at(
     job = found(service, caller, job_id)
     if (position is None) == (custom_id is None):
         raise InvalidOption("Either position or custom_id says which item is meant.", "Give one of them.")
-    if position is None:
-        return _item_of(service, job, custom_id or "", encoding)
-    page = service.stores.results.page_at(job.id, position)
-    outcomes = page.outcomes() if page is not None else []
-    return _item([outcome for outcome in outcomes if outcome.position == position], encoding)
+    return _item(job, job.item(position=position, id=custom_id), encoding)
 
 
 @router.get(
@@ -133,7 +127,7 @@ def get_item_at(
     operation_id="get_item",
     summary="One item by your own id",
     response_class=Response,
-    responses={200: {"model": ItemView, "description": "The item."}, **failures(404)},
+    responses={200: {"model": ItemFound, "description": "The item."}, **failures(404)},
 )
 def get_item(
     service: ServiceDep,
@@ -143,7 +137,8 @@ def get_item(
     encoding: Encoding = "float",
 ) -> Response:
     """Return what is known of an item now; programs that tidy paths up send the id as `?custom_id=` instead."""
-    return _item_of(service, found(service, caller, job_id), custom_id, encoding)
+    job = found(service, caller, job_id)
+    return _item(job, job.item(id=custom_id), encoding)
 
 
 def _page(service: Service, job: Job, after: int, limit: int, status: str | None, encoding: str) -> Response:
@@ -162,20 +157,14 @@ def _page(service: Service, job: Job, after: int, limit: int, status: str | None
     else:
         following = None if ended else following
     tail = f'"next": {"null" if following is None else following}, "state": "{record.state}"'
-    body = f'{{"data": [{", ".join(items)}], {tail}, "generation": {record.generation}}}'
+    tail += f', "generation": {record.generation}, "store_dtype": "{record.options["store_dtype"]}"'
+    body = f'{{"data": [{", ".join(items)}], {tail}}}'
     return PlainResponse(body, media_type="application/json")
 
 
-def _item_of(service: Service, job: Job, custom_id: str, encoding: str) -> Response:
-    page = service.stores.results.find(job.id, custom_id)
-    outcomes = page.outcomes() if page is not None else []
-    return _item([outcome for outcome in outcomes if outcome.id == custom_id], encoding)
-
-
-def _item(outcomes: list[Outcome], encoding: str) -> Response:
-    if not outcomes:
-        raise NotFound("The job has no such item.", "Positions count from 0; ids are those it was submitted with.")
-    return PlainResponse(item_json(outcomes[0], encoding), media_type="application/json")
+def _item(job: Job, outcome: Outcome, encoding: str) -> Response:
+    item, dtype = item_json(outcome, encoding), job.record().options["store_dtype"]
+    return PlainResponse(f'{item[:-1]}, "store_dtype": "{dtype}"}}', media_type="application/json")
 
 
 def _outcomes(service: Service, job: Job, first: int, status: str | None) -> Iterator[Outcome]:

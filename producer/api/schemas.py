@@ -15,13 +15,11 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from storage.contract.durations import LONGEST_LIFE
 from storage.contract.errors import InvalidOption
 from storage.contract.keeping import MOST_DAYS
 from storage.contract.labels import LONGEST_LABEL, LONGEST_NAME, LONGEST_VALUE, MOST_LABELS
 from storage.contract.options import JobOptions, check_word
-
-#: Ten years, in seconds.
-_LONGEST_LIFE = 10 * 366 * 86_400
 
 
 def _word(value: str) -> str:
@@ -82,7 +80,7 @@ class Asked(BaseModel):
     )
     priority: Literal["bulk", "urgent"] = Field("bulk", description="`urgent` for a few texts somebody waits for.")
     expires_in: float | None = Field(
-        None, gt=0, le=_LONGEST_LIFE, allow_inf_nan=False, description="Seconds after which the job ends."
+        None, gt=0, le=LONGEST_LIFE, allow_inf_nan=False, description="Seconds after which the job ends."
     )
     keep_days: Days | None = Field(
         None, description="Days after its end that the job is kept. Default: as the key, else the service says."
@@ -156,11 +154,14 @@ class AskedInQuery(Asked, FieldsInQuery):
 
 
 class ItemIn(BaseModel):
-    """One text with its id."""
+    """One text with its id, or why there is none."""
 
     model_config = ConfigDict(extra="forbid")
     text: Any = Field(None, description="A string; anything else is an invalid item.")
     id: Any = Field(None, description="A string of 1 to 512 characters, only once in the job; or a whole number.")
+    problem: Any = Field(
+        None, description="In place of a text: why the item is invalid, where you judged it yourself; a string."
+    )
 
 
 class JobIn(Asked):

@@ -25,8 +25,6 @@ class ApiSettings(Settings):
         max_items: Most texts in a JSON body.
         max_streams: Most streams of events that are open at once.
         body_seconds: Longest silence in the middle of a request's body, in seconds.
-        webhook_hosts: Hosts, with commas between, that webhooks may be sent to although their address is not a public
-            one or they speak no TLS.
         machine: Address of the health checks of the supervisor beside it, which knows more; set by `up` alone.
         max_calls: Most calls that may wait for their vectors at a time.
         call_timeout: Longest wait of a call for its vectors, in seconds.
@@ -44,7 +42,6 @@ class ApiSettings(Settings):
     max_items: int = Field(default=100_000, ge=1)
     max_streams: int = Field(default=4_000, ge=1)
     body_seconds: float = Field(default=60.0, gt=0)
-    webhook_hosts: str = ""
     machine: str | None = None
     max_calls: int = Field(default=512, ge=1)
     call_timeout: float = Field(default=60, gt=0, le=3600)
@@ -74,8 +71,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def listed(names: str) -> frozenset[str]:
-    """Return the names of a setting that lists them with commas between, in lower case."""
-    return frozenset(name.strip().lower() for name in names.split(",") if name.strip())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from producer.api.auth import Caller
 from producer.api.schemas import AskedInQuery, ItemIn, JobIn
 from producer.api.service import Service
-from producer.api.webhooks import checked_webhook
 from producer.job import Job
-from producer.records import RecordLike
+from producer.records import RecordLike, told_problem
 from storage.contract.errors import InvalidOption
 
 #: A string of RFC 8941, in its marks, as draft-ietf-httpapi-idempotency-key-header has it; or a word without any.
@@ -91,7 +90,8 @@ def submit_items(service: Service, caller: Caller, asked: JobIn, key: str | None
     if (asked.items is None) == (asked.texts is None) or asked.parts:
         raise InvalidOption("There must be texts or items, and not both.", 'Send {"texts": ["..."]}.')
     if asked.items is not None:
-        with_ids = any(item.id is not None for item in asked.items)
+        # As lines are read: whoever names the field has ids, and where one is missing that is the item's error.
+        with_ids = any("id" in item.model_fields_set for item in asked.items)
         return submit_records(service, caller, asked, key, _records(asked.items), with_ids)
     return submit_records(service, caller, asked, key, ((text, None, "", None) for text in asked.texts or ()), False)
 
@@ -110,7 +110,7 @@ def open_parts(service: Service, caller: Caller, asked: JobIn, key: str | None) 
     """
     if asked.items is not None or asked.texts is not None:
         raise InvalidOption("A job with parts takes its texts in parts.", "Send neither texts nor items with it.")
-    return _told(service, caller, asked, key, service.client.open_parts)
+    return service.client.open_parts(**_given(caller, asked, key))
 
 
 def submit_records(
@@ -126,21 +126,7 @@ def submit_records(
         records: The texts.
         with_ids: Whether each must have an id.
     """
-    return _told(
-        service, caller, asked, key, lambda **given: service.client.submit_records(records, with_ids=with_ids, **given)
-    )
-
-
-def _told(service: Service, caller: Caller, asked: JobIn, key: str | None, make: Callable[..., Job]) -> Job:
-    """Return a job that is made, whose end is told to the webhook that was asked for: both are kept at once."""
-    # Judged before anything is written.
-    url = None if asked.webhook is None else checked_webhook(service, asked.webhook.url)
-    job = make(webhook=url, **_given(caller, asked, key))
-    webhooks = service.stores.webhooks
-    # Where the idempotency key has found an earlier job, it may have been made without this one.
-    if url is not None and all(known.url != url for known in webhooks.of_job(job.id)):
-        webhooks.add(job.id, caller.key_id, url)
-    return job
+    return service.client.submit_records(records, with_ids=with_ids, **_given(caller, asked, key))
 
 
 def _given(caller: Caller, asked: JobIn, key: str | None) -> dict[str, Any]:
@@ -157,6 +143,7 @@ def _given(caller: Caller, asked: JobIn, key: str | None) -> dict[str, Any]:
         "keep_texts_days": asked.keep_texts_days,
         "name": asked.name,
         "labels": asked.labels or None,
+        "webhook": None if asked.webhook is None else asked.webhook.url,
         "options": asked.options(),
     }
 
@@ -165,4 +152,4 @@ def _records(items: list[ItemIn]) -> Iterator[RecordLike]:
     for item in items:
         # To Python true is a whole number, to a person it is no id.
         number = isinstance(item.id, int) and not isinstance(item.id, bool)
-        yield item.text, str(item.id) if number else item.id, "", None
+        yield item.text, str(item.id) if number else item.id, "", told_problem(item.problem)

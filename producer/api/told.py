@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -88,6 +88,18 @@ class ItemView(BaseModel):
     error: ItemErrorView | None
 
 
+#: The type that a job keeps; numbers are told as float32, which holds all that the other holds.
+StoreDtype = Annotated[
+    Literal["float32", "float16"], Field(description="The type of the vectors that are kept; they are told as float32.")
+]
+
+
+class ItemFound(ItemView):
+    """One item and what became of it, asked for by itself."""
+
+    store_dtype: StoreDtype
+
+
 class ItemPage(BaseModel):
     """Some items, in submission order."""
 
@@ -95,6 +107,7 @@ class ItemPage(BaseModel):
     next: int | None = Field(description="What to give as `after`; null when the job has ended and all was read.")
     state: State
     generation: int
+    store_dtype: StoreDtype
 
 
 class PartView(BaseModel):

@@ -9,10 +9,8 @@ from pydantic import BaseModel, Field
 
 from producer.api.auth import Reader, Writer
 from producer.api.documented import failures
-from producer.api.service import Service, ServiceDep
-from producer.api.settings import listed
+from producer.api.service import ServiceDep
 from producer.api.views import found
-from storage.contract.webhookurls import checked_url
 from storage.moments import iso
 from storage.webhooks import Webhook
 
@@ -69,19 +67,6 @@ def job_webhooks(job_id: str, caller: Reader, service: ServiceDep) -> Webhooks:
 def new_secret(caller: Writer, service: ServiceDep) -> Secret:
     """Show, this once, what signs webhooks of the caller's jobs from now on; the old one is good for a day."""
     return Secret(secret=service.stores.webhooks.rotate(caller.key_id))
-
-
-def checked_webhook(service: Service, url: str) -> str:
-    """Return the address of a submission's webhook; call this before anything of the job is written.
-
-    Args:
-        service: Knows which hosts are allowed.
-        url: What was given.
-
-    Raises:
-        InvalidOption: When nothing may be sent there.
-    """
-    return checked_url(url, listed(service.settings.webhook_hosts))
 
 
 def _state(webhook: Webhook) -> WebhookState:

@@ -6,16 +6,20 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
-from producer.anyclient import AnyClient
+from producer.anyclient import AnyClient, refuse_beside
 from producer.records import RecordLike, records_of
 from producer.remote.connection import Connection
 from producer.remote.job import HttpJob
 from producer.remote.upload import Upload
 from producer.remote.values import PAGE, status_of
+from storage.contract.durations import checked_life, checked_number
 from storage.contract.errors import InvalidOption, ServerError
 from storage.contract.ids import checked_job_id
+from storage.contract.keeping import Keeping
 from storage.contract.labels import check_labels, check_name
+from storage.contract.models import priority_named
 from storage.contract.options import JobOptions, check_word
 from storage.contract.settings import Settings
 from storage.jobfilter import JobFilter, checked_page
@@ -39,10 +43,10 @@ class HttpClient(AnyClient):
         model: Model of jobs that name none. Default: EMBEDMILL_MODEL, else the service's own default.
         retry_for: Seconds for which such a request is tried again before its error is raised; a service that has
             never answered is given 5 s at most.
-        settings: The first three of these at once, instead.
+        settings: The first three of these at once, instead; none of them is named beside it.
 
     Raises:
-        InvalidOption: When there is no url, or it is none.
+        InvalidOption: When there is no url, or it is none, or something is named beside `settings`.
         Unauthorized: When the key cannot be one.
     """
 
@@ -55,12 +59,13 @@ class HttpClient(AnyClient):
         retry_for: float = 60.0,
         settings: Settings | None = None,
     ) -> None:
+        refuse_beside(settings, url=url, api_key=api_key, model=model)
         settings = settings or Settings.load(url=url, api_key=api_key, model=model)
         if settings.url is None:
             raise InvalidOption("There is no url of a service.", "Give one, or set EMBEDMILL_URL.")
         key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         self._model = settings.model if "model" in settings.model_fields_set else None
-        self._connection = Connection(settings.url, key, retry_for)
+        self._connection = Connection(settings.url, key, checked_number("retry_for", retry_for))
 
     def close(self) -> None:
         """Close the connections; jobs go on."""
@@ -81,6 +86,7 @@ class HttpClient(AnyClient):
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         **options: Any,
     ) -> HttpJob:
         """Submit texts; when this returns, every one of them is safe in the service's database.
@@ -102,6 +108,7 @@ class HttpClient(AnyClient):
                 else the service says.
             name: What a person calls the job.
             labels: Words of the caller's own, by their names, by which `jobs` finds it again.
+            webhook: Address, `https://...`, that the service tells the job's end.
             **options: See `JobOptions`.
 
         Returns:
@@ -130,6 +137,7 @@ class HttpClient(AnyClient):
             keep_texts_days=keep_texts_days,
             name=name,
             labels=labels,
+            webhook=webhook,
             options=JobOptions.from_dict(options),
         )
 
@@ -148,6 +156,7 @@ class HttpClient(AnyClient):
         keep_texts_days: float | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        webhook: str | None = None,
         options: JobOptions | None = None,
     ) -> HttpJob:
         """Submit what a reader yields; the same as `submit`, with places that a person can find again.
@@ -165,9 +174,10 @@ class HttpClient(AnyClient):
             keep_texts_days: See there.
             name: See there.
             labels: See there.
+            webhook: See there.
             options: See there.
         """
-        for word, value in (("model", model), ("revision", revision)):
+        for word, value in (("model", model), ("revision", revision), ("webhook", webhook)):
             check_word(word, value)
         check_name(name)
         check_labels(labels)
@@ -176,12 +186,14 @@ class HttpClient(AnyClient):
         given = (options or JobOptions()).to_dict()
         asked = {option: value for option, value in given.items() if value != getattr(_DEFAULTS, option)}
         asked |= {"model": model or self._model, "revision": revision, "on_invalid": on_invalid}
-        asked |= {"keep_days": keep_days, "keep_texts_days": keep_texts_days}
-        asked |= {"priority": priority, "expires_in": expires_in, "name": name, "labels": labels}
+        kept = Keeping(keep_days, keep_texts_days)
+        asked |= {"keep_days": kept.days, "keep_texts_days": kept.texts_days, "expires_in": checked_life(expires_in)}
+        asked |= {"priority": priority_named(priority).name.lower(), "name": name, "labels": labels}
+        asked |= {"webhook": None if webhook is None else {"url": webhook}}
         told = Upload(self._connection, asked, idempotency_key, with_ids).run(records)
         return HttpJob(told["id"], self._connection, told.get("notice"))
 
-    def job(self, job_id: str) -> HttpJob:
+    def job(self, job_id: str | UUID) -> HttpJob:
         """Return the handle of a job.
 
         Args:
@@ -197,7 +209,7 @@ class HttpClient(AnyClient):
     def jobs(
         self,
         limit: int = 20,
-        before: str | None = None,
+        before: str | UUID | None = None,
         *,
         states: Iterable[str] | None = None,
         model: str | None = None,
@@ -208,15 +220,15 @@ class HttpClient(AnyClient):
     ) -> list[JobStatus]:
         """Return where the newest jobs stand, newest first; see `AnyClient.jobs`."""
         wanted = JobFilter(states=states, model=model, name=name, labels=labels, since=since, until=until)
-        before = checked_page(limit, before)
+        behind = checked_page(limit, before)
         found: list[JobStatus] = []
         while len(found) < limit:
-            asked = {"limit": min(_LISTED, limit - len(found)), "before": before} | _as_query(wanted)
+            asked = {"limit": min(_LISTED, limit - len(found)), "before": behind} | _as_query(wanted)
             given = {field: value for field, value in asked.items() if value is not None}
             page = self._connection.told("GET", "/v1/jobs", PAGE, params=given)
             found += map(status_of, page["data"])
-            before = page["next"]
-            if before is None:
+            behind = page["next"]
+            if behind is None:
                 break
         if not all(map(wanted.passes, found)):
             # It leaves out what it does not know: whoever cancels what was found would cancel another's.

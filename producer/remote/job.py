@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.anyjob import AnyJob
-from producer.output import opened_output
+from producer.anyjob import AnyJob, check_item
+from producer.output import Target, opened_output
 from producer.remote.connection import Connection
 from producer.remote.download import Download, SinkTarget
 from producer.remote.npy import NpyTarget
@@ -81,7 +80,8 @@ class HttpJob(AnyJob):
         after, pause = 0, _CAUGHT_UP
         while True:
             page = self._page(after)
-            yield from map(outcome_of, page["data"])
+            for item in page["data"]:
+                yield outcome_of(item, page.get("store_dtype"))
             following = page["next"]
             if following is None:
                 return
@@ -103,10 +103,28 @@ class HttpJob(AnyJob):
         after: int | None = 0
         while after is not None:
             page = self._page(after, status="failed")
-            found += map(outcome_of, page["data"])
+            found += [outcome_of(item, page.get("store_dtype")) for item in page["data"]]
             following = page["next"]
             after = following if following is None or following > after else None
         return found
+
+    def item(self, *, position: int | None = None, id: str | None = None) -> Outcome:
+        """Return what is known of one item now.
+
+        Args:
+            position: Its place in the job, from 0.
+            id: The caller's id that it was submitted with, in place of the position.
+
+        Raises:
+            InvalidOption: When neither says which item is meant, or both do, or one is none.
+            NotFound: When the job has no such item.
+            UnknownJob: When the job has been deleted.
+            ServiceUnavailable: When the service cannot be reached.
+        """
+        wanted = check_item(position, id)
+        asked = {"encoding": "base64"} | ({"custom_id": id} if wanted is None else {"position": wanted})
+        told: dict[str, Any] = self._connection.ask("GET", f"{self._path}/items", params=asked).json()
+        return outcome_of(told, told.get("store_dtype"))
 
     def vectors(self) -> NDArray[np.float32]:
         """Return all vectors, row i for item i, NaN where an item has none; a download that is cut goes on.
@@ -131,7 +149,7 @@ class HttpJob(AnyJob):
 
     def save(
         self,
-        target: Path | BinaryIO,
+        target: Target,
         format: str | None = None,
         *,
         force: bool = False,
@@ -141,7 +159,7 @@ class HttpJob(AnyJob):
         """Write all outcomes to a file, in submission order, and return how many items that are.
 
         Args:
-            target: A file, or a binary stream (npy, jsonl and arrow only).
+            target: A file by its path, or a binary stream (npy, jsonl and arrow only).
             format: One of `producer.exports.FORMATS`; None goes by the file's ending.
             force: Whether an existing file is replaced.
             only_failed: Whether only failed and cancelled items are written (jsonl, arrow and parquet only).
@@ -149,17 +167,19 @@ class HttpJob(AnyJob):
 
         Raises:
             WrongState: When the job has not ended.
-            InvalidOption: When the options do not go together.
+            JobFailed: When it could not be done as a whole, and npy or npz would hold nothing but its vectors.
+            InvalidOption: When the options do not go together, or `target` is neither.
             OutputExists: When `target` exists and `force` is not given.
             UnknownJob: When the job has been deleted.
             ServiceUnavailable: When the service cannot be reached for long.
         """
-        from producer.exports import check
+        from producer.exports import check, check_state
 
-        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding)
+        chosen = check(target, format, force=force, only_failed=only_failed, encoding=encoding, made_here=False)
         status = self.status()
         if not status.is_final:
             raise WrongState(f"Job {self.id} is {status.state}.", "Wait for it first.")
+        check_state(self.id, status.state, chosen)
         asked = {"format": chosen} | ({"status": "failed"} if only_failed else {})
         asked |= {"encoding": encoding} if encoding != "float" else {}
         with opened_output(target, force) as sink:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from producer.judging import judge
-from producer.records import RecordLike
+from producer.judging import Judged, judge
+from producer.records import RecordLike, told_problem
 from storage.contract.errors import InvalidItems, Problem
 
 #: Records judged together.
@@ -21,7 +21,6 @@ REPORTED = 100
 _LONGEST_TEXT = 100_000_000
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_escaped = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class Line(NamedTuple):
@@ -36,6 +35,11 @@ class Line(NamedTuple):
     position: int
     where: str
     data: bytes
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text alone, and no object."""
+        return self.data.startswith(b'"')
 
 
 class Refusals:
@@ -79,10 +83,13 @@ class Refusals:
 class Lines:
     """Yields the lines of records; once an item is refused there are none any more, but the rest is judged.
 
+    Every item is judged here, as storage would judge it: what it is may not survive the way, and what was wrong with it
+    neither. One that is kept all the same goes as its problem.
+
     Args:
         records: Any number; read once, in constant memory.
         with_ids: Whether every record must have a caller's id.
-        refusals: Where invalid items are noted; None when they are the service's business, to be kept as errors.
+        refusals: Where invalid items are noted; None when they are to be kept as errors.
     """
 
     def __init__(self, records: Iterable[RecordLike], with_ids: bool, refusals: Refusals | None) -> None:
@@ -94,32 +101,33 @@ class Lines:
     def __iter__(self) -> Iterator[Line]:
         while batch := list(islice(self._records, _BATCH)):
             first, self._taken = self._taken, self._taken + len(batch)
+            judged = judge(batch, _LONGEST_TEXT, self._with_ids)
             if self._refusals is not None:
-                self._judge(batch, first, self._refusals)
+                for place, problem in sorted(judged.problems.items()):
+                    self._refusals.note(first + place, batch[place][2], problem)
             if not self._refusals:
-                for position, (text, custom_id, where, problem) in enumerate(batch, first):
-                    data = _line(None if problem else text, custom_id, self._with_ids)
-                    yield Line(position, where, data)
+                yield from self._lines(batch, first, judged)
 
-    def _judge(self, batch: Sequence[RecordLike], first: int, refusals: Refusals) -> None:
-        judged = judge(batch, _LONGEST_TEXT, self._with_ids)
-        for place, problem in sorted(judged.problems.items()):
-            refusals.note(first + place, batch[place][2], problem)
+    def _lines(self, batch: Sequence[RecordLike], first: int, judged: Judged) -> Iterator[Line]:
+        for place, (text, _, where, _) in enumerate(batch):
+            custom_id = judged.ids[place] if judged.ids is not None else None
+            data = _line(text, custom_id, self._with_ids, judged.problems.get(place))
+            yield Line(first + place, where, data)
 
 
-def _line(text: object, custom_id: object, with_ids: bool) -> bytes:
-    if not with_ids:
+def as_item(line: Line) -> bytes:
+    """Return a line as an object, which it is not where it is a text alone."""
+    return b'{"text":%b}' % line.data[:-1] if line.is_text else line.data
+
+
+def _line(text: object, custom_id: str | None, with_ids: bool, problem: str | None) -> bytes:
+    """Return a judged item as a line of JSON; an id that is none is told as missing."""
+    if problem is None and not with_ids:
         return _json(text)
-    # A number would be taken for an id; what is neither a string nor missing is to be refused.
-    given = custom_id if custom_id is None or isinstance(custom_id, str) else True
-    return b'{"id":%b,"text":%b}\n' % (_json(given)[:-1], _json(text)[:-1])
+    field, said = (b"text", text) if problem is None else (b"problem", told_problem(problem))
+    told = b'"%b":%b}\n' % (field, _json(said)[:-1])
+    return b'{"id":%b,' % _json(custom_id or None)[:-1] + told if with_ids else b"{" + told
 
 
 def _json(value: object) -> bytes:
-    """Return a value as a line of JSON; for what JSON has no word for an empty object, which is no text either."""
-    try:
-        return _encode(value).encode() + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate travels as its escape, and is found on the other side
-        return _encode_escaped(value).encode() + b"\n"
-    except (TypeError, ValueError, RecursionError):
-        return b"{}\n"
+    return _encode(value).encode() + b"\n"

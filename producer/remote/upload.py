@@ -11,7 +11,7 @@ from uuid import uuid4
 from producer.records import RecordLike
 from producer.remote.connection import Connection
 from producer.remote.failures import object_of
-from producer.remote.lines import Line, Lines, Refusals
+from producer.remote.lines import Line, Lines, Refusals, as_item
 from producer.remote.patience import Patience
 from producer.remote.values import STATUS
 from storage.contract.errors import (
@@ -83,9 +83,10 @@ class Upload:
     def _at_once(self, lines: list[Line]) -> dict[str, Any]:
         # With a key of our own a lost answer never makes two jobs.
         key = self._key or {"Idempotency-Key": _quoted(uuid4().hex)}
-        # The lines are JSON already, and go into the list of items as they are.
-        head, tail = json.dumps(self._asked | {"items" if self._with_ids else "texts": [0]}).rsplit("0", 1)
-        body = head.encode() + b",".join(line.data for line in lines) + tail.encode()
+        # The lines are JSON already, and go into the list as they are; beside one that says a problem all are items.
+        plain = all(line.is_text for line in lines)
+        head, tail = json.dumps(self._asked | {"texts" if plain else "items": [0]}).rsplit("0", 1)
+        body = head.encode() + b",".join(line.data if plain else as_item(line) for line in lines) + tail.encode()
         try:
             return self._posted({"content": body, "headers": {"Content-Type": "application/json"} | key})
         except InvalidItems as error:

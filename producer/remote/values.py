@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage import vectors
 from storage.jobstatus import JobStatus
 from storage.outcomes import ItemError, Outcome
 
@@ -27,23 +28,30 @@ def status_of(told: dict[str, Any]) -> JobStatus:
     return JobStatus(**known | {"labels": told.get("labels") or {}})
 
 
-def outcome_of(item: dict[str, Any]) -> Outcome:
-    """Return an item as an `Outcome`; its vector as float32, written as base64 or as numbers."""
+def outcome_of(item: dict[str, Any], dtype: str | None) -> Outcome:
+    """Return an item as an `Outcome`.
+
+    Args:
+        item: As the service tells it; its vector is float32, written as base64 or as numbers.
+        dtype: The type that the job keeps, whose numbers those are; None: the service is too old to say.
+    """
     error = item.get("error")
     return Outcome(
         position=item["position"],
         id=item.get("id"),
         status=item["status"],
-        vector=_vector(item.get("vector")),
+        vector=_vector(item.get("vector"), dtype or "float32"),
         tokens=item["tokens"],
         truncated=item["truncated"],
         error=ItemError(error["code"], error["message"]) if error else None,
     )
 
 
-def _vector(told: str | list[float] | None) -> NDArray[np.float32] | None:
+def _vector(told: str | list[float] | None, dtype: str) -> NDArray[np.floating] | None:
     if told is None:
         return None
-    if isinstance(told, str):
-        return np.frombuffer(base64.b64decode(told), dtype="<f4")
-    return np.array(told, dtype=np.float32)
+    coded = base64.b64decode(told) if isinstance(told, str) else np.array(told, dtype="<f4").tobytes()
+    numbers = np.frombuffer(coded, dtype="<f4")
+    vector = vectors.cast(numbers, dtype)
+    vector.setflags(write=False)
+    return vector

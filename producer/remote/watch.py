@@ -11,7 +11,8 @@ import httpx
 from producer.remote.connection import Connection
 from producer.remote.events import listening
 from producer.remote.values import STATUS, status_of
-from storage.contract.errors import InvalidOption, LimitError, NotFound, ServerError, WaitTimeout
+from storage.contract.durations import checked_number
+from storage.contract.errors import LimitError, NotFound, ServerError, WaitTimeout
 from storage.jobstatus import JobStatus
 
 #: The longest silence on a connection that tells events, in seconds; the service lets its heart beat oftener.
@@ -44,11 +45,9 @@ class Watch:
         timeout: float | None,
         progress: Callable[[JobStatus], None] | None,
     ) -> None:
-        if timeout is not None and math.isnan(timeout):
-            raise InvalidOption("timeout is not a number.", "Give seconds, or leave it out to wait for ever.")
         self._connection = connection
         self._job_id = job_id
-        self._deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self._deadline = math.inf if timeout is None else time.monotonic() + checked_number("timeout", timeout)
         self._progress = progress
         self._hears = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from uuid import UUID
 
 from storage.contract.errors import UnknownJob
 
@@ -30,15 +31,18 @@ def is_id(text: str) -> bool:
     return _CANONICAL.fullmatch(text) is not None
 
 
-def checked_job_id(text: str) -> str:
-    """Return `text` as a canonical job id.
+def checked_job_id(given: object) -> str:
+    """Return what a caller gave as a canonical job id.
 
     Args:
-        text: What a caller gave as a job id; surrounding blanks and upper case are forgiven.
+        given: A text, of which surrounding blanks and upper case are forgiven, or a `UUID`.
 
     Raises:
         UnknownJob: When it is no UUIDv7, so that no job can have it.
     """
+    if not isinstance(given, str | UUID):
+        raise UnknownJob(f"whose id is of type {type(given).__name__}")
+    text = str(given)
     candidate = text.strip().lower()
     if not is_id(candidate):
         raise UnknownJob(repr(text[:80]))

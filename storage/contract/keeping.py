@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from storage.contract.durations import checked_number
 from storage.contract.errors import InvalidOption
 
 #: Milliseconds of a day.
@@ -31,7 +31,10 @@ class Keeping:
 
     def __post_init__(self) -> None:
         for name, days in (("keep_days", self.days), ("keep_texts_days", self.texts_days)):
-            if days is not None and not (math.isfinite(days) and 0 <= days <= MOST_DAYS):
+            if days is None:
+                continue
+            object.__setattr__(self, name.removeprefix("keep_"), checked_number(name, days, "days"))
+            if not 0 <= days <= MOST_DAYS:
                 raise InvalidOption(f"{name} is out of range.", f"Give days, from 0 to {MOST_DAYS:,}.")
 
     @classmethod

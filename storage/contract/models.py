@@ -10,6 +10,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from storage.contract.errors import InvalidOption
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -18,6 +20,21 @@ class Priority(IntEnum):
 
     BULK = 0
     URGENT = 1
+
+
+def priority_named(name: object) -> Priority:
+    """Return the priority that a caller named.
+
+    Args:
+        name: `bulk` or `urgent`.
+
+    Raises:
+        InvalidOption: When it is neither.
+    """
+    found = Priority.__members__.get(name.upper()) if isinstance(name, str) else None
+    if found is None:
+        raise InvalidOption(f"priority must be bulk or urgent, not {str(name)[:40]!r}.")
+    return found
 
 
 def model_name(given: str) -> str:

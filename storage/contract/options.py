@@ -74,8 +74,8 @@ class JobOptions:
         _check_integer("layer", self.layer, least=-1)
         _check_integer("max_length", self.max_length, least=MIN_MAX_LENGTH, optional=True)
         _check_integer("dimensions", self.dimensions, least=1, optional=True)
-        _check_text("prompt", self.prompt)
-        _check_text("prompt_name", self.prompt_name)
+        check_text("prompt", self.prompt)
+        check_text("prompt_name", self.prompt_name)
         if self.prompt is not None and self.prompt_name is not None:
             raise InvalidOption("prompt and prompt_name were both given.", "Give only one of them.")
 
@@ -161,7 +161,7 @@ def check_word(name: str, value: object) -> None:
     Raises:
         InvalidOption: When it is no string, or holds a NUL (PostgreSQL keeps none) or a lone surrogate.
     """
-    _check_text(name, value)
+    check_text(name, value)
     if isinstance(value, str) and "\0" in value:
         raise InvalidOption(f"{name} holds a NUL character.")
 
@@ -192,7 +192,16 @@ def _check_integer(name: str, value: object, least: int, optional: bool = False)
         raise InvalidOption(f"{name} must be a whole number of at least {least}, not {shown(value)}.")
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Check a text that goes over the wire, or into a database, as UTF-8.
+
+    Args:
+        name: What it is, for the message.
+        value: The text, or None.
+
+    Raises:
+        InvalidOption: When it is no string, or holds a lone surrogate.
+    """
     if value is None:
         return
     if not isinstance(value, str):

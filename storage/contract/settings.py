@@ -49,6 +49,8 @@ class Settings(BaseSettings):
         max_text_bytes: Longest text accepted, in bytes of UTF-8.
         url: Address of an HTTP service that producers ask in place of storage; None: they ask storage itself.
         api_key: The key that it is shown.
+        webhook_hosts: Hosts, with commas between, that webhooks may be sent to although their address is not a public
+            one or they speak no TLS; whoever submits to storage and the service that tells the ends should agree.
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
         traces: Whether a collector gets traces of jobs: `otlp`, `off`, or `auto`: where OTEL_EXPORTER_OTLP_ENDPOINT is
             set and the extra `otel` installed.
@@ -77,6 +79,7 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=1_000_000, ge=1, le=100_000_000)
     url: str | None = None
     api_key: SecretStr | None = None
+    webhook_hosts: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     traces: Literal["auto", "off", "otlp"] = "auto"
     trace_chunks: Literal["some", "all"] = "some"
@@ -182,6 +185,11 @@ def _absolute(folder: Path) -> Path:
             f"The data folder {folder} is in a home folder that is not known here.",
             "Choose another with --data-dir or EMBEDMILL_DATA_DIR.",
         ) from error
+
+
+def listed(names: str) -> frozenset[str]:
+    """Return the names of a setting that lists them with commas between, in lower case."""
+    return frozenset(name.strip().lower() for name in names.split(",") if name.strip())
 
 
 def _check_folder(folder: Path) -> None:

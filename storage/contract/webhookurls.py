@@ -11,7 +11,7 @@ from storage.contract.errors import InvalidOption
 _LONGEST = 2_000
 
 
-def checked_url(url: str, allowed: frozenset[str] = frozenset()) -> str:
+def checked_url(url: object, allowed: frozenset[str] = frozenset()) -> str:
     """Return the address of a webhook as it was given.
 
     Args:
@@ -22,6 +22,8 @@ def checked_url(url: str, allowed: frozenset[str] = frozenset()) -> str:
         InvalidOption: When nothing may be sent there; names no part of the address, which may hold a password.
     """
     remedy = "Give an https:// address on a public host; EMBEDMILL_WEBHOOK_HOSTS lists others that are allowed."
+    if not isinstance(url, str):
+        raise InvalidOption(f"The webhook's address must be a text, not {type(url).__name__}.", remedy)
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -118,7 +118,7 @@ def test_python_refuses_ids_that_do_not_fit_the_texts(shell: Shell, ids: str, pr
     # Given two texts, when submitted with another number of ids
     before = shell.rows()
     with Client(data_dir=shell.data_dir) as client, pytest.raises(InvalidItems, match=problem):
-        client.submit(["one text", "another"], ids=ids)
+        client.submit(["one text", "another"], ids=list(ids))
     # Then nothing was kept
     assert shell.rows() == before
 

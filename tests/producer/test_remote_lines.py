@@ -20,19 +20,30 @@ def _sent(records: list[RecordLike], with_ids: bool = False) -> list[Any]:
 
 
 def test_texts_travel_as_they_are() -> None:
-    texts = ["plain", 'with "marks" and \\', "two\nlines\r", "今天", "\u2028", "\x00", "\ud800 alone"]
+    texts = ["plain", 'with "marks" and \\', "two\nlines\r", "今天", "\u2028.", "\x00"]
     assert _sent(list(records_of(texts, None))) == texts
 
 
-def test_what_is_no_text_travels_as_something_that_is_none_either() -> None:
-    records: list[RecordLike] = [(b"bytes", None, "", None), (float("nan"), None, "", None), (7, None, "", None)]
-    records.append(("broken", None, "line 4", "not UTF-8"))
-    assert _sent(records) == [{}, {}, 7, None]
+def test_what_is_no_text_travels_as_the_reason() -> None:
+    records: list[RecordLike] = [(text, None, "", None) for text in (b"bytes", 7, {"text": "hidden"}, "\ud800 alone")]
+    records.append(("broken", None, "line 4", "not UTF-8\0" + "!" * 1000))
+    assert _sent(records) == [
+        {"problem": "the text is bytes, not a string"},
+        {"problem": "the text is a number, not a string"},
+        {"problem": "the text is an object, not a string"},
+        {"problem": "the text has a lone surrogate at character 0"},
+        {"problem": "not UTF-8?" + "!" * 490},
+    ]
 
 
-def test_an_id_that_is_no_string_is_not_made_one_on_the_way() -> None:
-    records: list[RecordLike] = [("a", "x", "", None), ("b", 7, "", None), ("c", None, "", None)]
-    assert [line["id"] for line in _sent(records, with_ids=True)] == ["x", True, None]
+def test_an_id_travels_where_it_is_one() -> None:
+    records: list[RecordLike] = [("a", "x", "", None), ("b", 7, "", None), ("c", None, "", None), ("", "y", "", None)]
+    assert _sent(records, with_ids=True) == [
+        {"id": "x", "text": "a"},
+        {"id": None, "problem": "the id is a number, not a string"},
+        {"id": None, "problem": "the id is missing"},
+        {"id": "y", "problem": "the text is empty"},
+    ]
 
 
 def test_one_bad_item_ends_the_lines_but_all_are_judged() -> None:

@@ -49,6 +49,19 @@ def keyed(data_dir: Path) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="module")
+def clients(data_dir: Path, served: Served) -> Iterator[dict[str, Client]]:
+    """One client of either kind, of the same stack."""
+    with Client(data_dir=data_dir) as over_storage, Client(served.url) as over_http:
+        yield {"storage": over_storage, "http": over_http}
+
+
+@pytest.fixture(params=["storage", "http"])
+def client(request: pytest.FixtureRequest, clients: dict[str, Client]) -> Client:
+    """A client of either kind."""
+    return clients[request.param]
+
+
 @pytest.fixture
 def http(served: Served) -> Iterator[httpx.Client]:
     """An HTTP client of `served`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from storage.contract.ids import new_id
 from storage.contract.models import DEFAULT_MODEL
 from storage.jobfilter import JobFilter
 from storage.outcomes import ItemError
-from tests.service.serving import Served
 
 TEXTS = ["The mill stands by the river.", "Rye is ground on Tuesdays.", "今天的面包已经卖完了。"]
 
@@ -26,19 +24,6 @@ TEXTS = ["The mill stands by the river.", "Rye is ground on Tuesdays.", "今天�
 WAITS = {"revision": "feedbeef"}
 
 LONG = "grain " * 40
-
-
-@pytest.fixture(scope="module")
-def clients(data_dir: Path, served: Served) -> Iterator[dict[str, Client]]:
-    """One client of either kind, of the same stack."""
-    with Client(data_dir=data_dir) as over_storage, Client(served.url) as over_http:
-        yield {"storage": over_storage, "http": over_http}
-
-
-@pytest.fixture(params=["storage", "http"])
-def client(request: pytest.FixtureRequest, clients: dict[str, Client]) -> Client:
-    """A client of either kind."""
-    return clients[request.param]
 
 
 @pytest.fixture

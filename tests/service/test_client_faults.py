@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from embedmill import Client
+from producer.client import Client as StorageClient
 from producer.remote.client import HttpClient
 from storage.contract import errors
+from storage.contract.settings import Settings
 from storage.quotas import Quota
 from tests.faults.proxy import Proxy
 from tests.service.serving import Served
@@ -77,8 +80,31 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_places_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidOption):
         Client("http://host", data_dir=tmp_path)  # type: ignore[call-overload]
-    with pytest.raises(errors.InvalidOption):
-        Client(api_key="em_a_b")
+    for alone in ({"api_key": "em_a_b"}, {"retry_for": 3}, {"data_dir": tmp_path, "retry_for": 3}):
+        with pytest.raises(errors.InvalidOption, match="no url of a service"):
+            Client(**alone)  # type: ignore[call-overload]
+    with Client(settings=Settings.load(url="http://host"), retry_for=3) as client:  # type: ignore[call-overload]
+        assert isinstance(client, HttpClient)
+
+
+@pytest.mark.parametrize(
+    ("kind", "beside"),
+    [
+        (Client, {"url": "http://host"}),
+        (Client, {"data_dir": "mill"}),
+        (Client, {"redis_url": "redis://host"}),
+        (Client, {"model": "a/b"}),
+        (StorageClient, {"database_url": "sqlite:///mill"}),
+        (StorageClient, {"model": "a/b"}),
+        (HttpClient, {"url": "http://host"}),
+        (HttpClient, {"api_key": "em_a_b"}),
+        (HttpClient, {"model": "a/b"}),
+    ],
+)
+def test_settings_have_nothing_beside_them(kind: Any, beside: dict[str, str], tmp_path: Path) -> None:
+    for place in ({"data_dir": tmp_path}, {"url": "http://elsewhere"}):
+        with pytest.raises(errors.InvalidOption, match=f"settings and {next(iter(beside))} were both given"):
+            kind(settings=Settings.load(**place), **beside)
 
 
 def test_the_place_may_come_from_the_environment(

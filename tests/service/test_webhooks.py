@@ -14,14 +14,16 @@ import pytest
 import standardwebhooks
 from sqlalchemy import update
 
+from embedmill import Client
 from producer.api import deliverer, outbound
 from producer.api.settings import ApiSettings
 from producer.job import Job
+from producer.remote import upload
 from producer.sender import Sender
-from storage.contract.errors import StorageUnavailable
+from storage.contract.errors import InvalidOption, StorageUnavailable
 from storage.tables import JobRow
 from storage.webhooktables import WebhookRow, WebhookSecretRow
-from tests.acceptance.shell import until
+from tests.acceptance.shell import Shell, until
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import Served, serving
 
@@ -274,6 +276,60 @@ def test_a_submission_names_its_webhook_and_one_that_leads_inside_is_refused(
         until(lambda: receiver.told, "the message")
         shown = http.get(f"/v1/jobs/{job_id}/webhooks").json()["data"]
         assert [state["url"] for state in shown] == [receiver.url]
+
+
+@pytest.mark.parametrize("way", ["storage", "http", "http in parts"])
+def test_either_client_has_a_jobs_end_told(
+    tmp_path: Path, receiver: Receiver, quick: None, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service, and a client that may name the same receiver
+    monkeypatch.setenv("EMBEDMILL_WEBHOOK_HOSTS", f"127.0.0.1:{receiver.port}")
+    if way == "http in parts":
+        monkeypatch.setattr(upload, "AT_ONCE", 10)
+    with telling(tmp_path, receiver) as served:
+        stores = served.service.stores
+        place: dict[str, Any] = {"data_dir": tmp_path} if way == "storage" else {"url": served.url}
+        with Client(**place) as client:
+            # When jobs are submitted with a webhook, one of them again with another
+            job = client.submit(["rye", "wheat"], webhook=receiver.url, idempotency_key="one")
+            again = client.submit(["rye", "wheat"], webhook=f"{receiver.url}&more", idempotency_key="one")
+            plain = client.submit(["rye", "wheat"])
+            # Then both are kept of that job, and its end is told to both
+            assert again.id == job.id and stores.webhooks.of_job(plain.id) == []
+            assert [hook.url for hook in stores.webhooks.of_job(job.id)] == [receiver.url, f"{receiver.url}&more"]
+            job.cancel()
+            until(lambda: len(receiver.told) == 2, "the end of the job")
+
+
+_REFUSED = ["https://169.254.169.254/", "http://example.org/", "mill", "", 7, "https://a.b/" + "x" * 2000]
+
+
+@pytest.mark.parametrize("over", ["storage", "http"])
+@pytest.mark.parametrize("bad", _REFUSED)
+def test_either_client_refuses_what_nothing_may_be_sent_to(
+    tmp_path: Path, receiver: Receiver, over: str, bad: Any
+) -> None:
+    with telling(tmp_path, receiver) as served:
+        place: dict[str, Any] = {"data_dir": tmp_path} if over == "storage" else {"url": served.url}
+        with Client(**place) as client:
+            with pytest.raises(InvalidOption):
+                client.submit(["rye"], webhook=bad)
+            assert client.jobs() == []
+
+
+@pytest.mark.parametrize("over", ["storage", "http"])
+def test_the_command_line_names_a_webhook(tmp_path: Path, receiver: Receiver, over: str) -> None:
+    with telling(tmp_path / "data", receiver) as served:
+        variables = {"EMBEDMILL_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}"}
+        shell = Shell(
+            tmp_path / "data", tmp_path, variables | ({"EMBEDMILL_URL": served.url} if over == "http" else {})
+        )
+        shell.write("sacks.txt", "rye\n")
+        good, bad = shell.together(
+            [("submit", "sacks.txt", "--webhook", url) for url in (receiver.url, "http://169.254.169.254/")]
+        )
+        assert good.code == 0 and bad.code == 2 and "webhook" in bad.err, (good, bad)
+        assert [hook.url for hook in served.service.stores.webhooks.of_job(good.job_id)] == [receiver.url]
 
 
 def _state(http: httpx.Client, job: Job) -> dict[str, Any]:
