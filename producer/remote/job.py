@@ -123,7 +123,7 @@ class HttpJob(AnyJob):
         """
         wanted = check_item(position, id)
         asked = {"encoding": "base64"} | ({"custom_id": id} if wanted is None else {"position": wanted})
-        told: dict[str, Any] = self._connection.ask("GET", f"{self._path}/items", params=asked).json()
+        told = self._connection.told("GET", f"{self._path}/items", {"position": int}, params=asked)
         return outcome_of(told, told.get("store_dtype"))
 
     def vectors(self) -> NDArray[np.float32]:

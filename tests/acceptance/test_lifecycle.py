@@ -85,5 +85,5 @@ def test_results_of_an_unfinished_job_are_not_written(alone: Shell) -> None:
     assert results.code == 2 and f"embedmill wait {job_id}" in results.err
     assert not (alone.cwd / "out.npy").exists()
     assert waited.code == 1 and "1 of 1 items pending" in waited.err and f"embedmill wait {job_id}" in waited.err
-    assert endless.code == 2 and "timeout is not a number" in endless.err
+    assert endless.code == 2 and "timeout must be a number of seconds" in endless.err
     assert retried.code == 2 and "Only a completed job" in retried.err
