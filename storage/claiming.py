@@ -65,7 +65,7 @@ def claim(
     if len(job_of) < len(jobs["jobs"]):
         # Bound to another identity in between, which a worker that stood still for long may meet.
         raise StorageConflict("A job was bound to another model meanwhile.", "Try again.")
-    return [Claim.of(row, job_of[row.job_id], Priority(job.priority)) for row in leased]
+    return [Claim.of(row, job_of[row.job_id], Priority(job.priority), worker_id) for row in leased]
 
 
 def inputs(connection: Connection, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkInput]]:

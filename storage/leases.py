@@ -1,7 +1,7 @@
 """The store of leases: claim, heartbeat, commit, release; each one guarded statement or transaction.
 
-Only the database's clock counts. A claim raises the chunk's token; every later write by that attempt must show the
-token, so that a late one changes nothing.
+Only the database's clock counts. A claim raises the chunk's token and names its owner; every later write by that
+attempt must show both, so that a late one changes nothing.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class LeaseStore:
         with self._db.write(durable=False) as connection:
             touch_worker(connection, worker_id, pulse)
             extended = connection.execute(
-                update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
-                naming.attempts(held),
+                update(CHUNKS).where(naming.HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
+                naming.held(held, [worker_id]),
             )
             still = _keys(extended)
             failpoints.reach("heartbeat.writing")
@@ -103,9 +103,10 @@ class LeaseStore:
         by_attempt: dict[AttemptKey, ChunkResult] = {}
         for claim, result in results:
             by_attempt.setdefault(claim.key, result)
+        held = _held(claim for claim, _ in results)
         owed: dict[str, float] = {}
         with self._db.write() as connection:
-            written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))
+            written = _keys(connection.execute(_HELD, held))
             if written:
                 failpoints.reach("commit.guarded")
                 owed = self._meter.owed(connection, {key[:2]: by_attempt[key].read for key in written})
@@ -135,8 +136,7 @@ class LeaseStore:
         """
         values = _pending_values(delay) | {"failures": ChunkRow.failures + int(failed)}
         with self._db.write() as connection:
-            held = naming.attempts(claim.key for claim in claims)
-            connection.execute(update(CHUNKS).where(_IS_HELD).values(values), held)
+            connection.execute(update(CHUNKS).where(naming.HELD).values(values), _held(claims))
 
     @retried
     def give_up(self, claims: Sequence[Claim], error: ItemError) -> list[str]:
@@ -147,7 +147,7 @@ class LeaseStore:
         """
         finished: list[str] = []
         with self._db.write() as connection:
-            held = connection.execute(_HELD, naming.attempts(claim.key for claim in claims)).all()
+            held = connection.execute(_HELD, _held(claims)).all()
             for job_id, number, _ in held:
                 finished += give_up(connection, job_id, number, error)
             counters.count("chunks_given_up", len(held))
@@ -191,6 +191,12 @@ class LeaseStore:
         return count
 
 
+def _held(claims: Iterable[Claim]) -> dict[str, Any]:
+    """Return what a statement with `naming.HELD` is run with."""
+    claims = list(claims)
+    return naming.held((claim.key for claim in claims), (claim.owner for claim in claims))
+
+
 def _keys(rows: Iterable[Any]) -> set[AttemptKey]:
     return {(row.job_id, row.number, row.token) for row in rows}
 
@@ -218,9 +224,8 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
 # Statements of every message, put together once.
 
 _ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
-_IS_HELD = naming.ATTEMPTS & CHUNK_IS_LEASED
 # In one order, so that two who lock several chunks never wait for each other.
-_HELD = select(*_ATTEMPT).where(_IS_HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
+_HELD = select(*_ATTEMPT).where(naming.HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
 _SETTLE = (
     update(CHUNKS)
     .where(ChunkRow.job_id == bindparam("job"), ChunkRow.number == bindparam("chunk"))
