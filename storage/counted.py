@@ -16,8 +16,8 @@ from storage.database import Database
 from storage.postgresserver import limit
 from storage.tables import CounterRow
 
-#: How long PostgreSQL lets a counter wait for another process that adds to it. A host that vanishes in the midst of that
-#: holds its row for a minute, and no heartbeat may wait behind it: what is not added now is added the next time.
+#: How long PostgreSQL lets a counter wait for another process that adds to it. A host that vanishes in the midst holds
+#: its row for a minute, and no heartbeat may wait behind it: what is not added now is added the next time.
 _PATIENCE = "200ms"
 
 

@@ -67,11 +67,11 @@ class LeaseStore:
         with self._db.read() as connection:
             return claiming.inputs(connection, claims)
 
-    @retried
     def heartbeat(self, worker_id: str, held: Collection[AttemptKey], pulse: Pulse | None = None) -> set[AttemptKey]:
         """Extend the leases a worker works on and note that it is alive.
 
         A lease the worker does not know of is left to run out: the answer to its claim, or to its release, was lost.
+        What is being committed or taken back at this moment is passed over, where rows are locked: nothing waits.
 
         Args:
             worker_id: Whose.
@@ -79,13 +79,23 @@ class LeaseStore:
             pulse: How it is, written into the row that is written anyway; None: what it told before stays.
 
         Returns:
-            What of it still holds; what is missing is lost: cancelled, or somebody else's.
+            What of it was extended; what is missing is lost (cancelled, or somebody else's), or passed over.
         """
+        self._touch(worker_id, pulse)
+        return self._extend(naming.held(held, [worker_id]))
+
+    @retried
+    def _touch(self, worker_id: str, pulse: Pulse | None) -> None:
+        # By itself: a worker is alive whatever its chunks' rows wait for.
         with self._db.write(durable=False) as connection:
             touch_worker(connection, worker_id, pulse)
+
+    @retried
+    def _extend(self, held: dict[str, Any]) -> set[AttemptKey]:
+        these = naming.HELD if self._db.is_sqlite else naming.HELD & _IS_FREE
+        with self._db.write(durable=False) as connection:
             extended = connection.execute(
-                update(CHUNKS).where(naming.HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
-                naming.held(held, [worker_id]),
+                update(CHUNKS).where(these).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT), held
             )
             still = _keys(extended)
             failpoints.reach("heartbeat.writing")
@@ -226,6 +236,10 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
 _ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
 # In one order, so that two who lock several chunks never wait for each other.
 _HELD = select(*_ATTEMPT).where(naming.HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
+# Whom a heartbeat finds locked it leaves alone: a commit, mostly its own worker's, that the disk or a standby holds up.
+_IS_FREE = tuple_(ChunkRow.job_id, ChunkRow.number).in_(
+    select(ChunkRow.job_id, ChunkRow.number).where(naming.HELD).with_for_update(**SKIP_LOCKED)
+)
 _SETTLE = (
     update(CHUNKS)
     .where(ChunkRow.job_id == bindparam("job"), ChunkRow.number == bindparam("chunk"))

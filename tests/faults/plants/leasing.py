@@ -150,15 +150,8 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                """\
-                update(CHUNKS).where(naming.HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
-""",
-                """\
-                update(CHUNKS)
-                .where(or_(naming.HELD, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED)
-                .values(lease_expires=now_ms() + self._lease)
-                .returning(*_ATTEMPT),
-""",
+                "        these = naming.HELD if self._db.is_sqlite else naming.HELD & _IS_FREE\n",
+                '        these = ChunkRow.lease_owner.in_(naming.one_of("owners")) & CHUNK_IS_LEASED\n',
             ),
         ),
     ),
