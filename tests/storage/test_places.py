@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from storage import sqlitefile
+from storage import counters, sqlitefile
 from storage.contract.errors import StorageUnavailable
 from storage.contract.settings import Settings
 from storage.database import Database, open_database
+from storage.faults import retried
 from tests.servers import PostgresServer, short_folder
 
 #: The kernel's number of its file system of processes, which every Linux has.
@@ -97,3 +99,58 @@ def test_a_postgresql_that_may_not_be_written_is_passed_over(
         pytest.raises(StorageUnavailable),
     ):
         database.schema_version()
+
+
+def test_a_primary_that_was_made_a_standby_is_left_with_all_its_connections(
+    postgres_server: PostgresServer, migrated_postgres: str
+) -> None:
+    with closing(Database(postgres_server.url(migrated_postgres))) as database:
+        # Given two connections behind a proxy, when their server has become read-only
+        with database.read() as one, database.read() as other:
+            for connection in (one, other):
+                connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        # When somebody writes, that is told
+        with pytest.raises(StorageUnavailable), database.write() as connection:
+            connection.execute(text("DELETE FROM counters"))
+        # Then whoever comes next reaches the one that has taken its place
+        with database.write() as connection, database.write() as beside:
+            for one in (connection, beside):
+                one.execute(text("DELETE FROM counters WHERE name = 'nothing'"))
+
+
+def test_of_several_hosts_the_one_that_can_be_written_is_taken_unless_the_url_says_otherwise(
+    postgres_server: PostgresServer, migrated_postgres: str
+) -> None:
+    # Given two hosts whose sessions are read-only, as a standby's are
+    url = postgres_server.url(migrated_postgres)
+    alive = url.partition("host=")[2]
+    several = url.replace(f"host={alive}", f"host={alive},{alive}&options=-c%20default_transaction_read_only%3Don")
+    # Then neither is taken
+    with pytest.raises(StorageUnavailable), closing(Database(several)) as database:
+        database.schema_version()
+    # Unless it is said that any will do
+    with closing(Database(f"{several}&target_session_attrs=any")) as database:
+        assert database.schema_version() is not None
+
+
+def test_a_pooler_that_nobody_noticed_is_noticed_by_its_first_error(
+    postgres_server: PostgresServer, migrated_postgres: str
+) -> None:
+    counters.take()
+    with closing(Database(postgres_server.url(migrated_postgres))) as database:
+
+        @retried
+        def look(often: int = 1) -> Any:
+            with database.read() as connection:
+                for _ in range(often):
+                    connection.execute(text("SELECT count(*) FROM counters WHERE value > 3"))
+                return connection.connection.driver_connection
+
+        # Given a statement that was prepared, and a transaction that is handed to another server process
+        assert look(10).prepare_threshold
+        with database.read() as connection:
+            # (by a block of code, so that the driver does not hear of it)
+            connection.exec_driver_sql("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+        # When it is asked again, then it is answered, by a connection that prepares nothing
+        assert look(10).prepare_threshold is None
+        assert counters.take()["conflicts_retried"] == 1
