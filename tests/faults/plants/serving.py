@@ -259,7 +259,7 @@ SERVING = (
         (
             Edit(
                 "storage/purges.py",
-                '        marked += self._mark(_GOING, *is_call, JobRow.kind == "call")\n',
+                "        marked += self._mark(_GOING, JOB_IS_CALL, *is_call)\n",
                 "",
             ),
         ),
