@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from storage import counters, sqlitefile
+from storage import counters, filesystems
 from storage.contract.errors import StorageUnavailable
 from storage.contract.settings import Settings
 from storage.database import Database, open_database
@@ -24,12 +24,25 @@ EXT4, TMPFS = 0xEF53, 0x01021994
 
 def kernel_says(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let every folder lie on a file system of this number."""
-    monkeypatch.setattr(sqlitefile, "_file_system_magic", lambda folder: number)
+    monkeypatch.setattr(filesystems, "_file_system_magic", lambda folder: number)
 
 
 @pytest.mark.parametrize(
     ("number", "name"),
-    [(0x6969, "NFS"), (0xFF534D42, "CIFS"), (0xFE534D42, "SMB2"), (0x517B, "SMB"), (0x01021997, "9P")],
+    [
+        (0x6969, "NFS"),
+        (0xFF534D42, "CIFS"),
+        (0xFE534D42, "SMB2"),
+        (0x517B, "SMB"),
+        (0x01021997, "9P"),
+        (0x00C36400, "CephFS"),
+        (0x0BD00BD0, "Lustre"),
+        (0x47504653, "GPFS"),
+        (0x19830326, "BeeGFS"),
+        (0x5346414F, "AFS"),
+        (0x7461636F, "OCFS2"),
+        (0x786F4256, "a folder that VirtualBox shares"),
+    ],
 )
 def test_sqlite_on_a_network_file_system_is_refused_before_anything_is_written(
     number: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -57,10 +70,30 @@ def test_sqlite_on_a_local_or_unknown_file_system_is_not_refused(
     open_database(Settings(data_dir=tmp_path, database_url=None)).close()
 
 
+@pytest.mark.parametrize(("number", "name"), [(0x65735546, "FUSE"), (0x6A656A63, "virtiofs")])
+def test_sqlite_where_other_machines_may_see_it_too_is_warned_of(
+    number: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel_says(monkeypatch, number)
+    open_database(Settings(data_dir=tmp_path, database_url=None)).close()
+    assert f"lies on {name}" in caplog.text and "PostgreSQL" in caplog.text
+
+
+def test_the_file_counts_and_not_the_link_that_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a link on a local disk to a file on a network
+    (share := tmp_path / "share").mkdir()
+    link = tmp_path / "embedmill.sqlite3"
+    link.symlink_to(share / "embedmill.sqlite3")
+    monkeypatch.setattr(filesystems, "_file_system_magic", lambda folder: 0x6969 if folder == share else EXT4)
+    # When it is opened, then it is refused
+    with pytest.raises(StorageUnavailable, match=r"share lies on NFS"):
+        open_database(Settings(data_dir=tmp_path, database_url=None))
+
+
 def test_the_kernel_is_asked_for_the_file_system_of_a_folder(tmp_path: Path) -> None:
-    assert sqlitefile._file_system_magic(Path("/proc")) == PROC
-    assert sqlitefile._file_system_magic(tmp_path) not in (0, PROC)
-    assert sqlitefile._file_system_magic(tmp_path / "missing") == 0
+    assert filesystems._file_system_magic(Path("/proc")) == PROC
+    assert filesystems._file_system_magic(tmp_path) not in (0, PROC)
+    assert filesystems._file_system_magic(tmp_path / "missing") == 0
 
 
 def test_a_postgresql_url_with_several_hosts_finds_the_one_that_lives(
