@@ -209,7 +209,7 @@ class ResultStore:
         # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
         with self._db.read(one_moment=True) as connection:
             for number, blob in connection.execute(CANDIDATES, asked):
-                if wanted[0] not in np.frombuffer(blob, dtype="<u8"):
+                if wanted[0] not in np.frombuffer(blob or b"", dtype="<u8"):
                     continue
                 row = connection.execute(_PAGE, {"job": job_id, "number": number}).first()
                 # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.

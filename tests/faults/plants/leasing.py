@@ -156,6 +156,18 @@ LEASING = (
         ),
     ),
     Plant(
+        "heartbeat-waits-for-commits",
+        "a heartbeat waits for whoever has one of its chunks locked, and the leases of all the others run out",
+        "tests/storage/test_claims.py::test_a_heartbeat_waits_for_no_commit",
+        (Edit(_LEASES, "naming.HELD if self._db.is_sqlite else naming.HELD & _IS_FREE", "naming.HELD"),),
+    ),
+    Plant(
+        "counters-wait",
+        "adding up waits for whoever adds to the same counter, and no heartbeat comes meanwhile",
+        "tests/storage/test_counters.py::test_whoever_vanishes_while_it_adds_up_keeps_nobody_waiting",
+        (Edit("storage/counted.py", '_PATIENCE = "200ms"', '_PATIENCE = "10s"'),),
+    ),
+    Plant(
         "deaths-are-not-charged",
         "a process death leaves no trace in the chunks it held: a text that kills is never found",
         "tests/storage/test_claims.py::test_a_stopped_workers_chunks_come_back_and_a_death_is_counted",
