@@ -29,6 +29,7 @@ class Claim:
         claims: How often it was claimed, this time too.
         crashes: How many processes died with it.
         waited: Milliseconds since it was last sent, or since its job was accepted, by the database's clock.
+        owner: The id of the start of the process that holds it.
     """
 
     job_id: str
@@ -42,18 +43,20 @@ class Claim:
     claims: int = 1
     crashes: int = 0
     waited: int = 0
+    owner: str = ""
 
     @classmethod
-    def of(cls, row: Any, job: Any, priority: Priority) -> Claim:
+    def of(cls, row: Any, job: Any, priority: Priority, owner: str) -> Claim:
         """Return the claim of a chunk's row.
 
         Args:
             row: The chunk, just leased.
             job: Its job's row.
             priority: The job's priority.
+            owner: Who has leased it.
         """
         waited = max(0, int(row.now - (row.dispatched_at or job.touched_at)))
-        attempts = (row.failures, row.crashes > 0, row.claims, row.crashes, waited)
+        attempts = (row.failures, row.crashes > 0, row.claims, row.crashes, waited, owner)
         return cls(row.job_id, row.number, row.token, row.size, _read(job.options), priority, *attempts)
 
     @property

@@ -55,7 +55,7 @@ def claim(
         return []
     job = connection.execute(_READ_JOBS, {"jobs": [pointer.job_id]}).one()
     room = 0 if leased[0].crashes else token_room - leased[0].token_estimate
-    further = _further(connection, job, room) if room > 0 else []
+    further = _further(connection, job, room, leased[0].token_estimate) if room > 0 else []
     if further:
         leased += connection.execute(_CLAIM_FURTHER, naming.chunks(further) | lessee)
     jobs = {"jobs": list({row.job_id for row in leased})}
@@ -65,7 +65,7 @@ def claim(
     if len(job_of) < len(jobs["jobs"]):
         # Bound to another identity in between, which a worker that stood still for long may meet.
         raise StorageConflict("A job was bound to another model meanwhile.", "Try again.")
-    return [Claim.of(row, job_of[row.job_id], Priority(job.priority)) for row in leased]
+    return [Claim.of(row, job_of[row.job_id], Priority(job.priority), worker_id) for row in leased]
 
 
 def inputs(connection: Connection, claims: Sequence[Claim]) -> list[tuple[Claim, ChunkInput]]:
@@ -76,22 +76,34 @@ def inputs(connection: Connection, claims: Sequence[Claim]) -> list[tuple[Claim,
     return [(claim, _input(row)) for claim, row in rows_of if row is not None]
 
 
-def _further(connection: Connection, job: Any, room: int) -> list[tuple[str, int]]:
-    """Return further pending chunks whose estimates fit into `room` tokens: first those of the same key."""
+def _further(connection: Connection, job: Any, room: int, each: int) -> list[tuple[str, int]]:
+    """Return further pending chunks of `each` tokens or so that fit into `room`: first those of the same key."""
     further: list[tuple[str, int]] = []
-    own = connection.execute(_FURTHER, pending(job.model_id, job.priority, job.key_id)).all()
+    own, most = _own(connection, job, room, each)
     for row in own:
         room -= row.token_estimate
         if room < 0:
             return further
         further.append((row.job_id, row.number))
-    if len(own) < _TOGETHER:
+    if len(own) < most:
         # Many who submit a text each would else have a batch for each.
         for chunk, tokens in choose(connection, job.model_id, job.priority, _BESIDE, beside=job.key_id).items():
             if tokens <= room:
                 room -= tokens
                 further.append(chunk)
     return further
+
+
+def _own(connection: Connection, job: Any, room: int, each: int) -> tuple[Sequence[Any], int]:
+    """Return pending chunks of a job's key for which there may be room, and how many were asked for."""
+    queue = pending(job.model_id, job.priority, job.key_id)
+    # What is locked is written, and passed over by all others: as many as fit if they are like the one at hand.
+    most = min(room // max(each, 1) + 1, _TOGETHER)
+    own = connection.execute(_FURTHER, queue | {"most": most}).all()
+    if len(own) == most < _TOGETHER and sum(row.token_estimate for row in own) < room:
+        most = _TOGETHER
+        own = connection.execute(_FURTHER, queue | {"most": most}).all()
+    return own, most
 
 
 def _input(row: Any) -> ChunkInput:
@@ -135,7 +147,7 @@ _CLAIM = (
     .values(_LEASED)
     .returning(*_CLAIM_COLUMNS)
 )
-_FURTHER = pending_chunks().limit(_TOGETHER).with_for_update(**SKIP_LOCKED)
+_FURTHER = pending_chunks().limit(bindparam("most")).with_for_update(**SKIP_LOCKED)
 _CLAIM_FURTHER = (
     update(CHUNKS)
     .where(naming.named(ChunkRow), CHUNK_IS_PENDING, ChunkRow.crashes == 0)

@@ -13,8 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from storage import counters
 from storage.database import Database
-from storage.faults import retried
+from storage.postgresserver import limit
 from storage.tables import CounterRow
+
+#: How long PostgreSQL lets a counter wait for another process that adds to it. A host that vanishes in the midst holds
+#: its row for a minute, and no heartbeat may wait behind it: what is not added now is added the next time.
+_PATIENCE = "200ms"
 
 
 class CounterStore:
@@ -27,7 +31,7 @@ class CounterStore:
         """Add what this process has counted to the database; keeps it for the next time when that fails.
 
         Raises:
-            StorageUnavailable: When the database cannot be reached.
+            StorageUnavailable: When the database cannot be reached, or another process adds to the same at this moment.
         """
         counted = counters.take()
         if not counted:
@@ -51,9 +55,10 @@ class CounterStore:
             # Another process has written the first of a counter in the same moment.
             self._write(counted)
 
-    @retried
     def _write(self, counted: Counter[str]) -> None:
         with self._db.write() as connection:
+            if not self._db.is_sqlite:
+                limit(connection, lock_timeout=_PATIENCE)
             # In one order everywhere, so that two processes never wait for each other.
             for name, times in sorted(counted.items()):
                 same = CounterRow.name == name

@@ -21,11 +21,12 @@ from storage.clock import Clock
 from storage.contract.errors import InvalidOption, MissingExtra, SchemaMismatch, StorageFull, StorageUnavailable
 from storage.contract.settings import Settings
 from storage.faults import translated
+from storage.filesystems import refuse_network_file_system
 from storage.postgresserver import postgres_engine
-from storage.sqlitefile import SqliteFile, give_back, prepare_folder, refuse_network_file_system
+from storage.sqlitefile import SqliteFile, give_back, prepare_folder
 
 #: The newest migration this program knows; a test keeps it equal to Alembic's head.
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 
 #: How long a SQLite writer waits for another before it gives up, in milliseconds.
 _BUSY_TIMEOUT = 30_000

@@ -18,12 +18,18 @@ from storage.contract.errors import ServerError, StorageFull, StorageUnavailable
 
 _PG_FULL = {"53100"}
 
-#: read_only_sql_transaction, which a primary that was made a standby answers; idle_in_transaction_session_timeout;
-#: io_error; internal_error. Drivers class them as if the statement were wrong.
-_PG_AWAY = {"25006", "25P03", "58030", "XX000"}
+#: read_only_sql_transaction: what a primary answers that was made a standby.
+PG_READ_ONLY = "25006"
+
+#: That; idle_in_transaction_session_timeout; transaction_timeout; io_error; internal_error. Drivers class them as if
+#: the statement were wrong.
+_PG_AWAY = {PG_READ_ONLY, "25P03", "25P04", "58030", "XX000"}
 
 #: serialization_failure, deadlock_detected, lock_not_available: the same transaction may succeed a moment later.
 _PG_CONFLICT = {"40001", "40P01", "55P03"}
+
+#: invalid_sql_statement_name, duplicate_prepared_statement: this is not the server process that prepared it.
+PG_UNPREPARED = {"26000", "42P05"}
 
 #: insufficient_privilege: a role of one's own has not been granted what this statement needs.
 _PG_FORBIDDEN = "42501"
@@ -101,6 +107,8 @@ def _our_error(error: Exception) -> ServerError:
         return StorageUnavailable(f"The database's file is damaged: {sentence}.", "Name another, or restore a copy.")
     if getattr(cause, "sqlstate", None) in _PG_CONFLICT:
         return StorageConflict(f"The database is busy: {sentence}.", "Try again.")
+    if getattr(cause, "sqlstate", None) in PG_UNPREPARED:
+        return StorageConflict(f"A pooler hands transactions to other server processes: {sentence}.", "Try again.")
     if getattr(cause, "sqlstate", None) == _PG_FORBIDDEN:
         return StorageForbidden(
             f"The database does not let this role do that: {sentence}.",

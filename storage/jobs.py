@@ -28,7 +28,7 @@ from storage.newjobs import NewJob, open_job
 from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
 from storage.statementtime import statement_ms
-from storage.tables import JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
+from storage.tables import JOB_IS_LISTED, JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
 from storage.workers import bind_to_known_model
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class JobStore:
             wanted: Only these; None: all that are sealed.
             key_id: Only jobs of one owner; None: of all.
         """
-        found = select(JobRow.id).where(JobRow.kind == "job", JobRow.deleted_at.is_(None))
+        found = select(JobRow.id).where(JOB_IS_LISTED)
         found = found.where(*matches(wanted or JobFilter()))
         if before is not None:
             found = found.where(JobRow.id < before)

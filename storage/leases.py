@@ -1,7 +1,7 @@
 """The store of leases: claim, heartbeat, commit, release; each one guarded statement or transaction.
 
-Only the database's clock counts. A claim raises the chunk's token; every later write by that attempt must show the
-token, so that a late one changes nothing.
+Only the database's clock counts. A claim raises the chunk's token and names its owner; every later write by that
+attempt must show both, so that a late one changes nothing.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class LeaseStore:
         with self._db.read() as connection:
             return claiming.inputs(connection, claims)
 
-    @retried
     def heartbeat(self, worker_id: str, held: Collection[AttemptKey], pulse: Pulse | None = None) -> set[AttemptKey]:
         """Extend the leases a worker works on and note that it is alive.
 
         A lease the worker does not know of is left to run out: the answer to its claim, or to its release, was lost.
+        What is being committed or taken back at this moment is passed over, where rows are locked: nothing waits.
 
         Args:
             worker_id: Whose.
@@ -79,13 +79,23 @@ class LeaseStore:
             pulse: How it is, written into the row that is written anyway; None: what it told before stays.
 
         Returns:
-            What of it still holds; what is missing is lost: cancelled, or somebody else's.
+            What of it was extended; what is missing is lost (cancelled, or somebody else's), or passed over.
         """
+        self._touch(worker_id, pulse)
+        return self._extend(naming.held(held, [worker_id]))
+
+    @retried
+    def _touch(self, worker_id: str, pulse: Pulse | None) -> None:
+        # By itself: a worker is alive whatever its chunks' rows wait for.
         with self._db.write(durable=False) as connection:
             touch_worker(connection, worker_id, pulse)
+
+    @retried
+    def _extend(self, held: dict[str, Any]) -> set[AttemptKey]:
+        these = naming.HELD if self._db.is_sqlite else naming.HELD & _IS_FREE
+        with self._db.write(durable=False) as connection:
             extended = connection.execute(
-                update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
-                naming.attempts(held),
+                update(CHUNKS).where(these).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT), held
             )
             still = _keys(extended)
             failpoints.reach("heartbeat.writing")
@@ -103,9 +113,10 @@ class LeaseStore:
         by_attempt: dict[AttemptKey, ChunkResult] = {}
         for claim, result in results:
             by_attempt.setdefault(claim.key, result)
+        held = _held(claim for claim, _ in results)
         owed: dict[str, float] = {}
         with self._db.write() as connection:
-            written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))
+            written = _keys(connection.execute(_HELD, held))
             if written:
                 failpoints.reach("commit.guarded")
                 owed = self._meter.owed(connection, {key[:2]: by_attempt[key].read for key in written})
@@ -135,8 +146,7 @@ class LeaseStore:
         """
         values = _pending_values(delay) | {"failures": ChunkRow.failures + int(failed)}
         with self._db.write() as connection:
-            held = naming.attempts(claim.key for claim in claims)
-            connection.execute(update(CHUNKS).where(_IS_HELD).values(values), held)
+            connection.execute(update(CHUNKS).where(naming.HELD).values(values), _held(claims))
 
     @retried
     def give_up(self, claims: Sequence[Claim], error: ItemError) -> list[str]:
@@ -147,7 +157,7 @@ class LeaseStore:
         """
         finished: list[str] = []
         with self._db.write() as connection:
-            held = connection.execute(_HELD, naming.attempts(claim.key for claim in claims)).all()
+            held = connection.execute(_HELD, _held(claims)).all()
             for job_id, number, _ in held:
                 finished += give_up(connection, job_id, number, error)
             counters.count("chunks_given_up", len(held))
@@ -191,6 +201,12 @@ class LeaseStore:
         return count
 
 
+def _held(claims: Iterable[Claim]) -> dict[str, Any]:
+    """Return what a statement with `naming.HELD` is run with."""
+    claims = list(claims)
+    return naming.held((claim.key for claim in claims), (claim.owner for claim in claims))
+
+
 def _keys(rows: Iterable[Any]) -> set[AttemptKey]:
     return {(row.job_id, row.number, row.token) for row in rows}
 
@@ -218,9 +234,12 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
 # Statements of every message, put together once.
 
 _ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
-_IS_HELD = naming.ATTEMPTS & CHUNK_IS_LEASED
 # In one order, so that two who lock several chunks never wait for each other.
-_HELD = select(*_ATTEMPT).where(_IS_HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
+_HELD = select(*_ATTEMPT).where(naming.HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
+# Whom a heartbeat finds locked it leaves alone: a commit, mostly its own worker's, that the disk or a standby holds up.
+_IS_FREE = tuple_(ChunkRow.job_id, ChunkRow.number).in_(
+    select(ChunkRow.job_id, ChunkRow.number).where(naming.HELD).with_for_update(**SKIP_LOCKED)
+)
 _SETTLE = (
     update(CHUNKS)
     .where(ChunkRow.job_id == bindparam("job"), ChunkRow.number == bindparam("chunk"))

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, tuple_
 
 from storage.attempts import AttemptKey
-from storage.tables import ChunkRow
+from storage.tables import CHUNK_IS_LEASED, ChunkRow
 
 
 def one_of(name: str) -> Any:
@@ -46,6 +46,16 @@ def attempts(keys: Iterable[AttemptKey]) -> dict[str, Any]:
     return _parts(keys := list(keys)) | {"attempts": keys}
 
 
+def held(keys: Iterable[AttemptKey], owners: Iterable[str]) -> dict[str, Any]:
+    """Return what a statement with `HELD` is run with.
+
+    Args:
+        keys: As for `attempts`.
+        owners: The starts of processes that hold them, nearly always one.
+    """
+    return attempts(keys) | {"owners": list(set(owners))}
+
+
 def _near(row: Any) -> ColumnElement[bool]:
     # The jobs and the numbers by themselves too: SQLite would else walk all chunks of a state.
     condition: ColumnElement[bool] = row.job_id.in_(one_of("jobs")) & row.number.in_(one_of("numbers"))
@@ -58,3 +68,7 @@ def _parts(keys: list[Any]) -> dict[str, Any]:
 
 #: The attempts that `attempts` names, as far as their tokens still are their chunks'.
 ATTEMPTS = _near(ChunkRow) & tuple_(ChunkRow.job_id, ChunkRow.number, ChunkRow.token).in_(one_of("attempts"))
+
+#: The same, held by one of those that `owners` names. A failover to a standby that was behind forgets tokens and gives
+#: them out again: who holds the chunk, which no other start of a process is called, tells its claim from the lost one.
+HELD = ATTEMPTS & CHUNK_IS_LEASED & ChunkRow.lease_owner.in_(one_of("owners"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
+
+from storage.faults import PG_READ_ONLY, PG_UNPREPARED
 
 #: How the server looks whether a silent client lives: given up after half a minute, as the client gives it up.
 _SERVER_SIDE = {
@@ -44,11 +46,23 @@ def postgres_engine(url: URL) -> Engine:
             "keepalives_count": 3,
             # A database made as SQL_ASCII would otherwise hand out bytes for text.
             "client_encoding": "utf8",
-        },
+        }
+        | _choice_of_host(url),
     )
-    event.listen(engine, "connect", _greet_postgresql)
+    sessions = _Sessions()
+    event.listen(engine, "connect", sessions.greet)
+    event.listen(engine, "handle_error", sessions.judge)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _choice_of_host(url: URL) -> dict[str, str]:
+    """Return which of several hosts is taken, where the URL does not say it: the one that can be written."""
+    # Where there is one, nothing is to choose; `doctor` has to look at it, and says what is wrong.
+    named = url.query.get("host", ())
+    hosts = ",".join([url.host or "", *([named] if isinstance(named, str) else named)]).strip(",")
+    is_open = "," in hosts and "target_session_attrs" not in url.query
+    return {"target_session_attrs": "read-write"} if is_open else {}
 
 
 def _binary_cursor() -> type[Any]:
@@ -75,20 +89,36 @@ def limit(connection: Connection, **limits: str) -> None:
     connection.exec_driver_sql(f"SELECT {settings}")
 
 
-def _greet_postgresql(connection: Any, record: Any) -> None:
-    """Find out whether a new connection leads to a server process of its own, and have that look whether we live.
+class _Sessions:
+    """What becomes of an engine's connections when they are made, and when one of them answers with an error."""
 
-    PgBouncer makes up the process that it says a connection belongs to, and hands each transaction to another one,
-    which knows no statement that an earlier one prepared. A process of one's own would hold the locks of a host that
-    has vanished for two hours; the time-out of an idle transaction does not run while a driver speaks in a pipeline.
-    """
-    (asked,) = connection.execute("SELECT pg_backend_pid()").fetchone()
-    if asked != connection.info.backend_pid:
-        connection.prepare_threshold = None
-    else:
-        settings = ", ".join(f"set_config('tcp_{name}', '{value}', false)" for name, value in _SERVER_SIDE.items())
-        connection.execute(f"SELECT {settings}")
-    connection.commit()
+    def __init__(self) -> None:
+        self._prepares = True
+
+    def greet(self, connection: Any, record: Any) -> None:
+        """Find out whether a new connection leads to a server process of its own, and have that look whether we live.
+
+        PgBouncer makes up the process that it says a connection belongs to, and hands each transaction to another one,
+        which knows no statement that an earlier one prepared. A process of one's own would hold the locks of a host
+        that has vanished for two hours; the time-out of an idle transaction does not run while a driver speaks in a
+        pipeline.
+        """
+        (asked,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+        if asked != connection.info.backend_pid or not self._prepares:
+            connection.prepare_threshold = None
+        else:
+            settings = ", ".join(f"set_config('tcp_{name}', '{value}', false)" for name, value in _SERVER_SIDE.items())
+            connection.execute(f"SELECT {settings}")
+        connection.commit()
+
+    def judge(self, context: ExceptionContext) -> None:
+        """Let go of connections that work, but lead to the wrong place: new ones are made for whoever comes next."""
+        state = getattr(context.original_exception, "sqlstate", None)
+        if state in PG_UNPREPARED:
+            # A pooler that the greeting did not notice.
+            self._prepares = False
+        if state in {PG_READ_ONLY, *PG_UNPREPARED}:
+            context.is_disconnect = True
 
 
 def _begin_postgresql(connection: Connection) -> None:

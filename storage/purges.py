@@ -14,7 +14,7 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.parttables import PartedJobRow, PartRow
 from storage.statementtime import statement_ms
-from storage.tables import JOB_IS_UNFINISHED, ChunkRow, InputRow, JobRow, ResultRow
+from storage.tables import JOB_IS_CALL, JOB_IS_UNFINISHED, ChunkRow, InputRow, JobRow, ResultRow
 
 #: Chunks, and items in them, of which rows are removed in one transaction, so that others need not wait long: with
 #: vectors of 1,024 numbers some 8 MB.
@@ -114,7 +114,7 @@ class PurgeStore:
         is_call = (JobRow.finished_at.is_not(None), JobRow.finished_at < statement_ms() - _FORGOTTEN_CALL)
         abandoned = JobRow.touched_at < statement_ms() - abandoned_after
         marked = self._mark(_GOING, JOB_IS_UNFINISHED, JobRow.state == JobState.ACCEPTING, abandoned)
-        marked += self._mark(_GOING, *is_call, JobRow.kind == "call")
+        marked += self._mark(_GOING, JOB_IS_CALL, *is_call)
         over = (JobRow.kept_until.is_not(None), JobRow.kept_until <= statement_ms())
         marked += self._mark(_GOING, *over, first=JobRow.kept_until)
         over = (JobRow.texts_until.is_not(None), JobRow.texts_until <= statement_ms())

@@ -16,6 +16,7 @@ from storage import texts, vectors
 from storage.attempts import AttemptKey
 from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
 from storage.database import Database
+from storage.idhashes import CANDIDATES
 from storage.outcomes import ItemError, Page
 from storage.tables import RESULTS, ChunkRow, InputRow, ResultRow
 
@@ -202,13 +203,13 @@ class ResultStore:
             return int(connection.execute(_around, {"job": job_id, "position": position}).scalar() or 0)
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
-        """Return the page that holds the item of a caller's id, or None; scans hashes and decodes one chunk."""
-        wanted = texts.hash_ids([custom_id])[0]
-        hashes = select(InputRow.number, InputRow.id_hashes).where(InputRow.job_id == job_id)
+        """Return the page that holds the item of a caller's id, or None; decodes the chunks that have its hash."""
+        wanted = texts.hash_ids([custom_id])
+        asked = {"job": job_id, "hash": wanted.tobytes()}
         # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
         with self._db.read(one_moment=True) as connection:
-            for number, blob in connection.execute(hashes.order_by(InputRow.number)):
-                if blob is None or wanted not in np.frombuffer(blob, dtype="<u8"):
+            for number, blob in connection.execute(CANDIDATES, asked):
+                if wanted[0] not in np.frombuffer(blob or b"", dtype="<u8"):
                     continue
                 row = connection.execute(_PAGE, {"job": job_id, "number": number}).first()
                 # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.

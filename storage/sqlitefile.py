@@ -18,9 +18,6 @@ from sqlalchemy.exc import DisconnectionError
 from storage.contract.errors import StorageUnavailable
 from storage.faults import LOCKED, sqlite_name
 
-#: Network file systems by the kernel's magic number: SQLite's WAL needs shared memory and locks that they lack.
-_NETWORK_FILE_SYSTEMS = {0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB2", 0x517B: "SMB", 0x01021997: "9P"}
-
 #: How a new file is laid out; said of one that is there, the second would wait until nobody writes.
 _LAYOUT = (
     # Vectors in 4 KiB pages would be long chains.
@@ -237,29 +234,3 @@ def prepare_folder(folder: Path) -> None:
             f"The data folder {folder} cannot be made: {error.strerror}.",
             "Choose another with --data-dir or EMBEDMILL_DATA_DIR.",
         ) from error
-
-
-def refuse_network_file_system(path: Path) -> None:
-    """Refuse a file where SQLite cannot keep its promises.
-
-    Raises:
-        StorageUnavailable: When its folder lies on a network file system.
-    """
-    kind = _NETWORK_FILE_SYSTEMS.get(_file_system_magic(path.parent))
-    if kind:
-        raise StorageUnavailable(
-            f"{path.parent} lies on {kind}, where SQLite cannot keep its promises.",
-            "Choose a local folder with EMBEDMILL_DATA_DIR, or PostgreSQL with EMBEDMILL_DATABASE_URL.",
-        )
-
-
-def _file_system_magic(folder: Path) -> int:
-    """Return the kernel's number of the folder's file system, 0 where that cannot be told."""
-    import ctypes
-
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        buffer = (ctypes.c_ulong * 64)()
-        return int(buffer[0]) if libc.statfs(str(folder).encode(), ctypes.byref(buffer)) == 0 else 0
-    except (OSError, AttributeError):
-        return 0

@@ -129,6 +129,8 @@ class JobRow(Row):
         partial_index("ix_jobs_finished_at", "finished_at", "finished_at IS NOT NULL"),
         partial_index("ix_jobs_kept_until", "kept_until", "kept_until IS NOT NULL AND deleted_at IS NULL"),
         partial_index("ix_jobs_texts_until", "texts_until", "texts_until IS NOT NULL"),
+        partial_index("ix_jobs_calls", "finished_at", "kind = 'call' AND finished_at IS NOT NULL"),
+        partial_index("ix_jobs_listed", "key_id", "id", "kind = 'job' AND deleted_at IS NULL"),
         partial_index("ix_jobs_owned", "key_id", "state", "total", "deleted_at", "key_id <> '' AND deleted_at IS NULL"),
     )
 
@@ -224,6 +226,8 @@ JOBS, CHUNKS, INPUTS, RESULTS, WORKERS = (
 # Conditions of the partial indexes, with literals: a planner cannot match a bound parameter with an index's condition.
 JOB_IS_UNFINISHED = JobRow.state.in_([literal_column(f"'{state}'") for state in ("accepting", "queued", "running")])
 JOB_IS_OPEN = JobRow.state.in_([literal_column("'queued'"), literal_column("'running'")])
+JOB_IS_CALL = JobRow.kind == literal_column("'call'")
+JOB_IS_LISTED = (JobRow.kind == literal_column("'job'")) & JobRow.deleted_at.is_(None)
 CHUNK_IS_PENDING = ChunkRow.state == literal_column("'pending'")
 CHUNK_IS_DISPATCHED = ChunkRow.state == literal_column("'dispatched'")
 CHUNK_IS_LEASED = ChunkRow.state == literal_column("'leased'")

@@ -67,7 +67,8 @@ class Heartbeat:
         due = time.monotonic() + self._interval
         while True:
             time.sleep(min(_WATCH, self._interval))
-            # Apart: what is only watched or counted must not keep the leases from being extended, nor the reverse.
+            # Apart: what is only watched or counted must not keep the leases from being extended, nor the reverse; and
+            # adding up waits for nobody.
             if time.monotonic() >= due:
                 due = time.monotonic() + self._interval
                 self._attempt(self.beat)

@@ -15,7 +15,7 @@ from storage.checkups.places import room, size
 from storage.contract.errors import StorageUnavailable
 from storage.database import Database
 from storage.faults import sqlite_name
-from storage.sqlitefile import refuse_network_file_system
+from storage.filesystems import refuse_network_file_system
 
 #: Oldest version with UPDATE ... RETURNING.
 _OLDEST = (3, 35, 0)

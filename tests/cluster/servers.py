@@ -77,7 +77,8 @@ class Servers:
 
     def make_roles(self) -> None:
         """Make the database and its roles, by the commands of docs/operations.md."""
-        words = ["createdb", "--username", "postgres", "--encoding", "UTF8", "--template", "template0", "embedmill"]
+        words = ["createdb", "--username", "postgres", "--encoding", "UTF8", "--locale", "C"]
+        words += ["--template", "template0", "embedmill"]
         self._cluster.execute("deploy/postgres", *words)
         file = (ROOT / "deploy/postgres/roles.sql").read_text()
         run = ["psql", "--username", "postgres", "--dbname", "embedmill", "--quiet", "--file", "-"]

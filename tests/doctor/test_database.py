@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from storage import sqlitefile
+from storage import filesystems
 from storage.checkups import ondatabase, onpostgres, onsqlite
 from storage.checkups.check import Verdict
 from storage.contract.errors import StorageUnavailable
@@ -125,7 +125,7 @@ def test_a_file_written_without_a_log_is_seen_before_it_is_opened(tmp_path: Path
 
 
 def test_a_network_file_system_is_told_of(migrated_sqlite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlitefile, "_file_system_magic", lambda folder: 0x6969)
+    monkeypatch.setattr(filesystems, "_file_system_magic", lambda folder: 0x6969)
     told = ailments(f"sqlite:///{migrated_sqlite}")["file system"]
     assert told.startswith("wrong") and "NFS" in told and "PostgreSQL" in told
 

@@ -173,8 +173,10 @@ class Protocol(ProtocolMill):
 
     @step(place=PLACE, many=st.integers(0, 4), side=SIDE)
     def heartbeat(self, place: int, many: int, side: int) -> None:
-        held = [claim.key for claim in self.some(place, many)] if self.attempts else []
-        assert self.sides[side].leases.heartbeat(self.workers[side], held) == self.model.beat(held)
+        claims, worker = self.some(place, many) if self.attempts else [], self.workers[side]
+        own = [claim.key for claim in claims if claim.owner == worker]
+        held = self.sides[side].leases.heartbeat(worker, [claim.key for claim in claims])
+        assert held == self.model.beat(own)
 
     @step(
         weight=6,

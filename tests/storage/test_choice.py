@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 
+from sqlalchemy import select
+
+from storage import claiming
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
+from storage.database import Database
+from storage.leases import LEASE
+from storage.migrations import migrate
 from storage.stores import Stores
-from tests.storage.builders import ALONE, CARD, serve, serve_for_long, submit
+from storage.tables import CHUNK_IS_PENDING, ChunkRow
+from tests.storage.builders import ALONE, CARD, chunk, claim, serve, serve_for_long, submit
 
 BULK = Priority.BULK
 
@@ -78,3 +86,28 @@ def test_a_stream_of_small_jobs_does_not_starve_a_large_one(stores: Stores) -> N
         seen.update(pointer.job_id for pointer in pointers)
         done(stores, worker, pointers)
     assert seen[large] > 0
+
+
+def test_a_claim_locks_no_more_chunks_than_it_has_room_for(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database:
+        migrate(database)
+        stores = Stores.on(database)
+        worker, job_id = serve(stores), submit(stores, 40)
+        free = select(ChunkRow.number).where(CHUNK_IS_PENDING).with_for_update(skip_locked=True)
+        # Given a claim on its way that has room for three chunks of twenty tokens
+        with database.write() as claiming_it:
+            held = claiming.claim(claiming_it, Pointer(job_id, 0), worker, CARD.id, LEASE, 60)
+            assert len(held) == 3
+            # When others look for chunks meanwhile, then nearly all are theirs to take
+            with database.write() as other:
+                assert len(other.execute(free).all()) >= 36
+
+
+def test_a_claim_takes_many_small_chunks_beside_a_large_one(stores: Stores) -> None:
+    # Given a large chunk, and many small ones behind it
+    worker = serve(stores)
+    large = chunk(0, ("rye",), token_estimate=1_000)
+    small = [chunk(number, ("oat",), token_estimate=1) for number in range(1, 31)]
+    job_id = submit(stores, [large, *small])
+    # Then all of them come with it
+    assert len(claim(stores, job_id, 0, worker, 2_500)) == 31

@@ -1,16 +1,21 @@
 """Who may claim what, and how leases are held and given back, over both databases."""
 
-import pytest
-from sqlalchemy import select
+import time
+from contextlib import closing
 
-from storage.contract.errors import InvalidOption
+import pytest
+from sqlalchemy import select, update
+
+from storage.contract import failpoints
+from storage.contract.errors import InvalidOption, StorageUnavailable
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
 from storage.contract.options import JobOptions
 from storage.database import Database, now_ms
+from storage.migrations import migrate
 from storage.outcomes import ItemError
 from storage.stores import Stores
-from storage.tables import ChunkRow
+from storage.tables import ChunkRow, WorkerRow
 from tests.storage.builders import (
     OTHER,
     PLENTY,
@@ -171,6 +176,45 @@ def test_a_heartbeat_extends_leases_and_tells_by_omission_which_are_lost(stores:
         now = connection.execute(select(now_ms())).scalar_one()
     assert chunk_row(database, kept).lease_expires > now + 30_000
     assert chunk_row(database, taken).lease_owner == quick
+
+
+def test_a_heartbeat_waits_for_no_commit(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database:
+        migrate(database)
+        stores = Stores.on(database)
+        # Given a worker with two chunks, one of which is being committed for a while
+        worker = serve(stores)
+        job_id = submit(stores, 2)
+        keys = [claim(stores, job_id, number, worker)[0].key for number in range(2)]
+        with database.write() as committing:
+            committing.execute(select(ChunkRow.number).where(ChunkRow.number == 0).with_for_update())
+            # When it beats
+            begun = time.monotonic()
+            still = stores.leases.heartbeat(worker, keys)
+            # Then the other one is extended at once
+            assert still == {keys[1]} and time.monotonic() - begun < 5
+        # And both are, once the commit is over
+        assert stores.leases.heartbeat(worker, keys) == set(keys)
+
+
+def test_a_worker_is_alive_whatever_becomes_of_its_leases(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that was not seen for a while, and cannot extend what it holds
+    worker = serve(stores)
+    with database.write() as connection:
+        connection.execute(update(WorkerRow).values(last_seen=1))
+    monkeypatch.setattr(failpoints, "reach", _away)
+    # When it beats
+    with pytest.raises(StorageUnavailable):
+        stores.leases.heartbeat(worker, [])
+    # Then it has been seen
+    with database.read() as connection:
+        assert connection.execute(select(WorkerRow.last_seen)).scalar_one() > 1
+
+
+def _away(name: str) -> None:
+    raise StorageUnavailable(f"away at {name}")
 
 
 def test_a_released_chunk_is_pending_at_once_or_after_its_delay(stores: Stores, database: Database) -> None:

@@ -9,6 +9,7 @@ from storage import counters
 from storage.attempts import Claim
 from storage.contract.states import JobState
 from storage.database import Database, now_ms
+from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import ResultRow
 from tests.storage.builders import (
@@ -69,7 +70,12 @@ def late_by_cancel(stores: Stores, database: Database, job_id: str) -> None:
     stores.jobs.cancel(job_id)
 
 
-@pytest.mark.parametrize("lose", [late_by_expiry, late_by_release, late_by_cancel])
+def late_by_its_own_next_claim(stores: Stores, database: Database, job_id: str) -> None:
+    set_chunk(database, job_id, 0, lease_expires=now_ms() - 1)
+    claim(stores, job_id, 0, chunk_row(database, job_id).lease_owner)
+
+
+@pytest.mark.parametrize("lose", [late_by_expiry, late_by_release, late_by_cancel, late_by_its_own_next_claim])
 def test_a_late_commit_changes_nothing(stores: Stores, database: Database, lose: object) -> None:
     # Given a claim that was lost while its owner worked
     worker = serve(stores)
@@ -102,6 +108,25 @@ def test_a_second_attempt_never_changes_what_the_first_committed(stores: Stores,
     matrix = page.matrix()
     assert matrix is not None and matrix[0, 0] == 1.0
     assert result_tokens(database, job_id) == [held.token]
+
+
+def test_a_token_that_a_failover_gave_out_again_is_its_new_owners_alone(stores: Stores, database: Database) -> None:
+    # Given a claim that a standby had not heard of when it took over, which then gives its token to another worker
+    slow, quick = serve(stores), serve(stores)
+    job_id = submit(stores)
+    (late,) = claim(stores, job_id, 0, slow)
+    set_chunk(database, job_id, 0, state="dispatched", token=0, lease_owner=None, lease_expires=None)
+    (held,) = claim(stores, job_id, 0, quick)
+    assert held.key == late.key
+    before = chunk_row(database, job_id)
+    # When the first one goes on as if nothing had happened
+    assert stores.leases.heartbeat(slow, [late.key]) == set()
+    stores.leases.release([late])
+    assert stores.leases.give_up([late], ItemError("internal", "Nobody foresaw it.")) == []
+    assert stores.leases.commit([(late, result(value=9.0))]) == (set(), [])
+    # Then nothing has changed, and the second one's work counts
+    assert chunk_row(database, job_id) == before and result_tokens(database, job_id) == []
+    assert stores.leases.commit([(held, result(value=1.0))]) == ({held.key}, [job_id])
 
 
 def test_late_results_do_not_hinder_the_good_ones_beside_them(stores: Stores, database: Database) -> None:

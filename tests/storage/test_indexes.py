@@ -189,3 +189,20 @@ def test_jobs_that_have_not_ended_are_listed_without_reading_those_that_have(cro
         unfinished = JobFilter(states=[JobState.QUEUED, JobState.RUNNING], model=model)
         told = plans(crowded, lambda: stores.jobs.list_ids(20, wanted=unfinished))  # noqa: B023 - run here
         assert "ix_jobs_unfinished" in told or "ix_jobs_open" in told
+
+
+def test_the_jobs_of_one_key_are_listed_without_reading_those_of_others(crowded: Database, stores: Stores) -> None:
+    # Given a key with many jobs, older than many more of others
+    with crowded.write() as connection:
+        first = select(JobRow.id).order_by(JobRow.id).limit(100)
+        connection.execute(update(JobRow).where(JobRow.id.in_(first)).values(key_id="rye"))
+        connection.execute(text("ANALYZE"))
+    told = plans(crowded, lambda: stores.jobs.list_ids(20, key_id="rye"))
+    assert "ix_jobs_listed" in told and "TEMP B-TREE" not in told
+
+
+def test_calls_that_nobody_fetched_are_found_without_reading_ended_jobs(crowded: Database, stores: Stores) -> None:
+    with crowded.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.state == "completed").values(finished_at=1))
+    told = plans(crowded, lambda: stores.purges.mark(0))
+    assert "ix_jobs_calls" in told and "ix_jobs_finished_at" not in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -60,7 +61,7 @@ SELECT gen_random_uuid(), id, '', 'http://mill', 'pending', 0, 0, kept_until, 1 
 #: The column that each index of times begins with.
 _TIMES = {
     "ix_jobs_expires_at": "expires_at",
-    "ix_jobs_finished_at": "finished_at",
+    "ix_jobs_calls": "finished_at",
     "ix_jobs_kept_until": "kept_until",
     "ix_jobs_texts_until": "texts_until",
     "ix_webhooks_pending": "next_at",
@@ -184,6 +185,32 @@ def test_the_time_of_a_statement_is_its_own_in_a_transaction_that_began_before(d
         while connection.execute(select(now_ms())).scalar_one() <= now + 2:
             pass
         assert connection.execute(select(statement_ms())).scalar_one() > now
+
+
+def test_an_index_is_made_beside_the_others_whatever_time_the_role_is_given(postgres_server: PostgresServer) -> None:
+    # Given a database in use whose sessions may neither take nor wait long, and somebody who writes for a while
+    name = postgres_server.create()
+    with closing(Database(postgres_server.url(name))) as database:
+        migrate(database, "0013")
+        with database.write() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(_NOT_DUE.partition(";")[0])
+            for setting in ("statement_timeout", "lock_timeout"):
+                driver.execute(f"ALTER DATABASE {name} SET {setting} = '200ms'")
+        database.engine.dispose()
+        with ThreadPoolExecutor(1) as threads, database.write() as writing:
+            writing.exec_driver_sql("UPDATE jobs SET total = 2 WHERE created_at = 1")
+            migrating = threads.submit(migrate, database)
+            # When it is migrated meanwhile
+            wait([migrating], timeout=2)
+            writing.commit()
+            migrating.result(60)
+        # Then its indexes are whole, and a later session is as limited as before
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            halves = "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid"
+            assert connection.exec_driver_sql(halves).scalars().all() == []
+            assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "200ms"
+    postgres_server.drop(name)
 
 
 def test_a_table_that_is_read_whole_would_be_seen(crowded: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from storage.database import Database
 from storage.migrations import migrate
 from storage.rights import RIGHTS, Side, grant, missing
 from storage.tables import Row
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, running_postgres
 from tests.storage.rolemaking import NAMES, as_role, make_roles
 
 
@@ -43,6 +44,36 @@ def test_roles_can_be_made_and_rights_granted_again_and_again(postgres_server: P
     owner = as_role(postgres_server.url(granted), "embedmill_owner")
     grant(owner, NAMES)
     owner.close()
+
+
+def test_an_administrator_who_is_no_superuser_makes_the_roles_too() -> None:
+    # Given a server that somebody else manages, and a database with tables on it from before there were roles
+    with running_postgres() as server:
+        server.execute("CREATE ROLE landlord LOGIN CREATEROLE CREATEDB")
+        server.execute("CREATE DATABASE mill OWNER landlord TEMPLATE template0 ENCODING 'UTF8'")
+        url = server.url("mill").replace("postgres@", "landlord@", 1)
+        with closing(Database(url)) as old:
+            migrate(old, "0001")
+        # When its administrator makes the roles, and once more
+        told = make_roles(url)
+        make_roles(url)
+        # Then he is told what he may not do
+        assert "pg_read_all_stats" in told and "flour" not in told
+        # And each role has what its side needs, and no more
+        with closing(as_role(server.url("mill"), "embedmill_owner")) as owner:
+            migrate(owner)
+            grant(owner, NAMES)
+        for side, name in NAMES.items():
+            with closing(as_role(server.url("mill"), name)) as database, database.read() as connection:
+                assert missing(connection, side) == []
+
+
+def test_a_role_that_may_do_more_than_it_needs_loses_that(postgres_server: PostgresServer, granted: str) -> None:
+    postgres_server.execute("ALTER ROLE embedmill_api SUPERUSER CREATEDB CREATEROLE REPLICATION")
+    make_roles(postgres_server.url(granted))
+    with closing(Database(postgres_server.url(granted))) as database, database.read() as connection:
+        powers = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR NOT rolcanlogin"
+        assert not connection.scalar(text(f"SELECT {powers} FROM pg_roles WHERE rolname = 'embedmill_api'"))
 
 
 @pytest.mark.parametrize("side", Side)

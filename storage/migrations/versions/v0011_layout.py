@@ -1,7 +1,8 @@
 """How PostgreSQL lays the tables out and keeps them clean; and the indexes by which jobs that are to go are found."""
 
 from alembic import op
-from sqlalchemy import text
+
+from storage.migrations.indexes import make_partial_indexes
 
 revision = "0011"
 down_revision = "0010"
@@ -19,7 +20,8 @@ _INCOMPRESSIBLE = {
 #: How a table is kept, as `ALTER TABLE ... SET` takes it.
 _KEPT = {
     # Each chunk is updated about four times: the dead rows of one in fifty are much, and the planner must know soon
-    # how many are pending. Room in its page (since 0001) keeps those updates out of the indexes.
+    # how many are pending. Room in its page (since 0001) keeps heartbeats out of the indexes, which know no lease; what
+    # changes a state goes into those of states.
     "chunks": "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,"
     " autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000",
     "jobs": "fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500,"
@@ -50,20 +52,7 @@ def upgrade() -> None:
                 op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL")
         for table, settings in _KEPT.items():
             op.execute(f"ALTER TABLE {table} SET ({settings})")
-    _make_indexes()
-
-
-def _make_indexes() -> None:
-    connection = op.get_bind()
-    if connection.dialect.name == "sqlite" or connection.execute(text("SELECT 1 FROM jobs LIMIT 1")).first() is None:
-        for name, (column, where) in _INDEXES.items():
-            op.create_index(name, "jobs", [column], sqlite_where=text(where), postgresql_where=text(where))
-        return
-    # Beside whoever works: no lock is held while jobs are read. One that was cut off is of no use, and in the way.
-    with op.get_context().autocommit_block():
-        for name, (column, where) in _INDEXES.items():
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON jobs ({column}) WHERE {where}")
+    make_partial_indexes("jobs", _INDEXES)
 
 
 def downgrade() -> None:

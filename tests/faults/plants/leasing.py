@@ -10,7 +10,7 @@ _COMMITS = "tests/storage/test_commits.py"
 _GAPS = "tests/faults/test_planted_gaps.py"
 
 #: What checks the tokens of a commit, and what then writes its vectors.
-_GUARD = "            written = _keys(connection.execute(_HELD, naming.attempts(by_attempt)))\n"
+_GUARD = "            written = _keys(connection.execute(_HELD, held))\n"
 _WRITE = "write_results(connection, {key: by_attempt[key] for key in written})\n"
 
 LEASING = (
@@ -29,11 +29,17 @@ LEASING = (
                 _LEASES,
                 _GUARD,
                 """\
-            held = {key[:2] for key in _keys(connection.execute(_HELD, naming.attempts(by_attempt)))}
-            written = {key for key in by_attempt if key[:2] in held}
+            still = {key[:2] for key in _keys(connection.execute(_HELD, held))}
+            written = {key for key in by_attempt if key[:2] in still}
 """,
             ),
         ),
+    ),
+    Plant(
+        "no-owner-guard",
+        "whoever shows a chunk's token passes for its owner, although a failover had the token given out twice",
+        f"{_COMMITS}::test_a_token_that_a_failover_gave_out_again_is_its_new_owners_alone",
+        (Edit("storage/naming.py", ' & ChunkRow.lease_owner.in_(one_of("owners"))', ""),),
     ),
     Plant(
         "token-checked-apart",
@@ -45,8 +51,8 @@ LEASING = (
                 f"        with self._db.write() as connection:\n{_GUARD}",
                 """\
         with self._db.read() as connection:
-            look = select(*_ATTEMPT).where(_IS_HELD)
-            written = _keys(connection.execute(look, naming.attempts(by_attempt)))
+            look = select(*_ATTEMPT).where(naming.HELD)
+            written = _keys(connection.execute(look, held))
         with self._db.write() as connection:
 """,
             ),
@@ -144,17 +150,22 @@ LEASING = (
         (
             Edit(
                 _LEASES,
-                """\
-                update(CHUNKS).where(_IS_HELD).values(lease_expires=now_ms() + self._lease).returning(*_ATTEMPT),
-""",
-                """\
-                update(CHUNKS)
-                .where(or_(_IS_HELD, ChunkRow.lease_owner == worker_id), CHUNK_IS_LEASED)
-                .values(lease_expires=now_ms() + self._lease)
-                .returning(*_ATTEMPT),
-""",
+                "        these = naming.HELD if self._db.is_sqlite else naming.HELD & _IS_FREE\n",
+                '        these = ChunkRow.lease_owner.in_(naming.one_of("owners")) & CHUNK_IS_LEASED\n',
             ),
         ),
+    ),
+    Plant(
+        "heartbeat-waits-for-commits",
+        "a heartbeat waits for whoever has one of its chunks locked, and the leases of all the others run out",
+        "tests/storage/test_claims.py::test_a_heartbeat_waits_for_no_commit",
+        (Edit(_LEASES, "naming.HELD if self._db.is_sqlite else naming.HELD & _IS_FREE", "naming.HELD"),),
+    ),
+    Plant(
+        "counters-wait",
+        "adding up waits for whoever adds to the same counter, and no heartbeat comes meanwhile",
+        "tests/storage/test_counters.py::test_whoever_vanishes_while_it_adds_up_keeps_nobody_waiting",
+        (Edit("storage/counted.py", '_PATIENCE = "200ms"', '_PATIENCE = "10s"'),),
     ),
     Plant(
         "deaths-are-not-charged",

@@ -259,8 +259,8 @@ SERVING = (
         (
             Edit(
                 "storage/purges.py",
-                '        marked += self._mark(_GOING, *is_call, JobRow.kind == "call")\n',
-                "",
+                "self._mark(_GOING, JOB_IS_CALL, *is_call)",
+                "self._mark(_GOING, JOB_IS_CALL, *is_call, JobRow.finished_at < 0)",
             ),
         ),
     ),
