@@ -77,6 +77,7 @@ def _run(fleet: Fleet, prefix: str, tag: str, seconds: float) -> None:
     steps.install(fleet)
     steps.look_inside(fleet)
     steps.submit(fleet, SENTENCES, seconds)
+    steps.ask_as_others_do(fleet)
     steps.read_logs(fleet)
     changes.upgrade_a_value(fleet)
     if new := os.environ.get("NEXT_TAG"):

@@ -17,7 +17,8 @@ def upgrade_a_value(fleet: Fleet) -> None:
     report.step("helm upgrade with a changed value, in the midst of a job")
     with fleet.job_under_way() as job_id:
         before = set(fleet.pods_and_restarts())
-        fleet.values = fleet.changed(settings={"maxTextBytes": 900_000})
+        own = {"extraEnv": [{"name": "EMBEDMILL_KEEP_DAYS", "value": "40"}]}
+        fleet.values = fleet.changed(settings={"maxTextBytes": 900_000}, reconciler=own)
         with fleet.asked_all_the_while():
             done, told = cluster.helm("upgrade", values=fleet.values)
             report.check("Helm has upgraded it", done, told.splitlines()[0])
@@ -31,6 +32,8 @@ def upgrade_a_value(fleet: Fleet) -> None:
         )
         told = cluster.execute(fleet.cluster.ready("api")[0], "sh", "-c", "echo $EMBEDMILL_MAX_TEXT_BYTES")
         report.check("the value is there", told == "900000", told)
+        told = cluster.execute(fleet.cluster.ready("reconciler")[0], "sh", "-c", "echo $EMBEDMILL_KEEP_DAYS")
+        report.check("what extraEnv says in a setting's place holds", told == "40", told)
     done, told = cluster.helm("test")
     report.check("helm test is content", done)
 

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -65,6 +66,8 @@ def install(fleet: Fleet) -> None:
     report.check("Helm has installed it", done, f"{time.monotonic() - began:.0f} s, {_short(told)}")
     schema = fleet.servers.sql("SELECT version_num FROM alembic_version")
     report.check("the migration has made the schema, and its Job is gone", schema and not cluster.get("jobs"), schema)
+    policies = {name_of(found).removeprefix(f"{fleet.name}-") for found in cluster.get("networkpolicies")}
+    report.check("its network policy is gone too", policies == {"api", "workers", "reconciler"}, policies)
     # As typed: the test waits for a service that is only starting
     done, told = cluster.helm("test")
     report.check("helm test, typed at once, is content", done, _short(told))
@@ -74,6 +77,22 @@ def install(fleet: Fleet) -> None:
     for component in COMPONENTS:
         (told,) = cluster.pods(component)[0]["status"]["containerStatuses"]
         report.note(f"{component}: {told['image']} {told['imageID'].rsplit(':', 1)[-1][:12]}")
+
+
+def ask_as_others_do(fleet: Fleet) -> None:
+    """What a kubelet asks of the reconciler, and KEDA of the service, has an answer that they can use."""
+    report = fleet.report
+    report.step("What a kubelet and KEDA ask")
+    (pod,) = fleet.cluster.pods("reconciler")
+    alive = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+    url = f"http://{pod['status']['podIP']}:8080/healthz"
+    told = fleet.cluster.execute("client", "python", "-c", alive, url)
+    report.check("the reconciler says that it is alive", json.loads(told)["status"] == "alive", told)
+    for model, wanted in ((DEFAULT_MODEL, 0), ("nobody/was-ever-here", 1)):
+        code, told = fleet.ask(f"/v1/backlog?model={quote(model, safe='')}&precision=float32")
+        found = json.loads(told)
+        what = f"{model}: {wanted} wanted_tokens, of which KEDA makes pods"
+        report.check(what, code == 200 and found["wanted_tokens"] == wanted, f"{found['workers']} workers")
 
 
 def look_inside(fleet: Fleet) -> None:
