@@ -51,11 +51,12 @@ def test_workers_and_services_of_other_versions_are_found(database_url: str, sto
     serve(stores)
     stores.services.note(new_id(), "apihost", 99)
     assert look().verdict is Verdict.OK and str(HERE) in look().found
-    # When a worker of the version before is still there, which tells nothing, then it is named
-    stores.workers.register(CARD, new_id(), "oldhost", 12, "cuda:1", release=Release())
+    # When a worker of the version before is still there, then it is named
+    before = Release("0.0.9", f"{int(SCHEMA_VERSION) - 1:04}")
+    stores.workers.register(CARD, new_id(), "oldhost", 12, "cuda:1", release=before)
     told = look()
     assert told.verdict is Verdict.WARNING and "Restart" in str(told.remedy)
-    assert "worker cuda:1 on oldhost (pid 12)" in told.details[0] and "schema 0012 or older" in told.details[0]
+    assert "worker cuda:1 on oldhost (pid 12)" in told.details[0] and f"schema {before.schema}" in told.details[0]
     # When a service of yet another version comes, then there are too many
     stores.services.note(new_id(), "third", 98, Release("9.9.9", SCHEMA_VERSION))
     assert "3 versions" in look().found and "9.9.9" in "".join(look().details)

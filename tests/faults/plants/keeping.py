@@ -167,8 +167,8 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
             Edit("producer/sender.py", "from storage.contract.errors import QueueUnavailable\n", ""),
             Edit(
                 "producer/client.py",
-                "import InvalidOption, ServerError, UnknownModel",
-                "import InvalidOption, QueueUnavailable, ServerError, UnknownModel",
+                "storage.contract.errors import ServerError",
+                "storage.contract.errors import QueueUnavailable, ServerError",
             ),
             Edit(
                 "producer/client.py",
