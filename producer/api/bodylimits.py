@@ -15,6 +15,7 @@ from producer.api.bodies import JSON
 from producer.api.bodyroom import FREE, BodyRoom
 from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
+from producer.api.heads import is_routed
 from producer.api.settings import ApiSettings
 from producer.api.uploading import is_crowded
 from producer.jsonsizes import JSONSize, is_within, measured
@@ -61,7 +62,7 @@ class BodyLimits:
             _check_encoding(headers)
             size = body.check_length(headers.get("content-length"))
             if body.kind.whole:
-                _check_media(headers, body.kind)
+                _check_media(headers, body.kind, scope)
                 if size is None or size > FREE:
                     # Nobody fills this machine's memory who may not even ask.
                     await caller_of(Request(scope))
@@ -81,9 +82,10 @@ class BodyLimits:
             await _refuse(body.refusal, scope, receive, send)
 
 
-def _check_media(headers: Headers, kind: BodyKind) -> None:
+def _check_media(headers: Headers, kind: BodyKind, scope: Scope) -> None:
     found = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.is_json and found != JSON and not found.endswith("+json"):
+    # What nobody answers is told as such, whatever was sent there.
+    if kind.is_json and found != JSON and not found.endswith("+json") and is_routed(scope):
         raise UnsupportedMedia(f"The Content-Type must be {JSON}.", "Name it in the header.")
 
 

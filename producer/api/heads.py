@@ -24,7 +24,7 @@ class Heads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
-        if scope["type"] != "http" or scope["method"] != "HEAD" or _has_its_own(scope):
+        if scope["type"] != "http" or scope["method"] != "HEAD" or is_routed(scope):
             await self._app(scope, receive, send)
             return
 
@@ -44,5 +44,10 @@ class Heads:
             scope.update({name: as_get[name] for name in _TOLD if name in as_get})
 
 
-def _has_its_own(scope: Scope) -> bool:
+def is_routed(scope: Scope) -> bool:
+    """Tell whether a route answers a request's path and method.
+
+    Args:
+        scope: The request's.
+    """
     return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].router.routes)

@@ -46,6 +46,12 @@ def test_json_that_is_called_otherwise_is_415(http: httpx.Client, path: str, med
     assert answer.status_code == 415 and "application/json" in answer.text
 
 
+def test_what_nobody_answers_is_told_so_whatever_was_sent(http: httpx.Client) -> None:
+    text = {"Content-Type": "text/plain"}
+    assert http.post("/v1/nothing", content=b"rye", headers=text).status_code == 404
+    assert http.patch("/v1/jobs", content=b"rye", headers=text).status_code == 405
+
+
 def test_json_may_begin_as_files_of_windows_do(http: httpx.Client) -> None:
     content = b'\xef\xbb\xbf{"texts": ["rye"]}'
     answer = http.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
