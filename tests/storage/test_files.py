@@ -149,3 +149,25 @@ def test_an_upload_whose_hour_is_over_takes_nothing_more(stores: Stores, databas
     with pytest.raises(Conflict):
         stores.uploads.cancel(upload.id)
     assert stores.files.sweep() == 1
+
+
+def test_an_upload_whose_hour_ends_while_its_parts_are_looked_at_makes_no_file(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an upload of one part, whose hour is over by the time that the part has been read
+    upload = stores.uploads.create("grain.jsonl", "batch", 3)
+    writer = stores.files.open("part", "batch", upload_id=upload.id)
+    writer.write(b"rye")
+    writer.close()
+    real = stores.files.content
+
+    def content_then_late(file: StoredFile) -> Any:
+        yield from real(file)
+        with database.write() as connection:
+            connection.execute(update(UploadRow).values(expires_at=0))
+
+    monkeypatch.setattr(stores.files, "content", content_then_late)
+    # When it is completed, then there is no file whose bytes could be swept away under it
+    assert stores.files.join(upload.id, [writer.id]) is None
+    with database.read() as connection:
+        assert connection.execute(select(FileRow.state)).scalars().all() == ["part"]
