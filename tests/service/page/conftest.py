@@ -18,8 +18,9 @@ Visit = Callable[..., Page]
 PATIENCE = 30_000
 
 
-# Not for the whole session: while Playwright's own event loop runs, no other test can run one.
-@pytest.fixture(scope="package")
+# One a file, not one for all: while Playwright's own event loop runs, no test of another file could run one. ("package"
+# would be the whole session here, as folders of tests are no packages.)
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A running Chromium."""
     chromium = shutil.which("chromium")
