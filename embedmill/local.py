@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from embedmill.redisserver import RedisServer
 from embedmill.servicekeeper import ServiceKeeper
@@ -18,9 +15,8 @@ from storage.contract.errors import AlreadyRunning, StorageUnavailable
 from worker.devices import Slot
 from worker.health import HealthServer
 from worker.settings import WorkerSettings
+from worker.stop import on_signals
 from worker.supervisor import Supervisor, child_environment
-
-logger = logging.getLogger(__name__)
 
 
 def run_stack(
@@ -58,14 +54,12 @@ def run_stack(
             server.start()
             stack.callback(server.stop)
 
-        def stop(signum: int, frame: FrameType | None) -> None:
-            logger.info("stopping")
+        def stop() -> None:
             supervisor.stop()
             if keeper is not None:
                 keeper.ask_to_stop()
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        on_signals(stop)
         if keeper is None:
             started(health.url)
         else:

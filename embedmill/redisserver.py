@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,8 +22,11 @@ logger = logging.getLogger(__name__)
 #: How long the server may take to answer after its start, in seconds.
 _START = 15.0
 
-#: Pause between two looks at the server, in seconds.
-_WATCH = 0.5
+#: Pause between two looks at the server, in seconds; after a death twice that, after the next twice as long again.
+_WATCH, _LONGEST = 0.5, 16.0
+
+#: Folder, in its own, in which it keeps its append-only file.
+_KEPT = "appendonlydir"
 
 
 class RedisServer:
@@ -51,12 +55,9 @@ class RedisServer:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._spawn()
-        deadline = time.monotonic() + _START
-        while not self._answers():
-            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                log = self._folder / "server.log"
-                raise QueueUnavailable("The embedded Redis server does not start.", f"Its log is {log}.")
-            time.sleep(0.02)
+        if not self._comes_up() and not self._starts_empty():
+            log = self._folder / "server.log"
+            raise QueueUnavailable("The embedded Redis server does not start.", f"Its log is {log}.")
         threading.Thread(target=self._keep_alive, name="redis", daemon=True).start()
 
     def stop(self) -> None:
@@ -95,6 +96,30 @@ class RedisServer:
             start_new_session=True,
         )
 
+    def _comes_up(self) -> bool:
+        """Wait until the server answers; return whether it does."""
+        deadline = time.monotonic() + _START
+        while not self._answers():
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _starts_empty(self) -> bool:
+        """Try once more without what it kept, such as a file that a power cut has left half written.
+
+        It held messages alone, which the reconciler sends again.
+        """
+        kept = self._folder / _KEPT
+        if self._process is None or self._process.poll() is None or not kept.is_dir():
+            return False
+        aside = kept.with_name(f"{_KEPT}.unreadable")
+        shutil.rmtree(aside, ignore_errors=True)
+        kept.rename(aside)
+        logger.warning("the embedded Redis server cannot read what it kept, which is now %s: it starts empty", aside)
+        self._spawn()
+        return self._comes_up()
+
     def _answers(self) -> bool:
         client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2)
         try:
@@ -105,8 +130,13 @@ class RedisServer:
             client.close()
 
     def _keep_alive(self) -> None:
-        while not self._stopping.wait(_WATCH):
-            if self._process is not None and self._process.poll() is not None and not self._stopping.is_set():
+        pause = _WATCH
+        while not self._stopping.wait(pause):
+            if self._process is None or self._process.poll() is None:
+                pause = _WATCH
+            elif not self._stopping.is_set():
+                # One that dies at once again is not started twice a second for ever.
+                pause = min(2 * pause, _LONGEST)
                 logger.warning("the embedded Redis server ended, starting it again; nothing is lost")
                 try:
                     self._spawn()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from producer.api.settings import ApiSettings
 from producer.listening import address_of, take_port
 from worker.child import Child
+from worker.stop import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class ServiceKeeper:
         own = {"HOST": settings.host, "PORT": settings.port, "AUTH": settings.auth}
         own |= {"OPEN_TO_ALL": settings.open_to_all}
         self._environment = environment | {f"EMBEDMILL_{name}": str(value) for name, value in own.items()}
-        self._stopping = threading.Event()
+        self._stopping = Stop()
         self._thread: threading.Thread | None = None
 
     def start(self, machine: str, answering: Callable[[], None]) -> None:
@@ -79,11 +80,12 @@ class ServiceKeeper:
         while not self._stopping.wait(_TICK):
             try:
                 child.tend()
+                if not told and (child.ready or child.last_end):
+                    told = True
+                    answering()
             except Exception:
+                # Such as an output that nobody reads any more. The kernel ends the service with this thread.
                 logger.exception("the service cannot be looked after")
-            if not told and (child.ready or child.deaths):
-                told = True
-                answering()
         child.signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP
         while child.pid:

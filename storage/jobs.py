@@ -25,6 +25,7 @@ from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
 from storage.moments import iso
 from storage.newjobs import NewJob, open_job
+from storage.postgresserver import allow_longer
 from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
 from storage.statementtime import statement_ms
@@ -285,6 +286,8 @@ def _end(connection: Connection, job_id: str, values: dict[str, Any], *which: Co
         return False
     unsettled = (ChunkRow.job_id == job_id, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
     cancelled = {"state": ChunkState.CANCELLED, "lease_owner": None, "lease_expires": None}
+    # Of millions of chunks, which takes longer than any other statement may.
+    allow_longer(connection)
     given_back = unspent(connection, job_id)
     connection.execute(update(ChunkRow).where(*unsettled).values(cancelled))
     owe(connection, given_back)

@@ -36,10 +36,12 @@ class LeaderStore:
         with self._db.read() as connection:
             wanted = select(LeaderRow.owner, (LeaderRow.expires - now_ms()).label("left"))
             row = connection.execute(wanted.where(LeaderRow.duty == duty)).first()
-        if row is not None and row.left > (_RENEW_BELOW if row.owner == owner else 0):
+        if row is not None and (_RENEW_BELOW if row.owner == owner else 0) < row.left <= _TERM:
             return bool(row.owner == owner)
         values = {"owner": owner, "expires": now_ms() + _TERM}
-        free = or_(LeaderRow.owner == owner, LeaderRow.expires < now_ms())
+        # More than a term is left where the database's clock was set back: nobody leads then until it is there again.
+        over = or_(LeaderRow.expires < now_ms(), LeaderRow.expires > now_ms() + _TERM)
+        free = or_(LeaderRow.owner == owner, over)
         try:
             with self._db.write(durable=False) as connection:
                 if connection.execute(update(LeaderRow).where(LeaderRow.duty == duty, free).values(values)).rowcount:

@@ -89,6 +89,15 @@ def limit(connection: Connection, **limits: str) -> None:
     connection.exec_driver_sql(f"SELECT {settings}")
 
 
+def allow_longer(connection: Connection) -> None:
+    """Let the running transaction's next statements take longer than others; of another database, do nothing.
+
+    No longer than a worker or reconciler waits before it holds its talk with the database to hang.
+    """
+    if connection.dialect.name == "postgresql":
+        limit(connection, statement_timeout="150s")
+
+
 class _Sessions:
     """What becomes of an engine's connections when they are made, and when one of them answers with an error."""
 

@@ -34,6 +34,9 @@ SICK_AFTER = 12
 #: A ready process that shows no sign of life for so long hangs where Python cannot run, in seconds.
 SILENCE = 30.0
 
+#: Who looks after processes looks every tenth of a second; after so long, in seconds, it was not running itself.
+_STANDSTILL = 3.0
+
 #: One that is not ready yet may be silent for longer: what loads models keeps Python from running, at times.
 SILENCE_AT_START = 300.0
 
@@ -48,8 +51,8 @@ class Child:
         name: How logs call it.
         command: Arguments after the interpreter, without the id, given the id of each new start.
         environment: Variables on top of this process's own.
-        died: Called with the id of a start that had been ready, and whether its death is to be charged to the chunks it
-            held, before it is started again; returns how many chunks were given back.
+        died: Called with this, the id of a start that had been ready, and whether its death is to be charged to the
+            chunks it held, before it is started again; waits for nothing.
         files: Numbers of open files that each start gets, too.
     """
 
@@ -58,7 +61,7 @@ class Child:
         name: str,
         command: Callable[[str], list[str]],
         environment: dict[str, str],
-        died: Callable[[str, bool], int],
+        died: Callable[[Child, str, bool], object],
         files: tuple[int, ...] = (),
     ) -> None:
         self.name = name
@@ -83,8 +86,12 @@ class Child:
         #: The model identity it serves, once one start has been ready.
         self.model_id: str | None = None
         self._worked = self._silenced = False
+        #: Ends in a row of which a server was the cause.
+        self._turned_away = 0
+        #: What it ended with last.
+        self._code = 0
         self._ready_at: float | None = None
-        self._started = self._seen = self._next_start = 0.0
+        self._started = self._seen = self._next_start = self._tended = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -98,6 +105,7 @@ class Child:
             stopping: Do not start it again: all is about to end.
             hold: Do not start it again for now.
         """
+        self._forgive_standstill()
         if self._process is None:
             if not stopping and not hold and time.monotonic() >= self._next_start:
                 self._start()
@@ -112,8 +120,26 @@ class Child:
             self._silenced = True
             self.signal(signal.SIGKILL)
 
+    def start_soon(self) -> None:
+        """Wait for no long pause, unless it is the device that is ill; may be called from any thread."""
+        if self._code not in exits.OF_DEVICES:
+            self._next_start = min(self._next_start, time.monotonic() + _BACKOFF)
+
+    def _forgive_standstill(self) -> None:
+        """Charge no time to the process in which this one stood still, too: the machine was frozen, or suspended."""
+        now = time.monotonic()
+        if self._tended and now - self._tended > _STANDSTILL:
+            self._seen += now - self._tended
+            self._started += now - self._tended
+        self._tended = now
+
     def _count_death(self, code: int) -> None:
         lived = 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
+        if code in exits.OF_SERVERS:
+            # That says nothing of the slot, which is not to be taken out for it.
+            self._turned_away = 1 if self._worked or lived > _GOOD_LIFE else self._turned_away + 1
+            return
+        self._turned_away = 0
         # One that hung may have lived long, and was good for nothing all the same.
         hung = self._silenced or code in exits.OF_DEVICES
         self.deaths = 1 if self._worked or (lived > _GOOD_LIFE and not hung) else self.deaths + 1
@@ -189,23 +215,19 @@ class Child:
     def _bury(self, code: int, stopping: bool) -> None:
         self._hear()  # its last words
         os.close(self._pipe)
-        self._process, self._rest, self.ready = None, b"", False
+        self._process, self._rest, self.ready, self._code = None, b"", False, code
         crashed = code != 0 and not stopping
         counters.count("workers_died", int(crashed))
         self._count_death(code)
-        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** min(self.deaths - 1, 10))
-        # Set before the database is asked, which may fail.
+        pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** min(max(self.deaths, self._turned_away) - 1, 10))
         self._next_start = time.monotonic() + pause
-        charge = crashed and self.deaths < SICK_AFTER
+        charge = crashed and self.deaths < SICK_AFTER and code not in exits.OF_SERVERS
         # One that was never ready holds nothing.
-        released = self._died(self._id, charge) if self._ready_at is not None else 0
-        if charge and released and code not in exits.OF_DEVICES:
-            # A death that is charged to chunks brings the search for the culprit forward: the next start comes soon.
-            pause = _BACKOFF
-            self._next_start = time.monotonic() + pause
+        if self._ready_at is not None:
+            self._died(self, self._id, charge)
         if stopping and code == 0:
             logger.debug("%s has stopped", self.name)
         else:
             self.last_end = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            then = "" if stopping else f", starting again in {pause:.1f} s"
+            then = "" if stopping else f", starting again within {pause:.1f} s"
             logger.warning("%s ended with %s%s", self.name, self.last_end, then)

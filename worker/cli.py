@@ -47,13 +47,11 @@ def worker(
     redis_url: RedisUrl = None,
 ) -> None:
     """Serve a model on this machine's devices until told to stop: one process a device, and a reconciler."""
-    import signal
-    from types import FrameType
-
     from storage import logs
     from worker.devices import choose_slots, find_gpus
     from worker.health import HealthServer
     from worker.settings import WorkerSettings
+    from worker.stop import on_signals
     from worker.supervisor import Supervisor
 
     check_installed()
@@ -74,12 +72,7 @@ def worker(
     check_backend(settings, slots)
     check_model(settings.model, settings.revision)
     supervisor = Supervisor(settings, slots)
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        supervisor.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    on_signals(supervisor.stop)
     health = None
     if settings.health_port is not None:
         health = HealthServer(settings.health_host, settings.health_port, supervisor)

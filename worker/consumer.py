@@ -15,6 +15,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CelerysConsumer
 
 from storage import counters
+from worker.reserve import held_requests
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,6 @@ class Consumer(CelerysConsumer):  # type: ignore[misc] # Celery has no annotatio
 
 def _forget(message: Any) -> None:
     """Give back the place of a message whose task could not be begun; nobody else would, and every place is needed."""
-    for request in list(state.reserved_requests):
+    for request in held_requests():
         if request.message is message:
             state.task_ready(request)

@@ -8,11 +8,17 @@ DEVICE_FAILED = 70
 #: The model cannot be loaded.
 MODEL_UNUSABLE = 78
 
-#: The engine made no progress although it had work, or no message came although there was some.
+#: The engine made no progress although it had work, or the process grew without end.
 STALLED = 75
 
-#: Storage could not be reached at the start.
+#: Messages waited, and none came to this idle process.
+STARVED = 76
+
+#: Storage could not be reached at the start, or has not answered for minutes since.
 STORAGE_AWAY = 69
 
 #: Ends that speak of the device more than of the texts.
-OF_DEVICES = (DEVICE_FAILED, MODEL_UNUSABLE, STALLED, STORAGE_AWAY)
+OF_DEVICES = (DEVICE_FAILED, MODEL_UNUSABLE, STALLED)
+
+#: Ends that speak of Redis or the database: neither the slot nor what it held is at fault.
+OF_SERVERS = (STORAGE_AWAY, STARVED)

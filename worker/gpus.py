@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,9 +16,21 @@ class Gpus:
 
     def __init__(self) -> None:
         self._nvml: Any = None
+        self._asking = threading.Lock()
 
     def figures(self) -> Iterable[Figure]:
-        """Return memory, load, temperature and power of each GPU; what a GPU does not tell is left out."""
+        """Return memory, load, temperature and power of each GPU; what a GPU does not tell is left out.
+
+        A driver that hangs has one thread wait for it, not one a question.
+        """
+        if not self._asking.acquire(blocking=False):
+            return []
+        try:
+            return self._ask()
+        finally:
+            self._asking.release()
+
+    def _ask(self) -> Iterable[Figure]:
         nvml = self._open()
         if nvml is None:
             return []

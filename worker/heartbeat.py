@@ -13,7 +13,6 @@ from storage.attempts import AttemptKey
 from storage.contract.errors import ServerError
 from storage.pulses import Pulse
 from storage.stores import Stores
-from worker import exits
 from worker.watches import Watch
 
 logger = logging.getLogger(__name__)
@@ -23,6 +22,12 @@ INTERVAL = 5.0
 
 #: How often counters are added up and watches asked, in seconds.
 _WATCH = 1.0
+
+#: A sleep that lasts so much longer than asked was no sleep, in seconds: the whole machine stood still.
+_STOOD_STILL = 5.0
+
+#: What stood still gets so long to show that it goes on, in seconds.
+_AWAKENS = 30.0
 
 
 class Heartbeat:
@@ -37,6 +42,7 @@ class Heartbeat:
         interval: Seconds between two beats.
         end: Ends the process with an exit code; the supervisor then gives back what it held.
         pulse: Returns how the process is, at once, which is told with each beat; None while nothing is known.
+        beaten: Called after each round, whatever came of it: it did not hang.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Heartbeat:
         interval: float = INTERVAL,
         end: Callable[[int], None] = os._exit,
         pulse: Callable[[], Pulse | None] = lambda: None,
+        beaten: Callable[[], None] = lambda: None,
     ) -> None:
         self._stores = stores
         self._worker_id = worker_id
@@ -58,6 +65,7 @@ class Heartbeat:
         self._interval = interval
         self._end = end
         self._pulse = pulse
+        self._beaten = beaten
 
     def start(self) -> None:
         """Begin to beat."""
@@ -65,14 +73,19 @@ class Heartbeat:
 
     def _beat_for_ever(self) -> None:
         due = time.monotonic() + self._interval
+        awake = 0.0
         while True:
-            time.sleep(min(_WATCH, self._interval))
+            if _sleep(min(_WATCH, self._interval)) > _STOOD_STILL:
+                # Clocks went on, and work did not: by them it would be held to hang.
+                awake = time.monotonic() + _AWAKENS
             # Apart: what is only watched or counted must not keep the leases from being extended, nor the reverse; and
             # adding up waits for nobody.
             if time.monotonic() >= due:
                 due = time.monotonic() + self._interval
                 self._attempt(self.beat)
-            self._attempt(self.watch)
+            if time.monotonic() >= awake:
+                self._attempt(self.watch)
+            self._beaten()
 
     def watch(self) -> None:
         """End the process if it has come to rest; add up what was counted."""
@@ -82,7 +95,7 @@ class Heartbeat:
                 logger.error("%s: ending this process", ending.why)
                 counters.count(ending.counter)
                 self._attempt(self._stores.counters.flush)
-                self._end(exits.STALLED)
+                self._end(ending.code)
         self._attempt(self._stores.counters.flush)
 
     def beat(self) -> None:
@@ -102,3 +115,10 @@ class Heartbeat:
             pass
         except Exception:
             logger.exception("heartbeat failed")
+
+
+def _sleep(seconds: float) -> float:
+    """Sleep; return by how many seconds it was too long."""
+    begin = time.monotonic()
+    time.sleep(seconds)
+    return time.monotonic() - begin - seconds

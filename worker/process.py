@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -113,7 +114,7 @@ class Process:
 
     def _consume(self) -> int:
         from celery.apps import worker as program
-        from celery.signals import setup_logging, worker_shutting_down
+        from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
         from worker import tasks
         from worker.app import app
@@ -136,9 +137,19 @@ class Process:
         interval = min(INTERVAL, self._settings.lease_seconds / 4)
         vitals = Vitals(partial(device_memory, self._torch_device), interval / 2)
         vitals.start()
-        beats = (self._sign_on, watches, interval)
-        Heartbeat(self._stores, self._id, embedding.held, *beats, pulse=lambda: vitals.latest).start()
+        Heartbeat(
+            self._stores,
+            self._id,
+            embedding.held,
+            self._sign_on,
+            watches,
+            interval,
+            pulse=lambda: vitals.latest,
+            beaten=self._supervisor.in_touch,
+        ).start()
         worker_shutting_down.connect(self._on_stop, weak=False)
+        # Celery would take SIGHUP for a wish to be started anew, which is the supervisor's part.
+        worker_ready.connect(lambda **_: signal.signal(signal.SIGHUP, signal.SIG_IGN), weak=False)
         # The log is ours: Celery sets up none, and says no word that goes past it.
         setup_logging.connect(lambda **_: None, weak=False)
         program.safe_say = lambda *_: None

@@ -6,7 +6,6 @@ import logging
 import time
 
 from storage import counters
-from storage.contract.errors import ServerError
 from storage.workers import WorkerStore
 from worker.child import Child
 
@@ -34,14 +33,20 @@ class Quarantine:
         self._judged: dict[str, float] = {}
 
     def holds(self, child: Child) -> bool:
-        """Whether a dead child's slot is out for now; judged anew every few seconds."""
+        """Whether a dead child's slot is out for now; waits for nothing."""
+        return child.name in self._out
+
+    def judge(self, child: Child) -> None:
+        """Take a child's slot out, or take it back, by what the database says every few seconds.
+
+        Raises:
+            StorageUnavailable: When it does not answer; the last judgement stands.
+        """
         if child.pid is not None or child.deaths < AFTER:
             self._out.discard(child.name)
-            return False
-        if time.monotonic() - self._judged.get(child.name, -_STANDS) >= _STANDS:
+        elif time.monotonic() - self._judged.get(child.name, -_STANDS) >= _STANDS:
             self._judged[child.name] = time.monotonic()
-            self._judge(child)
-        return child.name in self._out
+            self._judge(child, self._others(child))
 
     def _others(self, child: Child) -> bool:
         """Whether anybody else does what this slot did: the same identity, or, if it never was ready, the same name."""
@@ -49,11 +54,7 @@ class Quarantine:
             return self._workers.live()[child.model_id] > 0
         return any(served.workers for served in self._workers.find(self._model))
 
-    def _judge(self, child: Child) -> None:
-        try:
-            others = self._others(child)
-        except ServerError:
-            return
+    def _judge(self, child: Child, others: bool) -> None:
         if others and child.name not in self._out:
             self._out.add(child.name)
             counters.count("slots_quarantined")

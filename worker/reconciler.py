@@ -7,13 +7,11 @@ two that both believe to lead do no harm.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import FrameType
 from typing import NamedTuple
 
 import redis
@@ -35,7 +33,9 @@ from worker.brokercheck import findings
 from worker.keeper import Keeper
 from worker.parent import Supervisor, die_with_parent
 from worker.settings import WorkerSettings
+from worker.shortages import Shortages
 from worker.sparing import Sparing
+from worker.stop import Stop, on_signals
 
 logger = logging.getLogger("worker.reconciler")
 
@@ -48,8 +48,8 @@ _ADVISE_EVERY = 60.0
 #: A message not answered for so long counts as lost, whatever Redis says, in milliseconds.
 LOST_AFTER = 600_000
 
-#: The same when Redis holds fewer messages than were sent and not answered, in milliseconds: a worker claims within
-#: moments of taking one. A fleet that is merely slow leaves its messages in Redis, and none is sent twice.
+#: The same when Redis holds fewer messages than were sent and not answered, look after look, in milliseconds: a worker
+#: claims within moments of taking one. A fleet that is merely slow leaves its messages in Redis: none is sent twice.
 MISSED_AFTER = 3_000
 
 
@@ -87,13 +87,14 @@ class Reconciler:
         self._advised = -_ADVISE_EVERY
         self._keeper = Keeper(stores)
         self._sparing = Sparing(logger)
+        self._shortages = Shortages()
 
-    def run(self, stopped: threading.Event, ticked: Callable[[], object] = lambda: None) -> None:
+    def run(self, stopped: Stop | threading.Event, ticked: Callable[[], object] = lambda: None) -> None:
         """Sweep every second until stopped; an error in one sweep is told, and the next one begins as ever.
 
         Args:
             stopped: Set to end it.
-            ticked: Called before each sweep, whether this one leads or not: a sign of life.
+            ticked: Called before each sweep and after each duty, whether this one leads or not: a sign of life.
         """
         leads = False
         while not stopped.wait(TICK):
@@ -104,7 +105,7 @@ class Reconciler:
                     if not led:
                         logger.info("this reconciler leads from now on")
                     begin = time.monotonic()
-                    self.sweep()
+                    self.sweep(ticked)
                     measures.here.count(reconciler_sweeps=1, reconciler_sweep_seconds=time.monotonic() - begin)
             except ServerError as error:
                 self._sparing.warning(f"sweep cut short: {error}")
@@ -116,12 +117,17 @@ class Reconciler:
         except ServerError as error:
             logger.warning("could not give up the lead, its term runs out: %s", error)
 
-    def sweep(self) -> None:
-        """Do every duty once; one that fails does not keep the next from its turn."""
+    def sweep(self, done: Callable[[], object] = lambda: None) -> None:
+        """Do every duty once; one that fails does not keep the next from its turn.
+
+        Args:
+            done: Called after each.
+        """
         failpoints.reach("reconcile.begin")
         duties = (self._expire, self._recover, self._dispatch, self._finish, self._purge, self._check, self._advise)
         for duty in duties:
             self._attempt(duty)
+            done()
         self._attempt(self._stores.counters.flush)
 
     def _attempt(self, duty: Callable[[], object]) -> None:
@@ -146,7 +152,7 @@ class Reconciler:
         seen = self._look(self._served())
         lost = self._stores.chunks.redispatch(0 if seen is not None and seen.is_new else LOST_AFTER)
         for model_id, waiting in seen.waiting.items() if seen is not None else ():
-            if waiting < self._stores.chunks.out(model_id):
+            if self._shortages.lasts(model_id, self._stores.chunks.out(model_id) - waiting):
                 lost += self._stores.chunks.redispatch(MISSED_AFTER, model_id)
         if lost:
             logger.warning("took back %d messages that nobody answered", lost)
@@ -209,7 +215,7 @@ class Reconciler:
 def run_until_stopped(
     settings: Settings, leader_id: str | None = None, ticked: Callable[[], object] = lambda: None
 ) -> None:
-    """Reconcile until SIGTERM or SIGINT.
+    """Reconcile until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         settings: Where storage and Redis are.
@@ -222,13 +228,8 @@ def run_until_stopped(
     from worker.app import send
 
     tracing.start(settings, "reconciler")
-    stopped = threading.Event()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        stopped.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stopped = Stop()
+    on_signals(stopped.set)
     Reconciler(Stores.open(settings), settings.redis, send, leader_id).run(stopped, ticked)
 
 
@@ -242,7 +243,7 @@ def main() -> None:
     # From here on silence means that it hangs, and it is killed.
     supervisor.tell(ready=True)
     try:
-        run_until_stopped(settings, sys.argv[1] if len(sys.argv) > 1 else None)
+        run_until_stopped(settings, sys.argv[1] if len(sys.argv) > 1 else None, supervisor.in_touch)
     except EmbedmillError as error:
         logger.error("%s", error)
         sys.exit(exits.STORAGE_AWAY)

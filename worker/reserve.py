@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from celery.worker import state
@@ -25,8 +26,16 @@ class UrgentFirst(priority_cycle):
             n: How many of them are active.
         """
         queues = sorted(self.items[:n], key=_is_bulk)
-        held = sum(_is_bulk(_queue_of(request)) for request in list(state.reserved_requests))
+        held = sum(_is_bulk(_queue_of(request)) for request in held_requests())
         return queues if held < BULK_THREADS else [queue for queue in queues if not _is_bulk(queue)]
+
+
+def held_requests() -> list[Any]:
+    """Return the messages that this process has taken and not done with."""
+    while True:
+        # Celery's set, from which other threads take while it is walked through; Celery would end the process.
+        with suppress(RuntimeError):
+            return list(state.reserved_requests)
 
 
 def _is_bulk(queue: str) -> bool:

@@ -14,6 +14,7 @@ import redis
 from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import ServerError
 from storage.redisclient import redis_client
+from worker import exits
 from worker.watches import Ending
 
 #: How long messages may wait beside an idle process before its consumer counts as dead, in seconds; a free thread
@@ -52,7 +53,8 @@ class Starvation:
 
     def __call__(self) -> Ending | None:
         """Return why the process must end, if messages are not taken."""
-        return Ending("workers_starved", "messages wait and this idle process takes none") if self.found() else None
+        why = "messages wait and this idle process takes none"
+        return Ending("workers_starved", why, exits.STARVED) if self.found() else None
 
     def found(self) -> bool:
         """Whether messages have waited for longer than patience while the process was idle all the time."""

@@ -8,28 +8,25 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from storage.contract.errors import EmbedmillError, ServerError
+from storage.contract.errors import EmbedmillError
 from storage.contract.models import model_name
-from storage.leaders import RECONCILE, LeaderStore
 from storage.stores import Stores
 from worker.child import Child
+from worker.chores import Chores
 from worker.devices import Slot
 from worker.metrics import Metrics
 from worker.quarantine import Quarantine
 from worker.settings import WorkerSettings
+from worker.stop import Stop
 
 logger = logging.getLogger(__name__)
 
 #: Pause between two looks at the children, in seconds.
 _TICK = 0.1
-
-#: Pause between two rounds of what need not be done in every look, in seconds.
-_CHORES = 1.0
 
 #: Beyond the grace that running chunks get, a stopping process has so many seconds to give its leases back.
 _LAST_WORDS = 10.0
@@ -57,35 +54,39 @@ class Supervisor:
     def __init__(self, settings: WorkerSettings, slots: list[Slot], program: str = "worker.process") -> None:
         self._settings = settings
         self._stores = Stores.open(settings)
-        self._stopped = threading.Event()
+        self._stopped = Stop()
         by_slot = {
             slot.name: Child(
                 f"worker on {slot.name}",
                 _worker_command(program, slot),
                 worker_environment(settings, slot, len(slots)),
-                self._release,
+                lambda *death: self._chores.bury(*death),
             )
             for slot in slots
         }
         self.workers = list(by_slot.values())
         self._quarantine = Quarantine(self._stores.workers, model_name(settings.model))
+        self._chores = Chores(self._stores, self._quarantine, self.workers)
         self._reconciler = Child(
-            "reconciler", lambda id_: ["-m", "worker.reconciler", id_], child_environment(settings), self._resign
+            "reconciler",
+            lambda id_: ["-m", "worker.reconciler", id_],
+            child_environment(settings),
+            lambda _, id_, __: self._chores.resign(id_),
         )
         self._metrics = Metrics(
             self._stores, model_name(settings.model), by_slot, [self._reconciler], self._reconciler.measures
         )
-        #: Dead processes whose chunks could not be given back yet: their ids, and whether they died of them.
-        self._unreleased: dict[str, bool] = {}
 
     def run(self) -> None:
         """Keep the children alive until `stop` is called, then stop them in order."""
-        threading.Thread(target=self._do_chores, name="chores", daemon=True).start()
+        self._chores.start()
         try:
             while not self._stopped.wait(_TICK):
                 self._tend()
         finally:
+            logger.info("stopping")
             self._stop([*self.workers, self._reconciler])
+            self._chores.finish(_LAST_WORDS)
 
     def stop(self) -> None:
         """Ask the supervisor to stop; may be called from a signal handler."""
@@ -134,43 +135,6 @@ class Supervisor:
         for child in (self._reconciler, *self.workers):
             with _whatever_comes(child):
                 child.tend(hold=child is not self._reconciler and self._quarantine.holds(child))
-
-    def _do_chores(self) -> None:
-        """Do what may have to wait for the database, beside the loop that must not."""
-        while not self._stopped.wait(_CHORES):
-            try:
-                for worker_id, died in list(self._unreleased.items()):
-                    self._release_now(worker_id, died)
-                self._stores.counters.flush()
-            except ServerError as error:
-                logger.debug("the chores wait for the database: %s", error)
-            except Exception:
-                logger.exception("a chore failed")
-
-    def _release(self, worker_id: str, died: bool) -> int:
-        """Give back at once what a dead process held, instead of waiting for its leases to run out."""
-        self._unreleased[worker_id] = died
-        try:
-            return self._release_now(worker_id, died)
-        except ServerError as error:
-            logger.warning("could not give back a dead worker's chunks, trying again: %s", error)
-            return 0
-
-    def _release_now(self, worker_id: str, died: bool) -> int:
-        released = self._stores.leases.release_worker(worker_id, died)
-        self._stores.workers.leave(worker_id)
-        self._unreleased.pop(worker_id, None)
-        if released:
-            logger.warning("gave back %d chunks of a worker process that died", released)
-        return released
-
-    def _resign(self, leader_id: str, died: bool) -> int:
-        """Give up the lead of a dead reconciler, so that the next one need not wait for the end of its term."""
-        try:
-            LeaderStore(self._stores.database).resign(RECONCILE, leader_id)
-        except ServerError as error:
-            logger.warning("could not give up a dead reconciler's lead, its term runs out: %s", error)
-        return 0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage import counters
+from worker import exits
 
 #: An engine whose oldest work makes no progress for so long hangs, in seconds.
 STALL = 120.0
@@ -23,10 +24,12 @@ class Ending:
     Args:
         counter: What is counted, one of `storage.counters.MEANINGS`.
         why: In words.
+        code: What it ends with.
     """
 
     counter: str
     why: str
+    code: int = exits.STALLED
 
     def __post_init__(self) -> None:
         if self.counter not in counters.MEANINGS:

@@ -44,6 +44,27 @@ def test_a_server_that_ended_comes_back_although_no_process_was_to_be_had_at_fir
     server.stop()
 
 
+def test_a_server_that_cannot_read_what_it_kept_starts_empty(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Given a server that has kept messages, and whose file a power cut has left damaged
+    settings = Settings(data_dir=tmp_path)
+    server = redisserver.RedisServer(settings)
+    server.start()
+    client = redis.Redis(unix_socket_path=str(settings.redis_socket))
+    client.lpush("queue", "a message")
+    server.stop()
+    (kept,) = (tmp_path / "redis" / "appendonlydir").glob("*.incr.aof")
+    kept.write_bytes(kept.read_bytes() + b"\0" * 4096 + b"*2\r\n")
+    # When it is started again
+    server = redisserver.RedisServer(settings)
+    server.start()
+    # Then it answers, and what could not be read lies beside it
+    assert client.llen("queue") == 0
+    assert (tmp_path / "redis" / "appendonlydir.unreadable" / kept.name).exists()
+    assert "it starts empty" in caplog.text
+    client.close()
+    server.stop()
+
+
 def _answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())

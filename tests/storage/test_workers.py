@@ -160,7 +160,17 @@ def test_one_process_leads_until_it_resigns_or_falls_silent(database: Database, 
     assert leaders.lead("reconcile", second) is False
 
 
-def test_a_leader_writes_only_when_its_term_runs_out(database: Database) -> None:
+def test_a_clock_that_was_set_back_keeps_nobody_from_leading(database: Database) -> None:
+    # Given a leader that is gone, and a database whose clock was then set back by an hour
+    leaders, gone, next_ = LeaderStore(database), new_id(), new_id()
+    leaders.lead("reconcile", gone)
+    with database.write() as connection:
+        connection.execute(update(LeaderRow).values(expires=LeaderRow.expires + 3_600_000))
+    # When another one wants to lead, then it does
+    assert leaders.lead("reconcile", next_) is True
+
+
+def test_a_leader_writes_only_when_its_term_runs_out(database: Database, long_term: None) -> None:
     leaders, owner = LeaderStore(database), new_id()
 
     def expires() -> int:
@@ -169,7 +179,7 @@ def test_a_leader_writes_only_when_its_term_runs_out(database: Database) -> None
 
     leaders.lead("reconcile", owner)
     with database.write() as connection:
-        connection.execute(update(LeaderRow).values(expires=now_ms() + 9_000_000))
+        connection.execute(update(LeaderRow).values(expires=now_ms() + 3_000_000))
     far = expires()
     assert leaders.lead("reconcile", owner) and expires() == far
     with database.write() as connection:

@@ -36,9 +36,10 @@ class Nursery:
         #: How many chunks each death is charged to.
         self.charged = 0
 
-    def note_death(self, id_: str, died: bool) -> int:
+    def note_death(self, child: Child, id_: str, died: bool) -> None:
         self.deaths.append((id_, died))
-        return self.charged
+        if died and self.charged:
+            child.start_soon()
 
     def start(self, program: str) -> Child:
         child = Child("child", lambda _: ["-c", program], {}, self.note_death)
@@ -186,7 +187,50 @@ def test_the_pause_grows_with_each_death_of_a_sick_device(nursery: Nursery, capl
     sick = nursery.start("raise SystemExit(70)")
     nursery.tend_until(lambda: sick.deaths == 3)
     # Then each is twice as long as the one before
-    assert re.findall(r"starting again in (\S+) s", caplog.text) == ["0.5", "1.0", "2.0"]
+    assert re.findall(r"starting again within (\S+) s", caplog.text) == ["0.5", "1.0", "2.0"]
+
+
+@pytest.mark.parametrize("code", [exits.STORAGE_AWAY, exits.STARVED])
+def test_a_server_that_is_away_is_not_held_against_a_slot_nor_its_chunks(
+    nursery: Nursery, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    # Given a child that ends for want of the database, or of messages, again and again
+    child = nursery.start(READY + f"raise SystemExit({code})")
+    nursery.tend_until(lambda: len(nursery.deaths) >= 3)
+    # Then nobody is charged, the slot is not counted down, and the pause grows all the same
+    assert [died for _, died in nursery.deaths] == [False] * len(nursery.deaths) and child.deaths == 0
+    assert re.findall(r"starting again within (\S+) s", caplog.text)[:3] == ["0.5", "1.0", "2.0"]
+
+
+def test_a_child_is_not_charged_with_time_in_which_its_parent_stood_still(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a child that is silent, and a machine that stood still for as long as nobody may be silent
+    monkeypatch.setattr(child_module, "SILENCE", 0.5)
+    monkeypatch.setattr(child_module, "_STANDSTILL", 0.4)
+    child = nursery.start(READY + "import time; time.sleep(60)")
+    deadline = time.monotonic() + 60
+    while not child.ready:
+        assert time.monotonic() < deadline
+        child.tend()
+    first = child.pid
+    time.sleep(1)
+    # When it goes on
+    child.tend()
+    # Then the child lives, and is killed when it goes on being silent
+    assert not child._silenced
+    nursery.tend_until(lambda: child.pid not in (first, None))
+
+
+def test_a_child_whose_talk_with_the_database_hangs_ends_itself(nursery: Nursery) -> None:
+    # Given a child that was in touch with the database once
+    hangs = "s.in_touch(); s.beat_for_ever(); import time; time.sleep(60)"
+    short = "import worker.parent; worker.parent.ROUND = 0.5; worker.parent.BEAT = 0.02; "
+    child = nursery.start(short + READY + hangs)
+    # When it is no more, then it ends as one whom the database has left
+    nursery.tend_until(lambda: child.last_end != "")
+    assert child.last_end == f"exit code {exits.STORAGE_AWAY}"
+    assert [died for _, died in nursery.deaths] == [False]
 
 
 def test_a_child_that_has_done_work_is_not_held_to_be_sick(nursery: Nursery) -> None:

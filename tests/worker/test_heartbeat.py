@@ -19,6 +19,7 @@ from storage.redisclient import redis_client
 from storage.stores import Stores
 from tests.storage.builders import CARD, chunk_row, serve, set_chunk, submit
 from worker import exits
+from worker import heartbeat as beating
 from worker import starvation as starving
 from worker.heartbeat import Heartbeat
 from worker.memory import MemoryWatch
@@ -60,6 +61,36 @@ def test_a_hanging_engine_ends_the_process_and_is_counted(stores: Stores) -> Non
     assert stores.counters.all()["workers_stalled"] == 1
 
 
+def test_nothing_is_held_to_hang_when_the_whole_machine_stood_still(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a sleep of a second that lasts ten minutes, and such as last a second
+    sleeps, looked, beaten = iter([600.0, 0.0, 0.0]), [], []
+
+    def sleep(seconds: float) -> float:
+        late = next(sleeps, None)
+        if late is None:
+            raise SystemExit
+        return late
+
+    def watch() -> None:
+        looked.append(time.monotonic())
+
+    monkeypatch.setattr(beating, "_sleep", sleep)
+    beat = Heartbeat(stores, new_id(), lambda: (), lambda: None, [watch], end=end, beaten=lambda: beaten.append(1))
+    # When it goes on
+    with pytest.raises(SystemExit):
+        beat._beat_for_ever()
+    # Then nobody is asked whether anything hangs, for a while, and the rounds are told all the same
+    assert looked == [] and len(beaten) == 3
+    # And as soon as that is over, they are asked again
+    monkeypatch.setattr(beating, "_AWAKENS", 0.0)
+    sleeps = iter([600.0, 0.0, 0.0])
+    with pytest.raises(SystemExit):
+        beat._beat_for_ever()
+    assert len(looked) == 3
+
+
 def test_an_engine_that_makes_progress_does_not(stores: Stores) -> None:
     pulse(stores, new_id(), watches=[stall(time.monotonic)]).watch()
 
@@ -72,7 +103,7 @@ def test_a_starving_process_ends_and_is_counted(
     client = redis.Redis.from_url(redis_server)
     client.lpush(f"{KEY_PREFIX}hungry", "a message that nobody takes")
     try:
-        with pytest.raises(Ended, match=str(exits.STALLED)):
+        with pytest.raises(Ended, match=str(exits.STARVED)):
             pulse(
                 stores, new_id(), watches=[Starvation(redis_server, ["hungry"], lambda: 60.0, lambda: 0, patience=-1)]
             ).watch()

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,30 @@ def test_gpus_tell_what_they_do_and_their_absence_is_no_error(stores: Stores, ch
     assert not [name for name in told(metrics) if "gpu_" in name]
     nvml.there = True
     assert 'embedmill_gpu_memory_bytes{gpu="0"}' in told(metrics)
+
+
+def test_a_driver_that_hangs_keeps_one_question_waiting_and_no_other(
+    stores: Stores, child: Child, nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a driver that does not answer
+    answers, asked = threading.Event(), threading.Event()
+
+    def hang() -> int:
+        asked.set()
+        answers.wait(60)
+        return 0
+
+    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", hang)
+    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    waiting = threading.Thread(target=metrics.text)
+    waiting.start()
+    assert asked.wait(60)
+    # When somebody else asks, then the rest is told
+    found = told(metrics)
+    assert not [name for name in found if "gpu_" in name] and found
+    assert waiting.is_alive()
+    answers.set()
+    waiting.join(60)
 
 
 def test_without_the_package_there_are_no_gpus(stores: Stores, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,22 +31,30 @@ def test_a_slot_is_taken_out_while_another_worker_serves_its_model(
     stores: Stores, doomed: Child, caplog: pytest.LogCaptureFixture
 ) -> None:
     serve(stores)
-    assert Quarantine(stores.workers, MODEL).holds(doomed)
+    judge = Quarantine(stores.workers, MODEL)
+    judge.judge(doomed)
+    assert judge.holds(doomed)
     assert "taken out after 5 deaths in a row: exit code 70" in caplog.text
 
 
 def test_the_last_slot_is_never_taken_out(stores: Stores, doomed: Child) -> None:
-    assert not Quarantine(stores.workers, MODEL).holds(doomed)
+    judge = Quarantine(stores.workers, MODEL)
+    judge.judge(doomed)
+    assert not judge.holds(doomed)
 
 
 def test_a_slot_comes_back_when_nobody_else_is_left(stores: Stores, doomed: Child) -> None:
     other, judge = serve(stores), Quarantine(stores.workers, MODEL)
+    judge.judge(doomed)
     assert judge.holds(doomed)
     stores.workers.leave(other)
+    judge.judge(doomed)
     assert not judge.holds(doomed)
 
 
 def test_a_slot_that_died_less_often_is_left_alone(stores: Stores) -> None:
     serve(stores)
     child = Child("worker on cuda:0", lambda _: [], {}, lambda *_: 0)
-    assert not Quarantine(stores.workers, MODEL).holds(child)
+    judge = Quarantine(stores.workers, MODEL)
+    judge.judge(child)
+    assert not judge.holds(child)

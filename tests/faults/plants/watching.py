@@ -7,7 +7,7 @@ from tests.faults.plants.plant import Edit, Plant
 _EMBEDDING = "worker/embedding.py"
 _PROCESS = "worker/process.py"
 _RECONCILER = "worker/reconciler.py"
-_SUPERVISOR = "worker/supervisor.py"
+_CHORES = "worker/chores.py"
 _GAPS = "tests/faults/test_planted_gaps.py"
 _HANGS = "tests/faults/test_hangs.py"
 
@@ -91,9 +91,9 @@ WATCHING = (
         "::test_a_worker_process_killed_in_the_midst_of_a_batch_is_replaced_and_its_chunks_are_done",
         (
             Edit(
-                _SUPERVISOR,
-                "        released = self._stores.leases.release_worker(worker_id, died)\n",
-                "        released = 0\n",
+                _CHORES,
+                "            released = self._stores.leases.release_worker(worker_id, charge)\n",
+                "            released = 0\n",
             ),
         ),
     ),
@@ -109,9 +109,9 @@ WATCHING = (
             ),
             Edit(_PROCESS, "            self._stores.leases.release_worker(self._id)\n", ""),
             Edit(
-                _SUPERVISOR,
-                "        released = self._stores.leases.release_worker(worker_id, died)\n",
-                "        released = self._stores.leases.release_worker(worker_id, died) if died else 0\n",
+                _CHORES,
+                "            released = self._stores.leases.release_worker(worker_id, charge)\n",
+                "            released = self._stores.leases.release_worker(worker_id, charge) if charge else 0\n",
             ),
         ),
     ),
