@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from producer.api.bodyroom import BodyRoom
 from producer.api.calls import Calls
 from producer.api.knownkeys import KnownKeys
 from producer.api.metrics import Metrics
@@ -34,6 +35,7 @@ class Service:
         keys: Tells good API keys from bad ones.
         batch_work: Works at OpenAI's batches.
         parting: Takes parts of jobs.
+        body_room: Memory for bodies that are kept in it as a whole.
         states_room: Memory for answers that hold states of tokens.
     """
 
@@ -46,12 +48,14 @@ class Service:
     batch_work: BatchWork
     keys: KnownKeys = field(init=False)
     parting: Parting = field(init=False)
+    body_room: BodyRoom = field(init=False)
     states_room: StatesRoom = field(init=False, default_factory=StatesRoom)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))
         limits = (self.settings.max_text_bytes, self.settings.max_part_bytes)
         object.__setattr__(self, "parting", Parting(self.client.stores, *limits))
+        object.__setattr__(self, "body_room", BodyRoom(self.settings.max_body_bytes))
 
     @property
     def stores(self) -> Stores:
