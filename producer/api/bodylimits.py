@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.api import uploading
 from producer.api.auth import caller_of
 from producer.api.bodies import JSON
 from producer.api.bodyroom import BodyRoom
@@ -17,7 +18,6 @@ from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
 from producer.api.heads import is_routed
 from producer.api.settings import ApiSettings
-from producer.api.uploading import is_crowded
 from producer.jsonsizes import JSONSize, is_within, measured
 from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unauthorized, Unreadable, UnsupportedMedia
 
@@ -188,7 +188,9 @@ class _Body:
         self._received += len(message.get("body", b""))
         if self.kind.most is not None and self._received > self.kind.most:
             raise self._too_large()
-        if self._waited > self._seconds + self._received / _SLOWEST and (self.kind.most is not None or is_crowded()):
+        if self._waited > self._seconds + self._received / _SLOWEST and (
+            self.kind.most is not None or uploading.places.is_crowded
+        ):
             raise TooSlow("The body comes too slowly.", "Send less at a time.")
         return message
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from producer.api import uploading
 from producer.api.errors import status_of
 from producer.api.service import Service, ServiceDep
 from producer.api.workers import overview
@@ -54,13 +55,14 @@ async def submit(request: Request, service: ServiceDep, visitor: VisitorDep) -> 
     # Before anything is read of it: a form may be large.
     check_origin(request)
     visitor.caller.require("write")
-    async with form_of(request, service) as form:
-        await run_in_threadpool(check_form, request, service, form)
-        submitted = Submitted.of(form)
-        try:
-            job = await run_in_threadpool(_submit, service, visitor, submitted)
-        except EmbedmillError as error:
-            return await run_in_threadpool(_page, request, service, visitor, submitted.given, error)
+    with uploading.places.place(visitor.caller.key_id):
+        async with form_of(request, service) as form:
+            await run_in_threadpool(check_form, request, service, form)
+            submitted = Submitted.of(form)
+            try:
+                job = await run_in_threadpool(_submit, service, visitor, submitted)
+            except EmbedmillError as error:
+                return await run_in_threadpool(_page, request, service, visitor, submitted.given, error)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
