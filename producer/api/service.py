@@ -13,12 +13,17 @@ from producer.api.knownkeys import KnownKeys
 from producer.api.metrics import Metrics
 from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
+from producer.api.shares import Shares
 from producer.api.statesroom import StatesRoom
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.parting import Parting
 from storage.stores import Stores
+
+#: Result files that are made, or still being read, at a time: each is as large on the disk as a job's vectors.
+_MADE_FILES = 4
+_TOO_MANY_FILES = ("Too many files of results are being made.", "Ask again in a moment, or for npy or jsonl.", 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Service:
         parting: Takes parts of jobs.
         body_room: Memory for bodies that are kept in it as a whole.
         states_room: Memory for answers that hold states of tokens.
+        made_files: Places of result files that are made on the disk before they are sent.
     """
 
     settings: ApiSettings
@@ -50,6 +56,7 @@ class Service:
     parting: Parting = field(init=False)
     body_room: BodyRoom = field(init=False)
     states_room: StatesRoom = field(init=False, default_factory=StatesRoom)
+    made_files: Shares = field(init=False, default_factory=lambda: Shares(_MADE_FILES, _TOO_MANY_FILES))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))
