@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from producer.api.answerroom import FREE_TEXT, MOST_NUMBERS_AT_ONCE, AnswerRoom
 from producer.api.bodyroom import BodyRoom
 from producer.api.calls import Calls
 from producer.api.knownkeys import KnownKeys
@@ -14,7 +15,6 @@ from producer.api.metrics import Metrics
 from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
 from producer.api.shares import Shares
-from producer.api.statesroom import StatesRoom
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
@@ -41,7 +41,8 @@ class Service:
         batch_work: Works at OpenAI's batches.
         parting: Takes parts of jobs.
         body_room: Memory for bodies that are kept in it as a whole.
-        states_room: Memory for answers that hold states of tokens.
+        states_room: Memory for answers that hold states of tokens, in numbers.
+        tokens_room: Memory for answers that hold tokens, in bytes of their texts.
         made_files: Places of result files that are made on the disk before they are sent.
     """
 
@@ -55,13 +56,16 @@ class Service:
     keys: KnownKeys = field(init=False)
     parting: Parting = field(init=False)
     body_room: BodyRoom = field(init=False)
-    states_room: StatesRoom = field(init=False, default_factory=StatesRoom)
+    states_room: AnswerRoom = field(init=False, default_factory=lambda: AnswerRoom(MOST_NUMBERS_AT_ONCE))
+    tokens_room: AnswerRoom = field(init=False)
     made_files: Shares = field(init=False, default_factory=lambda: Shares(_MADE_FILES, _TOO_MANY_FILES))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))
         limits = (self.settings.max_text_bytes, self.settings.max_part_bytes)
         object.__setattr__(self, "parting", Parting(self.client.stores, *limits))
+        # A token takes some hundred bytes, for a tokenizer and as JSON: there is room for one text of the longest.
+        object.__setattr__(self, "tokens_room", AnswerRoom(self.settings.max_text_bytes, FREE_TEXT))
         object.__setattr__(self, "body_room", BodyRoom(self.settings.max_body_bytes))
 
     @property

@@ -12,12 +12,12 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
+from producer.api.answerroom import MOST_NUMBERS
 from producer.api.auth import Embedder
 from producer.api.held import Held
 from producer.api.openai.vectors import as_json
 from producer.api.service import ServiceDep
 from producer.api.statesizes import numbers_of
-from producer.api.statesroom import MOST_NUMBERS
 from producer.api.teierrors import failures
 from producer.api.teiinputs import inputs_of, on_long
 from producer.api.teimodels import EmbedAllRequest, EmbedRequest
