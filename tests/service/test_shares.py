@@ -45,6 +45,11 @@ def taken_by(shares: Shares, key_id: str) -> int:
     raise AssertionError("there is no end of places")
 
 
+def until_taken(number: int) -> None:
+    """Wait until so many bodies are being taken in."""
+    until(lambda: uploading.places.taken == number, f"{number} places to be taken")
+
+
 def test_a_key_holds_no_more_places_than_are_free() -> None:
     # Given places of which each key takes what it gets
     shares = Shares(32, _FULL)
@@ -97,12 +102,12 @@ def test_one_key_does_not_take_all_places_of_uploads(narrow: Served, monkeypatch
         for number in range(1, 3):
             wire = stack.enter_context(socket.create_connection((place.host, place.port or 80), 60))
             wire.sendall(f"{head}Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n".encode())
-            until(lambda number=number: uploading.places.taken == number, "the place of a stream")  # type: ignore[misc]
+            until_taken(number)
         # When it sends one more, then it is asked to come again, while another's is taken
         with narrow.http(anna) as ours, narrow.http(bert) as theirs:
             assert ours.post("/v1/jobs", content=b'"rye"\n', headers=NDJSON).status_code == 429
             assert theirs.post("/v1/jobs", content=b'"rye"\n', headers=NDJSON).status_code == 202
-    until(lambda: uploading.places.taken == 0, "the end of all")
+    until_taken(0)
 
 
 def test_one_key_does_not_take_all_calls(narrow: Served) -> None:
