@@ -93,10 +93,10 @@ class BodyMemory:
         Raises:
             Overloaded: When there is none now.
         """
-        self._size += size
-        self._names += names
-        needed = self._room.needed(self._size, self._names) - self._taken
+        size, names = self._size + size, self._names + names
+        needed = self._room.needed(size, names) - self._taken
         self._room.take(needed)
+        self._size, self._names = size, names
         self._taken += needed
 
     def leave(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from python_multipart.multipart import parse_options_header
 
-from storage.contract.errors import InvalidField, TooLarge
+from storage.contract.errors import InvalidField
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -55,7 +55,7 @@ class Parts:
         self._begun = 0
 
     def callbacks(self) -> MultipartCallbacks:
-        """Return what the parser calls; it raises InvalidField or TooLarge where the form may not go on."""
+        """Return what the parser calls; it raises InvalidField where the form may not go on."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._add_header,
@@ -107,7 +107,8 @@ class Parts:
             return
         self.size += end - start
         if self.size > self._most:
-            raise TooLarge(f"The fields of the form have more than {self._most:,} bytes.", "Send much text as a file.")
+            why = f"The fields of the form are too long: they have more than {self._most:,} bytes."
+            raise InvalidField(self._name, why, "Send much text as a file.")
         self._content += data[start:end]
 
     def _end(self) -> None:

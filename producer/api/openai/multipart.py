@@ -27,8 +27,8 @@ async def receive(request: Request, name: str, limit: int, opened: Callable[[], 
         opened: Opens the writer; called in a thread.
 
     Raises:
-        InvalidField: When the body is no such form, or the file is missing or empty.
-        TooLarge: When the file is too large, or the fields beside it are.
+        InvalidField: When the body is no such form, its fields are too long, or the file is missing or empty.
+        TooLarge: When the file is too large.
         CallerGone: When the sender goes away.
     """
     kind, params = parse_options_header(request.headers.get("content-type", ""))
