@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from producer.arrow import arrow_module
+from producer.decoding import MAX_LINE_BYTES
 from producer.output import write_all
 from producer.records import Record
 from producer.sources import COMPRESSED_ENDINGS, Source, blocks, source_name, source_path
 from producer.tables import column_index
 from storage.contract.errors import InvalidFile, StorageFull
 
-#: Rows decoded at a time; more cost memory, fewer cost speed.
-BATCH_ROWS = 4096
+#: Rows, and about how many bytes of them, that are decoded at a time; more cost memory, fewer cost speed.
+BATCH_ROWS, BATCH_BYTES = 4096, 64 << 20
+
+#: Of a longer text only this is said; as long as a line may be.
+TOO_LONG = f"text longer than {MAX_LINE_BYTES >> 20} MiB"
 
 
 def parquet_records(stream: BinaryIO, source: Source, text_field: str, id_field: str | None) -> Iterator[Record]:
@@ -38,26 +42,64 @@ def parquet_records(stream: BinaryIO, source: Source, text_field: str, id_field:
         if file.seek(0, os.SEEK_END) == 0:
             return
         try:
-            table = arrow_module("pyarrow.parquet").ParquetFile(file, pre_buffer=False)
-            _check_columns(arrow, table.schema_arrow, name, text_field, id_field)
-            yield from _rows(table, name, text_field, id_field)
+            opened = arrow_module("pyarrow.parquet").ParquetFile
+            _check_columns(arrow, opened(file).schema_arrow, name, text_field, id_field)
+            columns = [text_field] if id_field is None else [text_field, id_field]
+            # Equal strings stay one string: a few bytes of a file may stand for thousands that are large.
+            table = opened(file, pre_buffer=False, read_dictionary=columns)
+            yield from _rows(table, columns, name)
         except (arrow.ArrowException, OSError) as error:
             raise InvalidFile(f"{name} is no Parquet file, or a damaged one.") from error
 
 
-def _rows(table: Any, name: str, text_field: str, id_field: str | None) -> Iterator[Record]:
-    columns = [text_field] if id_field is None else [text_field, id_field]
+def _rows(table: Any, columns: list[str], name: str) -> Iterator[Record]:
     first = 1
-    for batch in table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+    for batch in _batches(table, columns):
         try:
-            texts = batch.column(text_field).to_pylist()
-            ids = [None] * len(texts) if id_field is None else batch.column(id_field).to_pylist()
+            texts = _values(batch.column(columns[0]))
+            ids = _values(batch.column(columns[1])) if len(columns) > 1 else [None] * len(texts)
         except UnicodeDecodeError:
             last = first + batch.num_rows - 1
             raise InvalidFile(f"{name} has a string that is not UTF-8 in the rows {first} to {last}.") from None
         for row, (text, custom_id) in enumerate(zip(texts, ids, strict=True), first):
-            yield Record(text, str(custom_id) if isinstance(custom_id, int) else custom_id, f"row {row}")
+            given = str(custom_id) if isinstance(custom_id, int) else custom_id
+            if text is _LONG:
+                yield Record(None, given, f"row {row}", TOO_LONG)
+            else:
+                yield Record(text, given, f"row {row}")
         first += len(texts)
+
+
+def _batches(table: Any, columns: list[str]) -> Iterator[Any]:
+    """Yield batches of rows that are neither many nor, by what the file says of its row groups, much."""
+    for number in range(table.num_row_groups):
+        group = table.metadata.row_group(number)
+        chunks = (group.column(place) for place in range(group.num_columns))
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(1, size)))
+        yield from table.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
+
+
+#: Stands for a string that is too long.
+_LONG = object()
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values; equal strings are one object, and `_LONG` stands for one that is too long."""
+    if not hasattr(column, "indices"):
+        values: list[Any] = column.to_pylist()
+        return values
+    used = column.indices.unique()
+    strings = column.dictionary.take(used)
+    sizes = arrow_module("pyarrow.compute").binary_length(strings).to_pylist()
+    if max((size for size in sizes if size is not None), default=0) > MAX_LINE_BYTES:
+        found = [
+            _LONG if (size or 0) > MAX_LINE_BYTES else one.as_py() for one, size in zip(strings, sizes, strict=True)
+        ]
+    else:
+        found = strings.to_pylist()
+    by_index = dict(zip(used.to_pylist(), found, strict=True))
+    return [by_index[index] for index in column.indices.to_pylist()]
 
 
 def _check_columns(arrow: Any, schema: Any, name: str, text_field: str, id_field: str | None) -> None:

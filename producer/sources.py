@@ -92,6 +92,17 @@ def blocks(stream: BinaryIO, source: Source) -> Iterator[bytes]:
         yield from raw
 
 
+def is_packed(stream: BinaryIO) -> bool:
+    """Tell whether `blocks` would unpack what is in a stream, which must be at its beginning, and stays there.
+
+    Args:
+        stream: One that can be read again.
+    """
+    first = stream.read(len(ZSTD_MAGIC))
+    stream.seek(0)
+    return first.startswith((GZIP_MAGIC, ZSTD_MAGIC))
+
+
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise InvalidFile("Standard input is closed.", "Pipe texts into it, or name a file.")

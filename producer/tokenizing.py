@@ -139,12 +139,15 @@ def tokenizer_of(client: Client, model: str | None = None) -> ModelTokenizer:
     )
 
 
-def check_texts(client: Client, texts: Sequence[str]) -> None:
+def check_texts(client: Client, texts: Sequence[str]) -> int:
     """Check that texts can be tokenized and are, all together, no longer than one text of a job may be.
 
     Args:
         client: Whose limits these are.
         texts: What was given.
+
+    Returns:
+        Bytes of all of them, in UTF-8.
 
     Raises:
         InvalidOption: When one of them holds a lone surrogate.
@@ -159,6 +162,7 @@ def check_texts(client: Client, texts: Sequence[str]) -> None:
             raise InvalidOption(f"The text has a lone surrogate at character {error.start}.") from error
     if size > most:
         raise TooLarge(f"There are {size:,} bytes of text, more than the limit of {most:,}.", "Give shorter texts.")
+    return size
 
 
 class _Held:

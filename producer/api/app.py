@@ -122,7 +122,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.service = service
     errors.install(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(BodyLimits, settings=settings, room=service.body_room)
     if settings.auth == "none":
         app.add_middleware(Origins, settings=settings)
     app.add_middleware(Heads)

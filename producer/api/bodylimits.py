@@ -10,16 +10,16 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.api import uploading
 from producer.api.auth import caller_of
 from producer.api.bodies import JSON
-from producer.api.bodyroom import FREE, BodyRoom
+from producer.api.bodyroom import BodyRoom
 from producer.api.bodysizes import BodyKind, BodyKinds
 from producer.api.errors import answer, form_path
 from producer.api.heads import is_routed
 from producer.api.settings import ApiSettings
-from producer.api.uploading import is_crowded
 from producer.jsonsizes import JSONSize, is_within, measured
-from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unreadable, UnsupportedMedia
+from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unauthorized, Unreadable, UnsupportedMedia
 
 #: A body comes at this rate at least, once its longest silence is over, in bytes a second; one that may have any length
 #: only where it would keep others from their place.
@@ -27,6 +27,9 @@ _SLOWEST = 1_000
 
 #: What a caller still sends after it was refused is thrown away for so long, and so far; else he may never read why.
 _DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 64_000_000
+
+#: Methods whose routes look at no body.
+_BODILESS = ("GET", "HEAD", "OPTIONS")
 
 #: Looking through larger bodies is left to a thread, in bytes.
 _LONG = 200_000
@@ -38,13 +41,14 @@ class BodyLimits:
     Args:
         app: What is guarded.
         settings: Say what is allowed.
+        room: The memory for bodies that are read as a whole.
     """
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings, room: BodyRoom) -> None:
         self._app = app
         self._kinds = BodyKinds(settings)
         self._seconds = settings.body_seconds
-        self._room = BodyRoom(settings.max_body_bytes)
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -60,14 +64,12 @@ class BodyLimits:
     async def _pass(self, headers: Headers, body: _Body, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _check_encoding(headers)
-            size = body.check_length(headers.get("content-length"))
+            body.check_length(headers.get("content-length"))
             if body.kind.whole:
-                _check_media(headers, body.kind, scope)
-                if size is None or size > FREE:
-                    # Nobody fills this machine's memory who may not even ask.
-                    await caller_of(Request(scope))
-                await body.read_whole()
-                await _check_json(headers, body)
+                _check_media(headers, scope)
+                if await _is_read(scope):
+                    await body.read_whole()
+                    await _check_json(headers, body)
         except EmbedmillError as error:
             await _refuse(error, scope, receive, send)
             return
@@ -82,11 +84,30 @@ class BodyLimits:
             await _refuse(body.refusal, scope, receive, send)
 
 
-def _check_media(headers: Headers, kind: BodyKind, scope: Scope) -> None:
+def _check_media(headers: Headers, scope: Scope) -> None:
     found = headers.get("content-type", "").partition(";")[0].strip().lower()
     # What nobody answers is told as such, whatever was sent there.
-    if kind.is_json and found != JSON and not found.endswith("+json") and is_routed(scope):
+    if found != JSON and not found.endswith("+json") and is_routed(scope):
         raise UnsupportedMedia(f"The Content-Type must be {JSON}.", "Name it in the header.")
+
+
+async def _is_read(scope: Scope) -> bool:
+    """Tell whether a body is read before its route is called: only where a route wants it, of one who may ask.
+
+    Nobody fills this machine's memory who has no key, not even by a little on each of many connections.
+
+    Raises:
+        Unauthorized: When keys are needed and the request has none that is good.
+    """
+    if scope["method"] in _BODILESS:
+        return False
+    try:
+        await caller_of(Request(scope))
+    except Unauthorized:
+        if is_routed(scope):
+            raise
+        return False
+    return True
 
 
 class _Body:
@@ -99,15 +120,14 @@ class _Body:
         self.refusal: EmbedmillError | None = None
         self._receive = receive
         self._seconds = seconds
-        self._room = room
-        self._taken = 0
+        self._memory = room.body()
         self._received = 0
         self._waited = 0.0
         self._ended = False
         self._kept: Message | None = None
 
-    def check_length(self, declared: str | None) -> int | None:
-        """Return how long it says itself that it is, or None, and refuse at once what is too large by that.
+    def check_length(self, declared: str | None) -> None:
+        """Refuse at once what is too large by how long it says itself that it is.
 
         Raises:
             TooLarge: When it is.
@@ -115,12 +135,10 @@ class _Body:
         said = int(declared) if declared is not None and declared.isdigit() else None
         if said is not None and self.kind.most is not None and said > self.kind.most:
             raise self._too_large()
-        return said
 
     def forget(self) -> None:
         """Give back the room that it took."""
-        self._room.leave(self._taken)
-        self._taken = 0
+        self._memory.leave()
 
     async def read_whole(self) -> None:
         """Read all of it.
@@ -136,20 +154,18 @@ class _Body:
             if message["type"] != "http.request":
                 self._kept = message
                 return
-            self._take_room()
-            parts += message.get("body", b"")
+            block = message.get("body", b"")
+            self._memory.add(len(block), block.count(b":"))
+            parts += block
         self.data = bytes(parts)
         self._kept = {"type": "http.request", "body": self.data, "more_body": False}
-
-    def _take_room(self) -> None:
-        needed = max(0, self._received - FREE) - self._taken
-        self._room.take(needed)
-        self._taken += needed
 
     async def receive(self) -> Message:
         """Return what comes next; a body that is refused looks like a connection that was cut."""
         if self._kept is not None:
             message, self._kept = self._kept, None
+            # What the route is done with should be gone, and not be held here beside what was made of it.
+            self.data = b""
             return message
         if self.refusal is not None:
             return {"type": "http.disconnect"}
@@ -172,7 +188,9 @@ class _Body:
         self._received += len(message.get("body", b""))
         if self.kind.most is not None and self._received > self.kind.most:
             raise self._too_large()
-        if self._waited > self._seconds + self._received / _SLOWEST and (self.kind.most is not None or is_crowded()):
+        if self._waited > self._seconds + self._received / _SLOWEST and (
+            self.kind.most is not None or uploading.places.is_crowded
+        ):
             raise TooSlow("The body comes too slowly.", "Send less at a time.")
         return message
 

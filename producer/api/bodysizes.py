@@ -22,6 +22,9 @@ _OF_IDS = JSONSize(_DEEPEST, 1_100_000, 1_000)
 #: Largest form of the page that has no texts in it, in bytes.
 _SMALL_FORM = 20_000
 
+#: Most bytes of all fields of a form together, its file aside: they are kept in memory.
+FORM_FIELDS = 2_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class BodyKind:
@@ -29,15 +32,13 @@ class BodyKind:
 
     Args:
         most: Most bytes; None: any number.
-        whole: Whether it is read before its route is called; else its route gets it as it comes.
-        json: How much there may be in it where it is JSON that is read as a whole.
-        is_json: Whether what is read as a whole must be JSON.
+        whole: Whether it is JSON that is read before its route is called; else its route gets it as it comes.
+        json: How much there may be in it where it is read as a whole.
     """
 
     most: int | None
     whole: bool
     json: JSONSize = _USUAL
-    is_json: bool = True
 
 
 class BodyKinds:
@@ -53,8 +54,9 @@ class BodyKinds:
         # An item has two named values. One text too many is told by the route, in better words.
         most = JSONSize(_DEEPEST, 4 * settings.max_items + 10_000, 2 * settings.max_items + 10_000)
         texts = BodyKind(settings.max_body_bytes, whole=True, json=most)
-        small_form = BodyKind(min(_SMALL_FORM, settings.max_body_bytes), whole=True, is_json=False)
-        form = BodyKind(settings.max_body_bytes, whole=True, is_json=False)
+        # A form is read once it is known who sends it.
+        small_form = BodyKind(min(_SMALL_FORM, settings.max_body_bytes), whole=False)
+        form = BodyKind(min(FORM_FIELDS, settings.max_body_bytes), whole=False)
         # Beside what it carries, a form has a few lines of its own.
         part = BodyKind(settings.max_part_bytes + 100_000, whole=False)
         stream = BodyKind(None, whole=False)

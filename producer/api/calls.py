@@ -13,6 +13,7 @@ from starlette.requests import Request
 from producer.api.auth import Caller
 from producer.api.called import MEND_INPUTS, Called, CalledStates, states_of, vectors_of
 from producer.api.callline import Line, Place
+from producer.api.shares import Shares
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.job import Job
@@ -21,7 +22,6 @@ from storage.contract.errors import (
     CallerGone,
     InvalidItems,
     ModelUnavailable,
-    Overloaded,
     QueueUnavailable,
     ServerError,
     UnknownModel,
@@ -72,7 +72,9 @@ class Calls:
     def __init__(self, client: Client, waiting: Waiting, limit: int, timeout: float) -> None:
         self._client = client
         self._waiting = waiting
-        self._limit = limit
+        self._places = Shares(
+            limit, ("As many calls as may are waiting already.", "Send it again in a moment.", _RETRY)
+        )
         self._timeout = timeout
         self._lines: dict[str, Line] = {}
         self._dropped: list[str] = []
@@ -135,9 +137,19 @@ class Calls:
         revision: str | None,
         options: JobOptions,
     ) -> _Result:
-        waiting = sum(map(len, self._lines.values()))
-        if waiting >= self._limit:
-            raise Overloaded(f"{waiting} calls are waiting already.", "Send it again in a moment.", _RETRY)
+        with self._places.place(caller.key_id):
+            return await self._waited(read, request, caller, texts, model, revision, options)
+
+    async def _waited(
+        self,
+        read: Callable[[Job, int], _Result],
+        request: Request,
+        caller: Caller,
+        texts: Sequence[object],
+        model: str | None,
+        revision: str | None,
+        options: JobOptions,
+    ) -> _Result:
         check_word("model", model)
         line = self._line(self._client.named(model))
         place, done = line.join(_work(texts)), False

@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from producer.api.auth import Caller, Reader, caller_of
 from producer.api.documented import failures
 from producer.api.service import Service, ServiceDep
-from producer.api.streams import Streams, end_id
+from producer.api.shares import Shares
+from producer.api.streams import end_id
 from producer.api.views import found, status_view
 from storage.contract.states import FINAL_JOB_STATES, JobState
 
@@ -60,26 +61,27 @@ async def follow_job(
     ] = None,
 ) -> Response:
     """Tell where a job stands until it has ended."""
-    service.streams.check_room()
+    service.streams.places.check(caller.key_id)
     status, ended = await run_in_threadpool(_first_look, service, job_id, caller)
     if ended and last_event_id == end_id(status):
         # A browser comes back for ever after a stream has ended, unless it is told so.
         return Response(status_code=204)
     events = service.streams.follow(status["id"], status, ended, lambda: caller_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return _Following(service.streams, events, headers)
+    return _Following(service.streams.places, caller.key_id, events, headers)
 
 
 class _Following(StreamingResponse):
     """A stream that is over for us the moment it is over for its reader."""
 
-    def __init__(self, streams: Streams, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+    def __init__(self, places: Shares, key_id: str, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._streams = streams
+        self._places = places
+        self._key_id = key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, if there is room for it yet."""
-        with self._streams.room():
+        """Send it, if there is still a place: others may have come since it was asked last."""
+        with self._places.place(self._key_id):
             try:
                 await super().__call__(scope, receive, send)
             finally:

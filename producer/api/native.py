@@ -80,7 +80,7 @@ async def submit(
         job = submit_records(service, caller, asked, known, records, records.with_ids)
         return submitted(service, job.id, job.notice)
 
-    return await taken_in(request.stream(), take)
+    return await taken_in(caller.key_id, request.stream(), take)
 
 
 @router.get(

@@ -15,8 +15,12 @@ from storage.contract.settings import listed
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]/@]+)(:\d{1,5})?")
 
-#: Methods that change nothing; to follow a link to the page must work.
+#: Methods that change nothing; to follow a link to the page must work. Without being seen, they may make this machine
+#: compute all the same: as an image of another site's page, or in a frame.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+#: What browsers say of requests by nobody's page, or ours.
+_OURS = ("none", "same-origin")
 
 #: Whoever looks after machines calls these by whatever name; they tell nothing of anybody's.
 _OPEN = frozenset({"/healthz", "/readyz", "/health", "/ping"})
@@ -59,7 +63,8 @@ class Origins:
             return ForeignRequest(
                 "Another site's page sent this request.", "Programs may call it; pages of other sites may not."
             )
-        if scope["method"] not in _SAFE and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        follows = scope["method"] in _SAFE and _is_link(headers)
+        if headers.get("sec-fetch-site", "none") not in _OURS and not follows:
             return ForeignRequest(
                 "Another site's page sent this request.", "Programs may call it; pages of other sites may not."
             )
@@ -79,6 +84,11 @@ class Origins:
         # The address of this machine that the connection was made to.
         local = scope.get("server") or ("", None)
         return address.is_loopback or _same(address, str(local[0]))
+
+
+def _is_link(headers: Headers) -> bool:
+    """Whether a link to the page is followed: what is asked for takes the place of the other site's page, in sight."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 def _same(address: ipaddress.IPv4Address | ipaddress.IPv6Address, other: str) -> bool:

@@ -57,7 +57,7 @@ async def put_part(
             "next": service.stores.parts.next(job.id),
         }
 
-    return await taken_in(request.stream(), take)
+    return await taken_in(caller.key_id, request.stream(), take)
 
 
 @router.get(

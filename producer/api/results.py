@@ -97,7 +97,8 @@ def get_results(
         raise InvalidOption(
             "A file has all items, or with status=failed those that have no vector.", "Leave out limit and after."
         )
-    return file_answer(request, ResultFile(job, format, status == "failed", encoding, after))
+    file = ResultFile(job, format, status == "failed", encoding, after)
+    return file_answer(request, file, service.made_files, caller.key_id)
 
 
 @router.get(

@@ -53,6 +53,8 @@ def _allow_many_connections() -> None:
 
 def configured(app: FastAPI) -> uvicorn.Config:
     """Return how an app is served: no line a request, no header of a proxy believed, nobody waited for too long."""
+    # No `limit_concurrency`: whoever opens that many connections would keep out probes and all others by it, while one
+    # that sends nothing is closed after seconds, and one without a key has none of its body read.
     return uvicorn.Config(
         app,
         http=PatientNoLonger,

@@ -7,17 +7,23 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from producer.api.answerroom import FREE_TEXT, MOST_NUMBERS_AT_ONCE, AnswerRoom
+from producer.api.bodyroom import BodyRoom
 from producer.api.calls import Calls
 from producer.api.knownkeys import KnownKeys
 from producer.api.metrics import Metrics
 from producer.api.openai.batchwork import BatchWork
 from producer.api.settings import ApiSettings
-from producer.api.statesroom import StatesRoom
+from producer.api.shares import Shares
 from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.parting import Parting
 from storage.stores import Stores
+
+#: Result files that are made, or still being read, at a time: each is as large on the disk as a job's vectors.
+_MADE_FILES = 4
+_TOO_MANY_FILES = ("Too many files of results are being made.", "Ask again in a moment, or for npy or jsonl.", 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,10 @@ class Service:
         keys: Tells good API keys from bad ones.
         batch_work: Works at OpenAI's batches.
         parting: Takes parts of jobs.
-        states_room: Memory for answers that hold states of tokens.
+        body_room: Memory for bodies that are kept in it as a whole.
+        states_room: Memory for answers that hold states of tokens, in numbers.
+        tokens_room: Memory for answers that hold tokens, in bytes of their texts.
+        made_files: Places of result files that are made on the disk before they are sent.
     """
 
     settings: ApiSettings
@@ -46,12 +55,18 @@ class Service:
     batch_work: BatchWork
     keys: KnownKeys = field(init=False)
     parting: Parting = field(init=False)
-    states_room: StatesRoom = field(init=False, default_factory=StatesRoom)
+    body_room: BodyRoom = field(init=False)
+    states_room: AnswerRoom = field(init=False, default_factory=lambda: AnswerRoom(MOST_NUMBERS_AT_ONCE))
+    tokens_room: AnswerRoom = field(init=False)
+    made_files: Shares = field(init=False, default_factory=lambda: Shares(_MADE_FILES, _TOO_MANY_FILES))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", KnownKeys(self.client.stores.keys))
         limits = (self.settings.max_text_bytes, self.settings.max_part_bytes)
         object.__setattr__(self, "parting", Parting(self.client.stores, *limits))
+        # A token takes some hundred bytes, for a tokenizer and as JSON: there is room for one text of the longest.
+        object.__setattr__(self, "tokens_room", AnswerRoom(self.settings.max_text_bytes, FREE_TEXT))
+        object.__setattr__(self, "body_room", BodyRoom(self.settings.max_body_bytes))
 
     @property
     def stores(self) -> Stores:

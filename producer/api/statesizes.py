@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from producer import tokenizing
-from producer.api.statesroom import MOST_NUMBERS
+from producer.api.answerroom import MOST_NUMBERS
 from producer.api.teiinputs import prompt_of
 from producer.client import Client
 from storage.contract.errors import TooLarge
@@ -13,8 +13,9 @@ from storage.contract.errors import TooLarge
 #: Answers that are smaller than this whatever their texts are need no count of tokens.
 _SMALL = MOST_NUMBERS // 16
 
-#: Texts whose tokens are counted at a time: where they are too many already, the others are not looked at.
-_COUNTED = 32
+#: Texts, and letters of them, whose tokens are counted at a time, more or less: where they are too many already, the
+#: others are not looked at.
+_COUNTED, _LETTERS = 32, 100_000
 
 
 def numbers_of(client: Client, texts: Sequence[str], prompt_name: str | None) -> int:
@@ -49,5 +50,11 @@ def numbers_of(client: Client, texts: Sequence[str], prompt_name: str | None) ->
 
 
 def _token_counts(found: tokenizing.ModelTokenizer, texts: Sequence[str]) -> Iterator[int]:
-    for start in range(0, len(texts), _COUNTED):
-        yield from map(len, found.encode(texts[start : start + _COUNTED]))
+    some: list[str] = []
+    letters = 0
+    for place, text in enumerate(texts, 1):
+        some.append(text)
+        letters += len(text)
+        if len(some) == _COUNTED or letters >= _LETTERS or place == len(texts):
+            yield from map(len, found.encode(some))
+            some, letters = [], 0

@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from storage.contract.errors import AccessError, Overloaded, ServerError, UnknownJob
+from producer.api.shares import Shares
+from storage.contract.errors import AccessError, ServerError, UnknownJob
 
 logger = logging.getLogger(__name__)
 
@@ -39,35 +40,17 @@ class Streams:
     """
 
     def __init__(self, look: Look, most: int) -> None:
-        self.open = 0
+        #: Who may follow at a time.
+        self.places = Shares(most, ("Too many streams of events are open.", "Poll the job's status instead.", 10))
         self._look = look
-        self._most = most
         self._watches: dict[str, _Watch] = {}
         self._poller: asyncio.Task[None] | None = None
         self._closing = False
 
-    def check_room(self) -> None:
-        """Refuse one stream too many, before anything is looked at for it.
-
-        Raises:
-            Overloaded: When as many are open as may be.
-        """
-        if self.open >= self._most:
-            raise Overloaded("Too many streams of events are open.", "Poll the job's status instead.", 10)
-
-    @contextmanager
-    def room(self) -> Iterator[None]:
-        """Count a stream as open until the end of the block.
-
-        Raises:
-            Overloaded: When as many are open as may be: others may have come since it was asked last.
-        """
-        self.check_room()
-        self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
+    @property
+    def open(self) -> int:
+        """How many streams are open."""
+        return self.places.taken
 
     def close(self) -> None:
         """End all streams; their readers find the job again by its id."""

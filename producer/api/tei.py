@@ -28,8 +28,8 @@ from storage.workers import Served
 
 router = APIRouter(tags=["text-embeddings-inference"])
 
-#: Most ids that are decoded at once.
-_MAX_IDS = 1_000_000
+#: Most ids that are decoded at once, and most tokens of an answer, each of which takes as much as many ids.
+_MAX_IDS, _MAX_TOKENS = 1_000_000, 250_000
 
 
 @router.post(
@@ -44,9 +44,12 @@ def tokenize(asked: TokenizeRequest, service: ServiceDep, caller: Embedder) -> J
     found = tokenizing.tokenizer_of(service.client)
     prompt = prompt_of(found.card, asked.prompt_name)
     texts = [prompt + text for text in listed(asked.inputs)]
-    tokenizing.check_texts(service.client, texts)
-    encodings = found.encode(texts, asked.add_special_tokens)
-    return JSONResponse([_tokens(text, encoding) for text, encoding in zip(texts, encodings, strict=True)])
+    with service.tokens_room.held(tokenizing.check_texts(service.client, texts)):
+        encodings = found.encode(texts, asked.add_special_tokens)
+        tokens = sum(map(len, encodings))
+        if tokens > _MAX_TOKENS:
+            raise TooLarge(f"The texts have {tokens:,} tokens, more than {_MAX_TOKENS:,}.", "Send less at a time.")
+        return JSONResponse([_tokens(text, encoding) for text, encoding in zip(texts, encodings, strict=True)])
 
 
 @router.post(

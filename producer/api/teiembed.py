@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
+from producer.api.answerroom import MOST_NUMBERS
 from producer.api.auth import Embedder
+from producer.api.held import Held
 from producer.api.openai.vectors import as_json
 from producer.api.service import ServiceDep
 from producer.api.statesizes import numbers_of
-from producer.api.statesroom import MOST_NUMBERS
 from producer.api.teierrors import failures
 from producer.api.teiinputs import inputs_of, on_long
 from producer.api.teimodels import EmbedAllRequest, EmbedRequest
@@ -101,32 +99,11 @@ async def embed_all(request: Request, asked: EmbedAllRequest, service: ServiceDe
         called = await service.calls.states(request, caller, texts, options)
         headers = _told(began, texts, sum(map(len, called.states)), called.truncated)
         seconds = _PATIENCE + numbers / _SLOWEST
-        return _Held(_as_json(called.states), headers, lambda: service.states_room.leave(numbers), seconds)
+        headers["Content-Type"] = "application/json"
+        return Held(_as_json(called.states), lambda: service.states_room.leave(numbers), seconds, headers)
     except BaseException:
         service.states_room.leave(numbers)
         raise
-
-
-class _Held(StreamingResponse):
-    """An answer that takes up room until it was sent, its reader has gone, or he has taken too long over it."""
-
-    def __init__(
-        self, content: Iterator[bytes], headers: dict[str, str], leave: Callable[[], None], seconds: float
-    ) -> None:
-        super().__init__(content, headers=headers, media_type="application/json")
-        self._leave = leave
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            async with asyncio.timeout(self._seconds):
-                await super().__call__(scope, receive, send)
-        except TimeoutError:
-            # Cut off: an end would say that this was all.
-            raise ClientDisconnect from None
-        finally:
-            self._leave()
 
 
 def _as_json(states: Sequence[NDArray[np.floating]]) -> Iterator[bytes]:

@@ -62,15 +62,16 @@ def show_tokens(asked: TokensRequest, service: ServiceDep, caller: Embedder) -> 
 
     The same as `embedmill tokens` shows, made by the tokenizer that the model's worker registered.
     """
-    card, tokens = tokenizing.describe(
-        service.client,
-        asked.text,
-        model=asked.model,
-        max_length=asked.max_length,
-        padding=asked.padding,
-        prompt=asked.prompt,
-        prompt_name=asked.prompt_name,
-    )
+    with service.tokens_room.held(tokenizing.check_texts(service.client, [asked.text])):
+        card, tokens = tokenizing.describe(
+            service.client,
+            asked.text,
+            model=asked.model,
+            max_length=asked.max_length,
+            padding=asked.padding,
+            prompt=asked.prompt,
+            prompt_name=asked.prompt_name,
+        )
     return TokensAnswer(
         model=card.name,
         pieces=tokens.pieces,

@@ -10,13 +10,12 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TypeVar
 
-from storage.contract.errors import Overloaded
+from producer.api.shares import Shares
 
 T = TypeVar("T")
 
-#: Bodies that are taken in at a time; more are asked to come again. From half as many on, those who send slowly are no
-#: longer waited for.
-MOST = 32
+#: Bodies that are taken in at a time; more are asked to come again.
+_MOST = 32
 
 #: Blocks that wait for the thread; whoever sends is held back by more.
 _WAITING = 8
@@ -28,33 +27,29 @@ _DRAINED = 16_000_000
 _RETRY = 5
 
 # Threads of their own: a slow sender holds one for long, and must not keep other requests from theirs.
-_threads = ThreadPoolExecutor(MOST, "upload")
-_busy: set[object] = set()
+_threads = ThreadPoolExecutor(_MOST, "upload")
+
+#: Their places. From half of them on, those who send slowly are no longer waited for.
+places = Shares(_MOST, ("Too many bodies are being read just now.", "Send it again in a moment.", _RETRY))
 
 
 class Cut(Exception):
     """Raised in the thread when the body ends before its end: whatever it began must be undone."""
 
 
-def is_crowded() -> bool:
-    """Whether so many bodies are being taken in that a slow one keeps others from their place."""
-    return len(_busy) > MOST // 2
-
-
-async def taken_in(blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]], T]) -> T:
+async def taken_in(key_id: str, blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]], T]) -> T:
     """Return what a function makes of a body's blocks; it runs in a thread and need not read all of them.
 
     Args:
+        key_id: The key of who sends it; empty where no keys are used.
         blocks: The body. Whatever it raises is raised here, and `Cut` in the thread.
         take: Works on the blocks.
 
     Raises:
         Overloaded: When too many bodies are being taken in.
     """
-    if len(_busy) >= MOST:
-        raise Overloaded("Too many bodies are being read just now.", "Send it again in a moment.", _RETRY)
+    places.take(key_id)
     pipe = _Pipe(asyncio.get_running_loop())
-    _busy.add(pipe)
 
     def work() -> T:
         try:
@@ -65,7 +60,7 @@ async def taken_in(blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]
     working = asyncio.get_running_loop().run_in_executor(_threads, copy_context().run, work)
 
     def ended(done: asyncio.Future[T]) -> None:
-        _busy.discard(pipe)
+        places.leave(key_id)
         if not done.cancelled():
             # The thread may outlive the request, and its error then has nobody else who asks for it.
             done.exception()

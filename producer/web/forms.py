@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-
-from producer.api.service import Service
 from producer.readers import format_of, read
-from storage.contract.errors import InvalidFile, InvalidOption, TooLarge
+from producer.sources import COMPRESSED_ENDINGS, is_packed
+from producer.web.formreading import PageForm
+from storage.contract.errors import InvalidFile, InvalidOption
 from storage.contract.options import JobOptions, check_word
 
 #: Most characters of a job's name.
 _NAME = 200
+
+#: What a file of a form may be. A small Parquet file, or a compressed one, may become larger than this machine; it is
+#: unpacked where it lies.
+_FORMATS = ("txt", "jsonl", "csv", "tsv")
 
 _CHOICES = ("pooling", "on_long", "store_dtype", "prompt_name", "prompt")
 _NUMBERS = ("max_length", "dimensions")
@@ -41,29 +41,6 @@ FIELDS = (
 )
 
 
-@asynccontextmanager
-async def form_of(request: Request, service: Service) -> AsyncIterator[FormData]:
-    """Read a form; files in it lie on the disk until the end of the block.
-
-    Raises:
-        InvalidOption: When it is no form.
-        TooLarge: When it is larger than a body may be.
-    """
-    most = service.settings.max_body_bytes
-    if int(request.headers.get("content-length") or 0) > service.settings.max_part_bytes:
-        raise TooLarge(
-            f"This is larger than {service.settings.max_part_bytes:,} bytes.", "Submit it with `embedmill submit`."
-        )
-    try:
-        form = await request.form(max_files=1, max_fields=100, max_part_size=most)
-    except HTTPException as error:
-        raise InvalidOption(f"This form cannot be read: {error.detail}.", f"A field takes {most:,} bytes.") from error
-    try:
-        yield form
-    finally:
-        await form.close()
-
-
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """What was filled in.
@@ -79,20 +56,17 @@ class Submitted:
     file_name: str = ""
 
     @classmethod
-    def of(cls, form: FormData) -> Submitted:
+    def of(cls, form: PageForm) -> Submitted:
         """Return what a form holds."""
-        given = {name: value for name in FIELDS if isinstance(value := form.get(name), str) and value.strip()}
-        file = form.get("file")
-        if isinstance(file, UploadFile) and file.filename:
-            return cls(given, file.file, file.filename)
-        return cls(given)
+        given = {name: value for name in FIELDS if (value := form.get(name)).strip()}
+        return cls(given, form.file, form.file_name)
 
     def submission(self) -> dict[str, Any]:
         """Return what `Client.submit_records` takes.
 
         Raises:
             InvalidOption: When there is nothing to submit, or an option is not allowed.
-            InvalidFile: When the file is of an unknown kind.
+            InvalidFile: When the file is of a kind that is not taken here.
         """
         id_field = self.given.get("id_field") if self.file is not None else None
         return {
@@ -112,8 +86,12 @@ class Submitted:
             raise InvalidOption("There are pasted texts and a file.", "Submit one of them at a time.")
         if self.file is not None:
             format = format_of(self.file_name)
-            if format is None:
-                raise InvalidFile("The file's ending is none of .txt, .jsonl, .csv, .tsv and .parquet.", "Rename it.")
+            packed = Path(self.file_name).suffix.lower() in COMPRESSED_ENDINGS or is_packed(self.file)
+            if format not in _FORMATS or packed:
+                raise InvalidFile(
+                    "The file must end in .txt, .jsonl, .csv or .tsv, and be no compressed one.",
+                    "Rename or unpack it; `embedmill submit` reads .parquet, .gz and .zst, too.",
+                )
             return read(self.file, format=format, text_field=self.given.get("text_field"), id_field=id_field)
         if not pasted:
             raise InvalidOption("There is no text to embed.", "Paste some, one on each line, or choose a file.")

@@ -14,7 +14,7 @@ from producer.api.errors import status_of
 from producer.api.service import Service, ServiceDep
 from producer.exports import FORMATS
 from producer.job import Job
-from producer.web.forms import form_of
+from producer.web.formreading import form_of
 from producer.web.pictures import bars
 from producer.web.rendering import page
 from producer.web.routes import PageRoute
@@ -72,9 +72,9 @@ async def delete(request: Request, service: ServiceDep, visitor: VisitorDep, job
 async def _act(
     request: Request, service: Service, visitor: Visitor, job: Job, action: Callable[[], object], then: str
 ) -> Response:
+    visitor.caller.require("write")
     async with form_of(request, service) as form:
         await run_in_threadpool(check_form, request, service, form)
-    visitor.caller.require("write")
     try:
         await run_in_threadpool(action)
     except WrongState as error:

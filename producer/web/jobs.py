@@ -8,14 +8,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from producer.api import uploading
 from producer.api.errors import status_of
 from producer.api.service import Service, ServiceDep
 from producer.api.workers import overview
 from producer.job import Job
-from producer.web.forms import FIELDS, Submitted, form_of
+from producer.web.formreading import form_of
+from producer.web.forms import FIELDS, Submitted
 from producer.web.rendering import page
 from producer.web.routes import PageRoute
-from producer.web.visitors import Visitor, VisitorDep, check_form
+from producer.web.visitors import Visitor, VisitorDep, check_form, check_origin
 from storage.contract.errors import EmbedmillError, InvalidField, InvalidItems
 from storage.contract.ids import checked_job_id
 from storage.contract.states import JobState
@@ -50,14 +52,17 @@ def show(request: Request, service: ServiceDep, visitor: VisitorDep) -> Response
 @router.post("/jobs")
 async def submit(request: Request, service: ServiceDep, visitor: VisitorDep) -> Response:
     """Submit what the form holds and show the new job; what is refused comes back with the reason."""
-    async with form_of(request, service) as form:
-        await run_in_threadpool(check_form, request, service, form)
-        visitor.caller.require("write")
-        submitted = Submitted.of(form)
-        try:
-            job = await run_in_threadpool(_submit, service, visitor, submitted)
-        except EmbedmillError as error:
-            return await run_in_threadpool(_page, request, service, visitor, submitted.given, error)
+    # Before anything is read of it: a form may be large.
+    check_origin(request)
+    visitor.caller.require("write")
+    with uploading.places.place(visitor.caller.key_id):
+        async with form_of(request, service) as form:
+            await run_in_threadpool(check_form, request, service, form)
+            submitted = Submitted.of(form)
+            try:
+                job = await run_in_threadpool(_submit, service, visitor, submitted)
+            except EmbedmillError as error:
+                return await run_in_threadpool(_page, request, service, visitor, submitted.given, error)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from producer.api.auth import authenticate
 from producer.api.service import Service, ServiceDep
 from producer.api.sessions import COOKIE, LIFE, new_session
-from producer.web.forms import form_of
+from producer.web.formreading import form_of
 from producer.web.rendering import page
 from producer.web.routes import PageRoute
 from producer.web.visitors import VisitorDep, check_form, check_origin
@@ -40,7 +40,7 @@ async def sign_in(request: Request, service: ServiceDep) -> Response:
     """Begin a session for a good key; a wrong one is told, after a moment."""
     check_origin(request)
     async with form_of(request, service) as form:
-        key, then = str(form.get("key", "")).strip(), _next(form.get("next"))
+        key, then = form.get("key").strip(), _next(form.get("next"))
     if service.settings.auth == "none":
         return RedirectResponse("/", 303)
     try:
@@ -80,6 +80,6 @@ def _is_secure(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip())
 
 
-def _next(given: object) -> str:
+def _next(given: str | None) -> str:
     """Return where to go after signing in: a page of ours, or the list."""
-    return given if isinstance(given, str) and _OURS.fullmatch(given) else "/"
+    return given if given is not None and _OURS.fullmatch(given) else "/"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
-from starlette.datastructures import FormData
 
 from producer.api.auth import OPERATOR, Caller, caller_of_session
 from producer.api.service import Service, ServiceDep
 from producer.api.sessions import form_token, session_of
+from producer.web.formreading import PageForm
 from storage.contract.errors import Forbidden, Unauthorized
 
 
@@ -70,7 +70,7 @@ def check_origin(request: Request) -> None:
         raise Forbidden("This form was sent by another site.", "Open the page itself and send the form there.")
 
 
-def check_form(request: Request, service: Service, form: FormData) -> None:
+def check_form(request: Request, service: Service, form: PageForm) -> None:
     """Check that a form was made for the session that sends it, by a page of ours.
 
     Args:
@@ -83,8 +83,7 @@ def check_form(request: Request, service: Service, form: FormData) -> None:
     """
     check_origin(request)
     token = form_token(service.stores, _session(request, service))
-    given = form.get("token")
-    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), token.encode()):
+    if not hmac.compare_digest(form.get("token").encode(errors="replace"), token.encode()):
         raise Forbidden("This form is too old.", "Load the page again and send the form once more.")
 
 

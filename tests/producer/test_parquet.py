@@ -4,13 +4,15 @@ import gzip
 import io
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from producer.parquet import BATCH_ROWS
+from producer.decoding import MAX_LINE_BYTES
+from producer.parquet import BATCH_BYTES, BATCH_ROWS
 from producer.readers import read
 from producer.records import Record
 from storage.contract.errors import InvalidFile, MissingExtra, StorageFull
@@ -68,6 +70,38 @@ def test_rows_are_numbered_through_batches_and_row_groups(tmp_path: Path) -> Non
 def test_every_kind_of_string_column_is_read(kind: pa.DataType) -> None:
     table = pa.table({"text": pa.array(["stir", None, "stir"]).cast(kind)})
     assert [record.text for record in read(io.BytesIO(packed(table)), format="parquet")] == ["stir", None, "stir"]
+
+
+@pytest.mark.parametrize("encoding", ["dictionary", "plain"])
+def test_a_small_file_of_large_equal_strings_takes_little_memory(tmp_path: Path, encoding: str) -> None:
+    # Given a file of some kilobytes that stands for a gigabyte
+    path, large = tmp_path / "bomb.parquet", "x" * 10_000_000
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), [large])
+    table = pa.table({"text": texts if encoding == "dictionary" else [large] * 10})
+    with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=encoding == "dictionary") as writer:
+        for _ in range(1 if encoding == "dictionary" else 10):
+            writer.write_table(table)
+    del table, texts
+    assert path.stat().st_size < 500_000
+    held = pa.total_allocated_bytes()
+    # When it is read, then each text is there, and they are not all of them in memory
+    peak = rows = 0
+    tracemalloc.start()
+    for record in read(path):
+        peak, rows = max(peak, pa.total_allocated_bytes() - held), rows + 1
+        assert isinstance(record.text, str) and len(record.text) == len(large)
+    strings = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == 100
+    assert peak < 4 * BATCH_BYTES and strings < 2 * BATCH_BYTES
+
+
+def test_a_text_longer_than_a_line_may_be_is_told_and_not_kept() -> None:
+    table = pa.table({"text": ["wheat", "x" * (MAX_LINE_BYTES + 1), None, "x" * MAX_LINE_BYTES], "id": list("abcd")})
+    found = list(read(io.BytesIO(packed(table)), format="parquet", id_field="id"))
+    assert [record.problem for record in found] == [None, "text longer than 16 MiB", None, None]
+    assert [record.id for record in found] == list("abcd")
+    assert [type(record.text) for record in found] == [str, type(None), type(None), str]
 
 
 def test_a_column_of_another_type_is_refused_and_the_columns_are_named(recipes: Path) -> None:

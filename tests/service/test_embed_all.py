@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
 from producer.api import teiembed
-from producer.api.statesroom import MOST_NUMBERS, StatesRoom
+from producer.api.answerroom import MOST_NUMBERS, MOST_NUMBERS_AT_ONCE, AnswerRoom
 from storage.contract.errors import InvalidOption, Overloaded
 from storage.contract.models import DEFAULT_MODEL
 from storage.quotas import Quota
@@ -183,7 +183,7 @@ def test_a_reader_who_hardly_reads_does_not_keep_his_room(served: Served, monkey
 
 
 def test_room_is_never_more_than_there_is() -> None:
-    room = StatesRoom()
+    room = AnswerRoom(MOST_NUMBERS_AT_ONCE)
     for _ in range(4):
         room.take(MOST_NUMBERS)
     with pytest.raises(Overloaded):

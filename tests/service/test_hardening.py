@@ -245,11 +245,33 @@ def test_without_keys_no_page_of_another_site_gets_through(little: httpx.Client,
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_request")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_without_keys_no_page_of_another_site_has_this_machine_compute_unseen(
+    little: httpx.Client, headers: dict[str, str]
+) -> None:
+    for path in ("/tokens?text=rye", "/v1/jobs/x/results?format=parquet"):
+        answer = little.get(path, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_request")
+    # But what looks after machines is answered
+    assert little.get("/healthz", headers=headers).status_code == 200
+
+
 def test_without_keys_programs_and_our_own_page_get_through(small: Served, little: httpx.Client) -> None:
     # Given what a browser sends for our own page, for a link to it, and what programs send
     own = {"Origin": small.url, "Sec-Fetch-Site": "same-origin"}
     assert little.post("/v1/jobs", json={}, headers=own).status_code != 403
-    assert little.get("/openapi.json", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert little.get("/openapi.json", headers=link).status_code == 200
+    assert little.get("/tokens", headers=link).status_code == 200
     assert little.post("/v1/files", files={"file": b"x"}, data={"purpose": "batch"}).status_code != 403
 
 

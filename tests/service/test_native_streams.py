@@ -19,6 +19,7 @@ import pytest
 
 from producer.api import bodylimits, uploading
 from producer.api.settings import ApiSettings
+from producer.api.shares import Shares
 from storage.contract.states import JobState
 from storage.jobfilter import JobFilter
 from tests.acceptance.shell import until
@@ -146,7 +147,7 @@ def test_a_stream_may_be_slow_unless_it_keeps_others_from_their_place(
 ) -> None:
     # Given a service that takes in two bodies at a time, on a clock that goes sixty times as fast: what comes all the
     # time is soon slow, and silence is long on any machine
-    monkeypatch.setattr(uploading, "MOST", 2)
+    monkeypatch.setattr(uploading, "places", Shares(2, ("Full.", "Come again.", 1)))
     monkeypatch.setattr(bodylimits, "time", SimpleNamespace(monotonic=lambda: 60 * time.monotonic()))
     settings = ApiSettings.load(data_dir=tmp_path, model=CARD.name, body_seconds=30)
     with serving(settings) as served, served.http() as http, ExitStack() as stack:
@@ -158,7 +159,7 @@ def test_a_stream_may_be_slow_unless_it_keeps_others_from_their_place(
         gone = threading.Event()
         stack.callback(gone.set)
         cut = [callers.submit(post_slowly, served, gone) for _ in range(2)]
-        until(lambda: len(uploading._busy) == 2 or any(one.done() for one in cut), "both to be taken in")
+        until(lambda: uploading.places.taken == 2 or any(one.done() for one in cut), "both to be taken in")
         # And another one finds room
         until(lambda: http.post("/v1/jobs", content=lines("rye"), headers=NDJSON).status_code == 202, "room")
         done, _ = wait(cut, 60, FIRST_COMPLETED)

@@ -112,9 +112,9 @@ def test_a_part_whose_connection_is_cut_is_still_due(alone: Served, http: httpx.
     with socket.create_connection((host, int(port))) as connection:
         head = f"PUT {job}/parts/0 HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/x-ndjson\r\n"
         connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b'"wheat"\n"rye"\n')
-        until(lambda: uploading._busy, "the part's beginning")
+        until(lambda: uploading.places.taken == 1, "the part's beginning")
     # When the connection is cut
-    until(lambda: not uploading._busy, "the part's end")
+    until(lambda: uploading.places.taken == 0, "the part's end")
     # Then nothing of it is there, and it may come with other bytes
     assert http.get(f"{job}/parts").json() == {"next": 0, "items": 0, "parts": []}
     assert put(http, job, 0, b'"oats"').json()["items"] == 1

@@ -14,6 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from producer.api.settings import ApiSettings
+from storage.contract.errors import Overloaded
+from tests.acceptance.shell import until
 from tests.service.serving import Served, serving
 from tests.storage.builders import CARD, chunk, claim, finish, result, serve, submit
 
@@ -98,6 +100,30 @@ def test_a_range_behind_the_end_and_one_that_is_none(http: httpx.Client, done: s
         ):
             answer = http.get(done, params={"format": format}, headers=headers)
             assert (answer.status_code, answer.content) == (200, whole.content), headers
+
+
+def test_few_files_are_made_at_a_time(http: httpx.Client, alone: Served, done: str) -> None:
+    # Given files that are being made, or read by others who take their time
+    places, taken = alone.service.made_files, 0
+    with pytest.raises(Overloaded):
+        while True:
+            places.take("")
+            taken += 1
+    # When one more must be made, if only for a byte of it, then its reader is asked to come again
+    for headers in ({}, {"Range": "bytes=0-0"}):
+        refused = http.get(done, params={"format": "parquet"}, headers=headers)
+        assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
+    # But not where nothing is made
+    for format in ("npy", "jsonl"):
+        assert http.get(done, params={"format": format}).status_code == 200
+    assert http.head(done, params={"format": "parquet"}).status_code == 200
+    # And once they were read there is a place, which is given back, also where no byte was to be had
+    for _ in range(taken):
+        places.leave("")
+    for headers, status in (({}, 200), ({"Range": "bytes=0-0"}, 206), ({"Range": "bytes=99999999-"}, 416)):
+        for format in ("npz", "arrow", "parquet"):
+            assert http.get(done, params={"format": format}, headers=headers).status_code == status
+    until(lambda: places.taken == 0, "the end of all files")
 
 
 def test_what_one_has_already_is_not_sent_again(http: httpx.Client, done: str) -> None:

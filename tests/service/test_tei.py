@@ -149,12 +149,25 @@ def test_tokens_are_told_with_their_places_and_lead_back_to_the_text(http: httpx
     assert kept.json() == ["[CLS] the [SEP]"]
 
 
+@pytest.mark.parametrize(("path", "name"), [("/tokenize", "inputs"), ("/v1/tokens", "text")])
+def test_answers_of_tokens_share_their_memory(http: httpx.Client, served: Served, path: str, name: str) -> None:
+    # Given a service whose memory for tokens is taken by the longest text that it takes
+    with served.service.tokens_room.held(served.service.settings.max_text_bytes):
+        # When another one comes, then it is asked to come again, while a short one is answered
+        answer = http.post(path, json={name: "mill " * 10_000})
+        assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0
+        assert http.post(path, json={name: "mill"}).status_code == 200
+    # And then there is room
+    assert http.post(path, json={name: "mill " * 10_000}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
         pytest.param("/tokenize", {"inputs": []}, 400, id="no texts"),
         pytest.param("/tokenize", {"inputs": ["a"] * 2049}, 413, id="too many texts"),
         pytest.param("/tokenize", {"inputs": ["canary" * 100_000] * 2}, 413, id="too much text"),
+        pytest.param("/tokenize", {"inputs": "a " * 300_000}, 413, id="too many tokens"),
         pytest.param("/tokenize", {"inputs": "canary", "prompt_name": "question"}, 422, id="unknown prompt"),
         pytest.param("/tokenize", {"inputs": [101]}, 422, id="ids for texts"),
         pytest.param("/decode", {"ids": []}, 400, id="no ids"),

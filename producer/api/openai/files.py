@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from producer.api.auth import Reader, Writer
 from producer.api.documented import linked
-from producer.api.openai.multipart import Form, receive
+from producer.api.multipart import Form
+from producer.api.openai.multipart import receive
 from producer.api.openai.schemas import ExpiresAfter, FileDeleted, FileList, FileObject, errors
 from producer.api.service import ServiceDep
 from storage.contract.errors import InvalidField, NotFound
