@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, func, literal_column, select, upda
 
 from storage.contract.errors import InvalidOption, QuotaExceeded
 from storage.contract.states import ChunkState
-from storage.database import now_ms
+from storage.database import Database, now_ms
 from storage.metering import SHARE_AGAIN
 from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
@@ -136,6 +136,27 @@ def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
         _admit_tokens(connection, quota, tokens)
 
 
+def check_room(database: Database, key_id: str) -> None:
+    """Find out, before any work, whether a key may make a job now at all; what the job holds is judged by `admit`.
+
+    Args:
+        database: Where it is kept.
+        key_id: Whose the job would be; empty: nobody's.
+
+    Raises:
+        QuotaExceeded: When it may not yet.
+    """
+    key = {"key": key_id, "job": ""}
+    with database.read() as connection:
+        quota = connection.execute(_QUOTA, key).first() if key_id else None
+        if quota is None:
+            return
+        if quota.jobs is not None:
+            _admit_jobs(connection, quota.jobs, key)
+        if quota.tokens_per_minute is not None:
+            _admit_tokens(connection, quota, 0)
+
+
 def owe(connection: Connection, tokens: Mapping[str, float]) -> None:
     """Add tokens to what keys owe, or take them off; the last step of a transaction.
 
@@ -197,7 +218,8 @@ def _next_end(connection: Connection, key: dict[str, str]) -> float:
 
 # Statements, put together once. That a key is not empty is said again, so that SQLite takes the index of owned jobs.
 
-_LOCKED = select(QuotaRow.__table__, now_ms().label("now")).where(QuotaRow.key_id == bindparam("key")).with_for_update()
+_QUOTA = select(QuotaRow.__table__, now_ms().label("now")).where(QuotaRow.key_id == bindparam("key"))
+_LOCKED = _QUOTA.with_for_update()
 _OWNED = (JobRow.key_id == bindparam("key"), JobRow.key_id != literal_column("''"), JobRow.deleted_at.is_(None))
 _IS_ACCEPTING = JobRow.state == literal_column("'accepting'")
 _IS_NO_CALL = JobRow.kind != literal_column("'call'")

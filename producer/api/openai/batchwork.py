@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from producer.api.openai import batchoutput
 from producer.api.openai.batchplan import Plan, plan, records
+from producer.api.openai.batchturns import Turns
 from producer.api.settings import ApiSettings
 from producer.client import Client
 from storage.batches import FINAL
@@ -33,6 +34,7 @@ from storage.contract.errors import (
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, model_name
 from storage.files import StoredFile
+from storage.quotas import check_room
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class BatchWork:
         self._owner = new_id()
         self._renewed = self._swept = 0.0
         self._woken = threading.Event()
+        self._turns = Turns(self._stores.batches)
         self._stumbled: Counter[str] = Counter()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
@@ -97,14 +100,10 @@ class BatchWork:
 
     def look(self) -> bool:
         """Do what can be done for every batch now; return whether there was one that nobody else works at."""
-        busy: set[str] | None = None
-        for batch in self._stores.batches.unfinished():
+        for batch in self._turns.round():
             if self._stopping:
                 return True
-            if busy is None:
-                busy = self._stores.batches.busy()
-            waits = batch.id in busy and not batch.is_over and batch.cancelling_at is None
-            if not (batch.state == "in_progress" and waits) and self._stores.batches.claim(batch.id, self._owner):
+            if self._stores.batches.claim(batch.id, self._owner):
                 self._renewed = time.monotonic()
                 try:
                     self._attempt(self._stores.batches.get(batch.id))
@@ -115,18 +114,23 @@ class BatchWork:
         if time.monotonic() - self._swept >= _SWEEP:
             self._swept = time.monotonic()
             self._stores.files.sweep()
-        return busy is not None
+        return self._turns.are_left
 
     def _attempt(self, batch: Batch) -> None:
         """Do the next step of a batch; what only has to wait is tried again, and no batch keeps others from theirs."""
         try:
             self._step(batch)
             self._stumbled.pop(batch.id, None)
-        except (ServerError, LimitError) as error:
+            self._turns.forget(batch.id)
+        except LimitError as error:
             if isinstance(error, QuotaExceeded) and error.retry_after is None:
                 # No time helps: OpenAI fails such a batch under this code too, and its clients know it.
                 self._fail(batch, "token_limit_exceeded", str(error))
                 return
+            # Its whole file is read at each try.
+            self._turns.wait(batch.id, error.retry_after or 0.0)
+            logger.warning("batch %s waits: %s", batch.id, error.code)
+        except ServerError as error:
             logger.warning("batch %s waits: %s", batch.id, error.code)
         except _GivenBack:
             pass
@@ -153,6 +157,8 @@ class BatchWork:
         self._stumbled.pop(batch.id, None)
 
     def _begin(self, batch: Batch) -> None:
+        if batch.cancelling_at is None:
+            check_room(self._stores.database, batch.key_id)
         made = self._plan(batch)
         if made.errors:
             self._stores.batches.move(batch.id, self._owner, "failed", errors={"data": made.errors, "more": made.more})
