@@ -1,7 +1,7 @@
 """Settings that producers and workers share: flag > environment > `.env` > default.
 
 Each field is read from the environment variable of its name in capitals with `EMBEDMILL_` before it, or from the file
-that such a variable with `_FILE` after it names.
+that such a variable with `_FILE` after it names; or from a line in `.env` of the folder one stands in.
 Nothing connects here; URLs are only chosen.
 """
 
@@ -22,7 +22,7 @@ from storage.contract.errors import InvalidOption
 from storage.contract.keeping import MOST_DAYS, Keeping
 from storage.contract.models import DEFAULT_MODEL
 from storage.contract.redisurl import checked_redis_url
-from storage.contract.settingfiles import SettingFiles
+from storage.contract.settingfiles import FolderGuard, SettingFiles
 
 #: Longest path of a unix socket that every system takes, in bytes.
 _SOCKET_PATH_LIMIT = 100
@@ -100,11 +100,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where settings come from, the first first: a file counts as the variable that names it does."""
-        sources: list[PydanticBaseSettingsSource] = [init_settings]
-        for source in (env_settings, dotenv_settings):
-            assert isinstance(source, EnvSettingsSource)
-            sources += [source, SettingFiles(settings_cls, source.env_vars)]
-        return tuple(sources)
+        assert isinstance(env_settings, EnvSettingsSource) and isinstance(dotenv_settings, EnvSettingsSource)
+        of_environment = (env_settings, SettingFiles(settings_cls, env_settings.env_vars))
+        return (init_settings, *of_environment, FolderGuard(settings_cls, dotenv_settings.env_vars), dotenv_settings)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:

@@ -203,13 +203,51 @@ def test_a_setting_is_taken_from_the_file_that_is_named_for_it(
     assert Settings.load(database_url="sqlite:///flag.db").database == "sqlite:///flag.db"
 
 
-def test_a_file_may_also_be_named_in_the_file_of_variables(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (own_folder / "model").write_text("mill/from-file")
-    (own_folder / ".env").write_text("EMBEDMILL_MODEL_FILE=model\n")
-    assert Settings.load().model == "mill/from-file"
-    (own_folder / "other").write_text("mill/from-environments-file")
-    monkeypatch.setenv("EMBEDMILL_MODEL_FILE", "other")
-    assert Settings.load().model == "mill/from-environments-file"
+def test_a_folder_names_no_file_that_is_read(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a folder of somebody else's, which names a service of his and a file of ours
+    (own_folder / "token").write_text("grindstone")
+    (own_folder / ".env").write_text(
+        f"EMBEDMILL_URL=https://miller.example\nEMBEDMILL_API_KEY_FILE={own_folder}/token\n"
+    )
+    # Then nothing is read, whatever the environment says of it
+    with pytest.raises(InvalidOption, match=r"EMBEDMILL_API_KEY_FILE stands in \.env.*environment"):
+        Settings.load()
+    monkeypatch.setenv("EMBEDMILL_API_KEY_FILE", str(own_folder / "token"))
+    with pytest.raises(InvalidOption, match="EMBEDMILL_API_KEY_FILE"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("address", "secret", "place"),
+    [
+        ("URL", "API_KEY", "https://miller.example"),
+        ("REDIS_URL", "REDIS_PASSWORD", "redis://mill@miller.example"),
+        ("DATABASE_URL", "DATABASE_PASSWORD", "postgresql://mill@miller.example/mill"),
+    ],
+)
+def test_a_secret_of_ones_own_does_not_go_to_an_address_that_a_folder_names(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, address: str, secret: str, place: str
+) -> None:
+    # Given a secret in the environment, as itself or as a file, and a folder that names an address
+    (own_folder / "secret").write_text("grindstone")
+    for variable, value in ((secret, "grindstone"), (f"{secret}_FILE", str(own_folder / "secret"))):
+        (own_folder / ".env").write_text(f"EMBEDMILL_{address}={place}\n")
+        with monkeypatch.context() as patch:
+            patch.setenv(f"EMBEDMILL_{variable}", value)
+            # Then neither is used, even where the folder has such a secret too
+            for more in ("", f"EMBEDMILL_{secret}=chaff\n"):
+                (own_folder / ".env").write_text(f"EMBEDMILL_{address}={place}\n{more}")
+                with pytest.raises(InvalidOption, match=rf"EMBEDMILL_{address} stands in \.env") as refused:
+                    Settings.load()
+                assert "grindstone" not in str(refused.value)
+            # When the address is ours too, all is well
+            patch.setenv(f"EMBEDMILL_{address}", place)
+            assert getattr(Settings.load(), secret.lower()).get_secret_value() == "grindstone"
+    # And where the folder has both they belong together
+    (own_folder / ".env").write_text(f"EMBEDMILL_{address}={place}\nEMBEDMILL_{secret}=chaff\n")
+    settings = Settings.load()
+    assert getattr(settings, address.lower()) == place
+    assert getattr(settings, secret.lower()).get_secret_value() == "chaff"
 
 
 @pytest.mark.parametrize(
