@@ -71,10 +71,11 @@ class FolderGuard(PydanticBaseSettingsSource):
             InvalidOption: When `.env` names a file to be read, or an address for a secret that stands elsewhere.
         """
         prefix = str(self.config.get("env_prefix", "")).lower()
+        shown = prefix.upper()
         for name in self.settings_cls.model_fields:
             if self._variables.get(f"{prefix}{name}_file"):
                 raise InvalidOption(
-                    f"{prefix.upper()}{name.upper()}_FILE stands in .env, which names no files: what any of yours holds"
+                    f"{shown}{name.upper()}_FILE stands in .env, which names no files: what any of yours holds"
                     " would go where the folder's owner wants it.",
                     "Set it in the environment.",
                 )
@@ -82,8 +83,8 @@ class FolderGuard(PydanticBaseSettingsSource):
             is_theirs = self._variables.get(f"{prefix}{address}") and address not in self.current_state
             if is_theirs and secret in self.current_state:
                 raise InvalidOption(
-                    f"{prefix.upper()}{address.upper()} stands in .env, and {prefix.upper()}{secret.upper()} is taken from"
-                    " elsewhere: a secret of yours would go to whomever this folder names.",
+                    f"{shown}{address.upper()} stands in .env, and {shown}{secret.upper()} elsewhere: a secret of yours"
+                    " would go to whomever this folder names.",
                     "Set both in the environment, or both in .env.",
                 )
         return {}
