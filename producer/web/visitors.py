@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from starlette.datastructures import FormData
 
 from producer.api.auth import OPERATOR, Caller, caller_of_session
 from producer.api.service import Service, ServiceDep
-from producer.api.sessions import form_token, session_of
+from producer.api.sessions import form_token, is_form_token, session_of
 from storage.contract.errors import Forbidden, Unauthorized
 
 
@@ -82,9 +81,8 @@ def check_form(request: Request, service: Service, form: FormData) -> None:
         Forbidden: When it was not.
     """
     check_origin(request)
-    token = form_token(service.stores, _session(request, service))
     given = form.get("token")
-    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), token.encode()):
+    if not isinstance(given, str) or not is_form_token(service.stores, _session(request, service), given):
         raise Forbidden("This form is too old.", "Load the page again and send the form once more.")
 
 
