@@ -7,9 +7,6 @@ Nothing connects here; URLs are only chosen.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote
@@ -21,11 +18,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from storage.contract.errors import InvalidOption
 from storage.contract.keeping import MOST_DAYS, Keeping
 from storage.contract.models import DEFAULT_MODEL
+from storage.contract.redissocket import check_socket_folder, socket_of
 from storage.contract.redisurl import checked_redis_url
 from storage.contract.settingfiles import FolderGuard, SettingFiles
-
-#: Longest path of a unix socket that every system takes, in bytes.
-_SOCKET_PATH_LIMIT = 100
 
 
 def _days(given: Any) -> Any:
@@ -159,19 +154,20 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """The URL of the Redis-protocol server in use, with its password."""
+        """The URL of the Redis-protocol server in use, with its password.
+
+        Raises:
+            QueueUnavailable: When the embedded server's socket lies where somebody else may put his own.
+        """
         if self.redis_url is None:
+            check_socket_folder(self.data_dir)
             return f"unix://{self.redis_socket}"
         return _with_password(self.redis_url, self.redis_password)
 
     @property
     def redis_socket(self) -> Path:
         """Where the embedded server listens; beside the data, or in a short folder when that path is too long."""
-        natural = self.data_dir / "redis.sock"
-        if len(os.fsencode(natural)) <= _SOCKET_PATH_LIMIT:
-            return natural
-        digest = hashlib.blake2b(os.fsencode(self.data_dir), digest_size=8).hexdigest()
-        return Path(tempfile.gettempdir()) / f"embedmill-{digest}" / "redis.sock"
+        return socket_of(self.data_dir)
 
 
 def _absolute(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """Settings: flag > environment > `.env` > default."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from storage.contract.broker import KEY_PREFIX, broker_url, celery_settings, sender_settings
-from storage.contract.errors import InvalidOption
+from storage.contract.errors import InvalidOption, QueueUnavailable
 from storage.contract.models import DEFAULT_MODEL
 from storage.contract.sentinel import SentinelURL
 from storage.contract.settings import Settings
@@ -103,6 +104,37 @@ def test_the_socket_of_a_long_path_lies_in_a_short_one_of_its_own(own_folder: Pa
     assert first.redis_socket != second.redis_socket
     # And every command finds it again
     assert Settings.load(data_dir=first.data_dir).redis_socket == first.redis_socket
+
+
+def test_a_socket_in_a_folder_that_others_write_in_is_not_asked(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a data folder of a long path, and where everybody makes folders one of the name that its socket's has
+    monkeypatch.setattr(tempfile, "tempdir", str(own_folder))
+    settings = Settings.load(data_dir=own_folder / ("x" * 100))
+    folder = settings.redis_socket.parent
+    assert folder.parent == own_folder and settings.redis == f"unix://{folder}/redis.sock"
+    # Then it is asked where it is our own, and not where others may write in it or it leads elsewhere
+    folder.mkdir(mode=0o700)
+    assert settings.redis == f"unix://{folder}/redis.sock"
+    folder.chmod(0o770)
+    with pytest.raises(QueueUnavailable, match="--data-dir"):
+        settings.redis  # noqa: B018 - asking is what is refused
+    folder.rmdir()
+    (own_folder / "theirs").mkdir(mode=0o700)
+    folder.symlink_to(own_folder / "theirs")
+    with pytest.raises(QueueUnavailable, match="somebody else's"):
+        settings.redis  # noqa: B018 - asking is what is refused
+    if os.getuid() == 0:  # nobody else can give a folder away
+        folder.unlink()
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 65534, 65534)
+        with pytest.raises(QueueUnavailable, match="somebody else's"):
+            settings.redis  # noqa: B018 - asking is what is refused
+        # When it is of whoever owns the data, then an administrator asks it too
+        settings.data_dir.mkdir()
+        os.chown(settings.data_dir, 65534, 65534)
+        assert settings.redis == f"unix://{folder}/redis.sock"
 
 
 def test_the_limit_of_a_sockets_path_is_counted_in_bytes() -> None:
