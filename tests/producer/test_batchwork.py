@@ -237,11 +237,13 @@ def test_a_batch_that_was_refused_is_not_read_again_at_once(client: Client, sett
     embed(stores)
     work.look()
     assert read.count == refused
-    # And when it is cancelled meanwhile, then it ends at once
+    # And when it is cancelled meanwhile, then it ends at once, and with it the job that it had by then
     stores.batches.cancel(batch.id)
     for _ in range(2):
         work.look()
     assert stores.batches.get(batch.id).state == "cancelled"
+    with stores.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(JobRow)).scalar_one() == 0
 
 
 def test_no_file_is_read_for_a_key_that_may_have_no_further_job_now(client: Client, settings: ApiSettings) -> None:

@@ -11,9 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 
 from producer.api.openai import batchoutput
+from producer.api.openai.batchjobs import cancel_job, remove_job, remove_jobs
 from producer.api.openai.batchplan import Plan, plan, records
 from producer.api.openai.batchturns import Turns
 from producer.api.settings import ApiSettings
@@ -27,9 +27,7 @@ from storage.contract.errors import (
     LimitError,
     QuotaExceeded,
     ServerError,
-    UnknownJob,
     UnknownModel,
-    WrongState,
 )
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, model_name
@@ -163,12 +161,16 @@ class BatchWork:
         if made.errors:
             self._stores.batches.move(batch.id, self._owner, "failed", errors={"data": made.errors, "more": made.more})
             return
+        earlier = self._stores.batches.groups(batch.id)
         if not self._stores.batches.keep_lines(batch.id, self._owner, made.lines, made.groups):
             raise _GivenBack
         # What is cancelled before it began is written as such, with no job at all.
         if self._stores.batches.get(batch.id).cancelling_at is None:
             for group in made.groups:
                 self._note_job(batch.id, group.number, self._submit(batch, made, group.number))
+        else:
+            # Those of a try that was refused in its midst.
+            remove_jobs(self._stores, earlier)
         names = {group.model for group in made.groups}
         model = names.pop() if len(names) == 1 else None
         self._stores.batches.move(batch.id, self._owner, "in_progress", model=model)
@@ -178,7 +180,7 @@ class BatchWork:
         noted = self._stores.batches.set_job(batch_id, group, job_id)
         if not noted and self._stores.batches.get(batch_id).state in FINAL:
             # Another has brought the batch to its end meanwhile, and nobody would ever see to this job.
-            self._remove(job_id)
+            remove_job(self._stores, job_id)
             raise _GivenBack
 
     def _plan(self, batch: Batch) -> Plan:
@@ -229,8 +231,7 @@ class BatchWork:
         jobs = [group.job_id for group in self._stores.batches.groups(batch.id) if group.job_id is not None]
         if batch.is_over or batch.cancelling_at is not None:
             for job_id in jobs:
-                with suppress(WrongState, UnknownJob):
-                    self._stores.jobs.cancel(job_id)
+                cancel_job(self._stores, job_id)
         ended = len(self._stores.jobs.ended(jobs)) == len(jobs)
         if ended and self._stores.batches.move(batch.id, self._owner, "finalizing"):
             self._finish(batch)
@@ -275,16 +276,8 @@ class BatchWork:
 
     def _clean(self, batch_id: str) -> None:
         """Delete the jobs of a batch that is at its end: what came of them lies in its files."""
-        for group in self._stores.batches.groups(batch_id):
-            if group.job_id is not None:
-                self._remove(group.job_id)
+        remove_jobs(self._stores, self._stores.batches.groups(batch_id))
         self._stores.batches.forget_lines(batch_id)
-
-    def _remove(self, job_id: str) -> None:
-        with suppress(UnknownJob):
-            with suppress(WrongState):
-                self._stores.jobs.cancel(job_id)
-            self._stores.purges.delete(job_id)
 
     def _keep(self, batch_id: str) -> None:
         """Show that somebody works at a batch; stop when another does, or when the process ends."""
