@@ -204,8 +204,8 @@ def test_a_new_file_is_read_by_its_owner_alone_wherever_it_lies_and_one_that_was
         database = open_database(Settings(data_dir=folder, database_url=None))
         # When it is written to, then neither the file nor what lies beside it is read by others
         serve(Stores.on(database))
-        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.glob("embedmill.sqlite3*")}
-        assert len(modes) == 3 and set(modes.values()) == {0o600}, modes
+        files = [folder / f"embedmill.sqlite3{what}" for what in ("", "-wal", "-shm")]
+        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
         database.close()
         # And what its owner has opened to his group stays open to it
         (folder / "embedmill.sqlite3").chmod(0o660)
