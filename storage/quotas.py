@@ -23,6 +23,9 @@ from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 #: Largest limit; a BIGINT holds it many times over.
 _MOST = 10**15
 
+#: The id of no job.
+_NO_JOB = "00000000-0000-0000-0000-000000000000"
+
 #: After how many seconds a job that cannot be told the end of may have ended.
 _SOON, _LATE = 10.0, 3600.0
 
@@ -149,7 +152,7 @@ def check_room(database: Database, key_id: str) -> None:
     Raises:
         QuotaExceeded: When it may not yet.
     """
-    key = {"key": key_id, "job": ""}
+    key = {"key": key_id, "job": _NO_JOB}
     with database.read() as connection:
         quota = connection.execute(_QUOTA, key).first() if key_id else None
         if quota is None:
