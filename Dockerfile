@@ -9,13 +9,16 @@ ARG PYTHON=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON} AS wheel
 ARG PIP_ARGS=""
+COPY deploy/locks/build.txt /locks/
+RUN pip install --no-cache-dir --require-hashes ${PIP_ARGS} -r /locks/build.txt
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY storage storage
 COPY producer producer
 COPY worker worker
 COPY embedmill embedmill
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ${PIP_ARGS} .
+# Not isolated: pip would fetch another setuptools, of any version, and without a hash.
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
 
 # What is installed is a folder that holds no pip: the one of the builder writes into it.
 FROM ${PYTHON} AS install

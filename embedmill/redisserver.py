@@ -14,6 +14,7 @@ import time
 import redis
 
 from storage.contract.errors import MissingExtra, QueueUnavailable
+from storage.contract.redissocket import check_socket_folder
 from storage.contract.settings import Settings
 from worker.parent import PARENT_VARIABLE
 
@@ -42,6 +43,7 @@ class RedisServer:
     def __init__(self, settings: Settings) -> None:
         self._binary = _binary()
         self._folder = settings.data_dir / "redis"
+        self._data_dir = settings.data_dir
         self._socket = settings.redis_socket
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -50,10 +52,11 @@ class RedisServer:
         """Start the server and wait until it answers.
 
         Raises:
-            QueueUnavailable: When it does not.
+            QueueUnavailable: When it does not, or its socket would lie in somebody else's folder.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_socket_folder(self._data_dir)
         self._spawn()
         if not self._comes_up() and not self._starts_empty():
             log = self._folder / "server.log"

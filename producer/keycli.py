@@ -34,6 +34,7 @@ def create(
     max_texts: Annotated[int | None, typer.Option(help="Most texts that are kept for it.")] = None,
     max_jobs: Annotated[int | None, typer.Option(help="Most jobs of it that have not ended.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens a minute, on the average.")] = None,
+    max_stored_bytes: Annotated[int | None, typer.Option(help="Most bytes of files that are kept for it.")] = None,
     keep_days: Annotated[
         float | None, typer.Option(help="Days that its ended jobs are kept, at most and by default.")
     ] = None,
@@ -44,7 +45,7 @@ def create(
     from storage.quotas import Quota
 
     check_seen("the key")
-    quota = Quota(max_texts, max_jobs, tokens_per_minute)
+    quota = Quota(max_texts, max_jobs, tokens_per_minute, max_stored_bytes)
     keeping = Keeping(keep_days, keep_texts_days)
     with opened_stores(settings) as stores:
         record, key = stores.keys.create(name, scopes.replace(",", " ").split(), expires_in, quota, keeping)

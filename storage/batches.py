@@ -15,6 +15,7 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.files import made_id
 from storage.filetables import BATCH_IS_UNFINISHED, UNFINISHED, BatchGroupRow, BatchLinesRow, BatchRow, FileRow
+from storage.quotas import admit_bytes
 from storage.tables import JOB_IS_UNFINISHED, JobRow
 
 FINAL = ("completed", "failed", "expired", "cancelled")
@@ -56,6 +57,9 @@ class BatchStore:
             key_id: Whose it is.
             labels: The caller's `metadata`.
             output_life: Seconds that its output is kept; None: until it is deleted.
+
+        Raises:
+            QuotaExceeded: When the outputs of earlier ones are more than its key may keep.
         """
         values: dict[str, Any] = {"id": made_id("batch_", self._db.clock), "key_id": key_id, "state": "validating"}
         values |= {"input_file_id": input_file_id, "endpoint": endpoint, "completion_window": window}
@@ -63,6 +67,7 @@ class BatchStore:
         with self._db.write() as connection:
             times = {"created_at": now_ms(), "expires_at": now_ms() + seconds * 1000}
             connection.execute(insert(BatchRow).values(values | times))
+            admit_bytes(connection, key_id)
         return self.get(values["id"])
 
     def get(self, batch_id: str, sees: str | None = None) -> Batch:

@@ -97,7 +97,9 @@ class FileStore:
         values["expires_at"] = None if life is None else now_ms() + life * 1000
         with self._db.write() as connection:
             connection.execute(insert(FileRow).values(values))
-        return FileWriter(self._db, made, "part" if upload_id else state)
+        # What is written for a batch was promised with it.
+        asked = key_id if purpose != "batch_output" else ""
+        return FileWriter(self._db, made, "part" if upload_id else state, asked)
 
     def get(self, file_id: str, sees: str | None = None) -> StoredFile:
         """Return a file.

@@ -14,6 +14,7 @@ from storage.contract.errors import Conflict
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.filetables import FileBlockRow, FileRow
+from storage.quotas import admit_bytes
 
 #: Bytes of a block before it is compressed.
 BLOCK = 1 << 20
@@ -32,19 +33,25 @@ class FileWriter:
         database: Where they go.
         file_id: The file.
         state: What it is when it is whole.
+        key_id: Whose quota is asked for each block; empty: nobody's.
     """
 
-    def __init__(self, database: Database, file_id: str, state: str) -> None:
+    def __init__(self, database: Database, file_id: str, state: str, key_id: str = "") -> None:
         self.id = file_id
         self.size = 0
         self._db = database
         self._state = state
+        self._key_id = key_id
         self._sha256 = hashlib.sha256()
         self._rest = bytearray()
         self._number = 0
 
     def write(self, data: bytes) -> None:
-        """Take some bytes; whole blocks are written at once."""
+        """Take some bytes; whole blocks are written at once.
+
+        Raises:
+            QuotaExceeded: When its key may not keep so many.
+        """
         self.size += len(data)
         self._sha256.update(data)
         self._rest += data
@@ -61,6 +68,7 @@ class FileWriter:
 
         Raises:
             Conflict: When it was removed meanwhile.
+            QuotaExceeded: When its key may not keep so many bytes.
         """
         if self._rest:
             self._flush(bytes(self._rest))
@@ -80,6 +88,10 @@ class FileWriter:
         data = zstandard.ZstdCompressor(level=1).compress(block)
         with self._db.write() as connection:
             connection.execute(insert(FileBlockRow).values(file_id=self.id, number=self._number, data=data))
+            # As far as it is: of several that are sent at once each is seen by the others.
+            grown = update(FileRow).where(FileRow.id == self.id).values(size=FileRow.size + len(block))
+            connection.execute(grown)
+            admit_bytes(connection, self._key_id)
         self._number += 1
 
 

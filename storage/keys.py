@@ -96,6 +96,7 @@ class KeyRecord:
             "max_texts": self.quota.texts,
             "max_jobs": self.quota.jobs,
             "tokens_per_minute": self.quota.tokens_per_minute,
+            "max_stored_bytes": self.quota.stored_bytes,
             "keep_days": self.keeping.days,
             "keep_texts_days": self.keeping.texts_days,
         }
@@ -237,7 +238,7 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-_LIMITS = (QuotaRow.texts, QuotaRow.jobs, QuotaRow.tokens_per_minute)
+_LIMITS = (QuotaRow.texts, QuotaRow.jobs, QuotaRow.tokens_per_minute, QuotaRow.stored_bytes)
 _ALL = select(KeyRow.__table__, *_LIMITS, now_ms().label("now")).outerjoin(QuotaRow, QuotaRow.key_id == KeyRow.id)
 _KEEPING = select(KeyRow.keep_for, KeyRow.keep_texts_for).where(KeyRow.id == bindparam("key"))
 _ONE = _ALL.where(KeyRow.id == bindparam("key"))
@@ -248,7 +249,7 @@ def _record(row: Any) -> KeyRecord:
         row.id,
         row.name,
         frozenset(row.scopes.split()),
-        Quota(row.texts, row.jobs, row.tokens_per_minute),
+        Quota(row.texts, row.jobs, row.tokens_per_minute, row.stored_bytes),
         row.created_at,
         row.expires_at,
         row.revoked_at,

@@ -36,5 +36,6 @@ class QuotaRow(Row):
     texts: Mapped[int | None]
     jobs: Mapped[int | None]
     tokens_per_minute: Mapped[int | None]
+    stored_bytes: Mapped[int | None]
     owed: Mapped[float] = mapped_column(Double, default=0.0)
     as_of: Mapped[int]

@@ -1,8 +1,8 @@
-"""What an API key may have and use: stored texts, open jobs, tokens a minute.
+"""What an API key may have and use: stored texts, open jobs, tokens a minute, bytes of files.
 
-Every transaction that makes a job, or adds texts to one, asks here. It locks the key's row, so that of two at once the
-second sees what the first has taken; keys without limits have no row and lock nothing. The row is the last that such a
-transaction locks, and whoever locks several takes them in order: nobody waits in a circle.
+Every transaction that makes a job, or adds texts to one or bytes to a file, asks here. It locks the key's row, so that
+of two at once the second sees what the first has taken; keys without limits have no row and lock nothing. The row is
+the last that such a transaction locks, and whoever locks several takes them in order: nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select, update
 
 from storage.contract.errors import InvalidOption, QuotaExceeded
 from storage.contract.states import ChunkState
-from storage.database import now_ms
+from storage.database import Database, now_ms
+from storage.filetables import FileRow
 from storage.metering import SHARE_AGAIN
 from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
 #: Largest limit; a BIGINT holds it many times over.
 _MOST = 10**15
+
+#: The id of no job.
+_NO_JOB = "00000000-0000-0000-0000-000000000000"
 
 #: After how many seconds a job that cannot be told the end of may have ended.
 _SOON, _LATE = 10.0, 3600.0
@@ -34,6 +38,7 @@ class Quota:
         texts: Most texts that are kept for it, whatever became of them.
         jobs: Most jobs of it that have not ended; calls that somebody waits for are none.
         tokens_per_minute: Most tokens a minute that it may submit, on the average.
+        stored_bytes: Most bytes of files that are kept for it; what is written for a batch counts, and is not refused.
 
     Raises:
         InvalidOption: When a limit is no number above 0.
@@ -42,6 +47,7 @@ class Quota:
     texts: int | None = None
     jobs: int | None = None
     tokens_per_minute: int | None = None
+    stored_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name, limit in self.to_dict().items():
@@ -136,6 +142,47 @@ def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
         _admit_tokens(connection, quota, tokens)
 
 
+def check_room(database: Database, key_id: str) -> None:
+    """Find out, before any work, whether a key may make a job now at all; what the job holds is judged by `admit`.
+
+    Args:
+        database: Where it is kept.
+        key_id: Whose the job would be; empty: nobody's.
+
+    Raises:
+        QuotaExceeded: When it may not yet.
+    """
+    key = {"key": key_id, "job": _NO_JOB}
+    with database.read() as connection:
+        quota = connection.execute(_QUOTA, key).first() if key_id else None
+        if quota is None:
+            return
+        if quota.jobs is not None:
+            _admit_jobs(connection, quota.jobs, key)
+        if quota.tokens_per_minute is not None:
+            _admit_tokens(connection, quota, 0)
+
+
+def admit_bytes(connection: Connection, key_id: str) -> None:
+    """Check, as the last step of a transaction that adds bytes to a file, that its key may keep them.
+
+    Args:
+        connection: A write transaction, in which they have been counted.
+        key_id: Whose file it is; empty: nobody's, which is admitted at once.
+
+    Raises:
+        QuotaExceeded: When it would be too much; the caller undoes the transaction.
+    """
+    quota = connection.execute(_LOCKED, {"key": key_id}).first() if key_id else None
+    if quota is not None and quota.stored_bytes is not None:
+        kept = int(connection.execute(_BYTES, {"key": key_id}).scalar() or 0)
+        if kept > quota.stored_bytes:
+            raise QuotaExceeded(
+                f"This API key may keep {quota.stored_bytes:,} bytes of files, and this would make it {kept:,}.",
+                "Delete files that are not needed any more; GET /v1/files lists them.",
+            )
+
+
 def owe(connection: Connection, tokens: Mapping[str, float]) -> None:
     """Add tokens to what keys owe, or take them off; the last step of a transaction.
 
@@ -197,7 +244,8 @@ def _next_end(connection: Connection, key: dict[str, str]) -> float:
 
 # Statements, put together once. That a key is not empty is said again, so that SQLite takes the index of owned jobs.
 
-_LOCKED = select(QuotaRow.__table__, now_ms().label("now")).where(QuotaRow.key_id == bindparam("key")).with_for_update()
+_QUOTA = select(QuotaRow.__table__, now_ms().label("now")).where(QuotaRow.key_id == bindparam("key"))
+_LOCKED = _QUOTA.with_for_update()
 _OWNED = (JobRow.key_id == bindparam("key"), JobRow.key_id != literal_column("''"), JobRow.deleted_at.is_(None))
 _IS_ACCEPTING = JobRow.state == literal_column("'accepting'")
 _IS_NO_CALL = JobRow.kind != literal_column("'call'")
@@ -214,6 +262,12 @@ _ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(ChunkRow.job_id == b
 _ESTIMATE_AGAIN = select(func.sum(SHARE_AGAIN)).where(
     ChunkRow.job_id == bindparam("job"), ChunkRow.state == ChunkState.PENDING
 )
+#: Parts that were joined are counted as the file they became; what is being written counts as far as it is.
+_COUNTED_FILE = and_(
+    FileRow.state.in_(["writing", "written", "part", "ready"]),
+    or_(FileRow.expires_at.is_(None), FileRow.expires_at > now_ms()),
+)
+_BYTES = select(func.sum(FileRow.size)).where(FileRow.key_id == bindparam("key"), _COUNTED_FILE)
 _PROGRESS = (
     select(
         JobRow.started_at,

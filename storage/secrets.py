@@ -26,16 +26,22 @@ class SecretStore:
         """Return a secret of 32 bytes, the same one for ever; it is never logged and never leaves the service.
 
         Args:
-            name: What it is for.
+            name: What it is for, and of which time where that matters; at most 32 letters.
         """
-        if name not in self._known:
-            self._known[name] = self._find(name) or self._make(name)
-        return self._known[name]
+        found = self.find(name)
+        if found is None:
+            found = self._known[name] = self._make(name)
+        return found
 
-    def _find(self, name: str) -> bytes | None:
-        with self._db.read() as connection:
-            found = connection.execute(select(SecretRow.value).where(SecretRow.name == name)).scalar()
-        return None if found is None else bytes(found)
+    def find(self, name: str) -> bytes | None:
+        """Return a secret as `get` does, or None where nobody has asked for it yet."""
+        if name not in self._known:
+            with self._db.read() as connection:
+                found = connection.execute(select(SecretRow.value).where(SecretRow.name == name)).scalar()
+            if found is None:
+                return None
+            self._known[name] = bytes(found)
+        return self._known[name]
 
     @retried
     def _make(self, name: str) -> bytes:
@@ -45,5 +51,5 @@ class SecretStore:
                 connection.execute(insert(SecretRow).values(name=name, value=value, created_at=now_ms()))
         except IntegrityError:
             # Another process has made it in the same moment, or the answer to our own writing was lost.
-            return self._find(name) or b""
+            return self.find(name) or b""
         return value

@@ -78,7 +78,7 @@ class SqliteFile:
         self._turn = Lock()
 
     def make(self) -> None:
-        """Make the file, empty, where there is none.
+        """Make the file, empty, where there is none, for this user alone: the files beside it take its mode.
 
         Raises:
             StorageUnavailable: When it cannot be made.
@@ -86,7 +86,7 @@ class SqliteFile:
         if self._is_uri or self._path.exists():
             return
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644))
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise StorageUnavailable(
                 f"The database's file {self._path} cannot be opened or made: {error.strerror}.",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage.contract.errors import Conflict
 from storage.contract.ids import new_id
 from storage.database import Database, now_ms
 from storage.faults import retried
@@ -20,6 +22,9 @@ from storage.webhooktables import WebhookRow, WebhookSecretRow
 
 #: How long messages are signed with the old secret too after a new one was made, in milliseconds.
 _BOTH = 86_400_000
+
+#: Addresses that one job's end is told to, at most.
+MOST = 8
 
 #: Webhooks changed in one transaction when all are tidied up.
 _TIDIED_AT_ONCE = 1_000
@@ -75,9 +80,18 @@ class WebhookStore:
             job_id: The job.
             key_id: Whose it is.
             url: As `checked_url` let it pass.
+
+        Raises:
+            Conflict: When the job's end is told to as many others as it may be.
         """
+        others = select(func.count()).where(WebhookRow.job_id == job_id, WebhookRow.url != url)
         try:
             with self._db.write() as connection:
+                if connection.execute(others).scalar_one() >= MOST:
+                    raise Conflict(
+                        f"The end of job {job_id} is told to {MOST} webhooks already, which is the most.",
+                        "Submit without a webhook, and let one of the others pass it on.",
+                    )
                 write_webhook(connection, job_id, key_id, url)
         except IntegrityError:
             return
@@ -110,9 +124,17 @@ class WebhookStore:
         with self._db.write() as connection:
             connection.execute(update(WebhookRow).where(WebhookRow.id == webhook_id, _WAITING).values(message))
 
-    def due(self, limit: int = 32) -> list[Webhook]:
-        """Return messages whose next try is due, the longest overdue first."""
-        return self._found(_PENDING, WebhookRow.next_at <= statement_ms(), limit=limit, order=WebhookRow.next_at)
+    def due(self, limit: int = 32, without: Collection[str] = ()) -> list[Webhook]:
+        """Return messages whose next try is due, the longest overdue first.
+
+        Args:
+            limit: At most so many.
+            without: Owners whose messages have to wait.
+        """
+        wanted = [_PENDING, WebhookRow.next_at <= statement_ms()]
+        if without:
+            wanted.append(WebhookRow.key_id.not_in(sorted(without)))
+        return self._found(*wanted, limit=limit, order=WebhookRow.next_at)
 
     def delivered(self, webhook: Webhook, status: int) -> None:
         """Note that a message was answered well."""

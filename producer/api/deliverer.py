@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,8 @@ _TIDY = 30.0
 #: Pauses before the second try and the following ones, in seconds: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h.
 SCHEDULE = (5, 300, 1_800, 7_200, 18_000, 36_000, 36_000)
 
-#: Messages that are on their way at once.
-_AT_ONCE = 8
+#: Messages that are on their way at once, of all owners and of one: a try at a slow receiver takes its whole time.
+_AT_ONCE, _OF_ONE = 16, 8
 
 #: Answered by a receiver that wants nothing any more.
 _GONE = 410
@@ -70,7 +71,10 @@ class Deliverer:
         self._allowed = allowed
         self._schedule = SCHEDULE if schedule is None else schedule
         self._owner = new_id()
-        self._sending: set[str] = set()
+        #: Webhooks that are told just now, and whose they are.
+        self._sending: dict[str, str] = {}
+        #: Owners who have had their turn in this round.
+        self._served: frozenset[str] = frozenset()
         #: Webhooks whose job's status cannot be read, and when it is tried again.
         self._unreadable: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -93,18 +97,33 @@ class Deliverer:
         if not self._leaders.lead(TELL, self._owner):
             return
         self._begin()
-        # Taken before the rows are read: a try that ends meanwhile makes what was read of it old.
-        with self._lock:
-            busy = set(self._sending)
-        for webhook in self._stores.webhooks.due():
+        for _ in range(_AT_ONCE):
+            webhook = self._next()
+            if webhook is None:
+                break
             with self._lock:
-                if webhook.id in busy or len(self._sending) >= _AT_ONCE:
-                    continue
-                self._sending.add(webhook.id)
+                self._sending[webhook.id] = webhook.key_id
             threading.Thread(target=self._tell, args=(webhook,), name="webhook", daemon=True).start()
         if time.monotonic() - self._tidied > _TIDY:
             self._tidied = time.monotonic()
             self._stores.webhooks.tidy()
+
+    def _next(self) -> Webhook | None:
+        """Return what is told next, or None: owners take turns, so that nobody's slow receiver silences the others'."""
+        # Taken before the rows are read: a try that ends meanwhile makes what was read of it old.
+        with self._lock:
+            busy = dict(self._sending)
+        if len(busy) >= _AT_ONCE:
+            return None
+        full = {owner for owner, count in Counter(busy.values()).items() if count >= _OF_ONE}
+        # Once all have had their turn, a new round begins.
+        for served in dict.fromkeys((self._served, frozenset())):
+            for webhook in self._stores.webhooks.due(_AT_ONCE, full | served):
+                if webhook.id not in busy:
+                    self._served = served | {webhook.key_id}
+                    return webhook
+        self._served = frozenset()
+        return None
 
     def _begin(self) -> None:
         """Begin to tell what has ended; a job whose status cannot be read keeps no other waiting."""
@@ -146,7 +165,7 @@ class Deliverer:
             logger.debug("what became of a webhook could not be noted, it is told again: %s", error)
         finally:
             with self._lock:
-                self._sending.discard(webhook.id)
+                self._sending.pop(webhook.id, None)
 
     def _now(self) -> int:
         # Receivers refuse what is minutes old: of the clocks of several hosts, the one they all share.

@@ -35,6 +35,7 @@ _EXAMPLE: dict[str, Any] = {
     "max_texts": 1_000_000,
     "max_jobs": 10,
     "tokens_per_minute": None,
+    "max_stored_bytes": 10_000_000_000,
     "keep_days": 90.0,
     "keep_texts_days": 7.0,
 }
@@ -62,6 +63,7 @@ class NewKey(BaseModel):
     max_texts: Limit = Field(None, description="Most texts that are kept for it; null: any number.")
     max_jobs: Limit = Field(None, description="Most jobs of it that have not ended; null: any number.")
     tokens_per_minute: Limit = Field(None, description="Most tokens a minute, on the average; null: any number.")
+    max_stored_bytes: Limit = Field(None, description="Most bytes of files that are kept for it; null: any number.")
     keep_days: Days | None = Field(
         None,
         description="Days that its ended jobs are kept, at most and by default; null: as the service, or a job, says.",
@@ -83,6 +85,7 @@ class Key(BaseModel):
     max_texts: int | None
     max_jobs: int | None
     tokens_per_minute: int | None
+    max_stored_bytes: int | None
     keep_days: float | None
     keep_texts_days: float | None
 
@@ -109,7 +112,7 @@ class KeyList(BaseModel):
 def create_key(new: NewKey, caller: Admin, service: ServiceDep, response: Response) -> CreatedKey:
     """Make an API key; what it is shown as here is kept nowhere."""
     keeping = Keeping(new.keep_days, new.keep_texts_days)
-    quota = Quota(new.max_texts, new.max_jobs, new.tokens_per_minute)
+    quota = Quota(new.max_texts, new.max_jobs, new.tokens_per_minute, new.max_stored_bytes)
     record, key = service.stores.keys.create(new.name, new.scopes, new.expires_in, quota, keeping)
     response.headers["Cache-Control"] = "no-store"
     return CreatedKey(key=key, **record.to_dict())

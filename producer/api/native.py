@@ -46,7 +46,7 @@ _LOCATION = {"Location": {"description": "The job's path.", "schema": {"type": "
             "links": PARTS_LINKS | JOB_LINKS,
             "headers": _LOCATION,
         },
-        **failures(404, 408, 413, 415, 422, 507),
+        **failures(404, 408, 409, 413, 415, 422, 507),
     },
     openapi_extra={"requestBody": JOB_BODY},
 )

@@ -1,12 +1,18 @@
-"""Sessions of the page: a signed cookie that holds a key's id and when it ends, and nothing else."""
+"""Sessions of the page: a signed cookie that holds a key's id and when it ends, and nothing else.
+
+What signs them is another secret each day, and is believed for as long as a session lasts beyond it: whoever has an old
+backup signs nothing that anybody believes. Every process finds a day's secret by its name, so that none has to be told.
+"""
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from hashlib import sha256
 
 from fastapi import Request
 
+from storage.contract.errors import StorageFull
 from storage.stores import Stores
 
 COOKIE = "embedmill_session"
@@ -14,7 +20,7 @@ COOKIE = "embedmill_session"
 #: How long a sign-in lasts, in seconds.
 LIFE = 12 * 3600
 
-_SECRET = "sessions"
+_DAY = 24 * 3600
 
 
 def new_session(stores: Stores, key_id: str) -> str:
@@ -25,7 +31,7 @@ def new_session(stores: Stores, key_id: str) -> str:
         key_id: The key's id.
     """
     claim = f"{key_id}.{int(stores.database.clock.now()) + LIFE}"
-    return f"{claim}.{_sign(stores, 'session', claim)}"
+    return f"{claim}.{_signature(_todays(stores), 'session', claim)}"
 
 
 def session_of(request: Request) -> str | None:
@@ -37,12 +43,12 @@ def key_of_session(stores: Stores, value: str) -> str | None:
     """Return the id of the key a session speaks for, or None when it is forged, damaged or over.
 
     Args:
-        stores: Keep the secret that signed it.
+        stores: Keep the secrets that may have signed it.
         value: The cookie's value.
     """
     claim, _, signature = value.rpartition(".")
     key_id, _, ends = claim.rpartition(".")
-    if not hmac.compare_digest(signature.encode(), _sign(stores, "session", claim).encode()):
+    if not _is_signed(stores, signature, "session", claim):
         return None
     return key_id if stores.database.clock.now() < int(ends) else None
 
@@ -54,9 +60,52 @@ def form_token(stores: Stores, session: str) -> str:
         stores: Keep the secret that signs it.
         session: The session's cookie; empty where no keys are used.
     """
-    return _sign(stores, "form", session)
+    return _signature(_todays(stores), "form", session)
 
 
-def _sign(stores: Stores, purpose: str, claim: str) -> str:
-    secret = stores.secrets.get(_SECRET)
+def is_form_token(stores: Stores, session: str, token: str) -> bool:
+    """Whether a form's token was made for a session, today or shortly before.
+
+    Args:
+        stores: Keep the secrets that may have signed it.
+        session: The session's cookie; empty where no keys are used.
+        token: What the form carries; may be anything.
+    """
+    return _is_signed(stores, token, "form", session)
+
+
+def _is_signed(stores: Stores, signature: str, purpose: str, claim: str) -> bool:
+    signatures = [_signature(secret, purpose, claim) for secret in _believed(stores)]
+    return any(hmac.compare_digest(signature.encode(errors="replace"), one.encode()) for one in signatures)
+
+
+def _todays(stores: Stores) -> bytes:
+    """Return what is signed with; while a full database keeps no new secret it is the one of the day before."""
+    now = stores.database.clock.now()
+    try:
+        return stores.secrets.get(_name(now))
+    except StorageFull:
+        before = stores.secrets.find(_name(now - _DAY))
+        if before is None:
+            raise
+        return before
+
+
+def _believed(stores: Stores) -> Iterator[bytes]:
+    """Yield what something may have been signed with that is not over yet."""
+    now = stores.database.clock.now()
+    todays = stores.secrets.find(_name(now))
+    if todays is not None:
+        yield todays
+    if todays is None or _name(now) != _name(now - LIFE):
+        before = stores.secrets.find(_name(now - _DAY))
+        if before is not None:
+            yield before
+
+
+def _name(at: float) -> str:
+    return f"sessions.{int(at) // _DAY}"
+
+
+def _signature(secret: bytes, purpose: str, claim: str) -> str:
     return hmac.new(secret, f"{purpose}\n{claim}".encode(), sha256).hexdigest()

@@ -40,7 +40,7 @@ class WorkerView(BaseModel):
     jobs: int = Field(description="Number of jobs that it works on now; 0 when it is idle.")
     in_hand: LoadView = Field(description="What it has taken and not yet finished.")
     version: str | None = Field(description="Version of its program; null of one from before schema 0013.")
-    schema_version: str | None = Field(description="Newest schema of the database that it knows.", examples=["0014"])
+    schema_version: str | None = Field(description="Newest schema of the database that it knows.", examples=["0015"])
     tokens_per_second: float | None = Field(description="Tokens that it read in its last 30 s, a second.")
     batch_fill: float | None = Field(
         description="How full its batches of the last 30 s were, padding included; null without one.", examples=[0.93]
@@ -62,7 +62,7 @@ class ServiceView(BaseModel):
     host: str = Field(description="Machine it runs on.")
     pid: int = Field(description="Its process id there.")
     version: str = Field(description="Version of its program.")
-    schema_version: str = Field(description="Newest schema of the database that it knows.", examples=["0014"])
+    schema_version: str = Field(description="Newest schema of the database that it knows.", examples=["0015"])
     up_seconds: float = Field(description="For how long it has been there.")
     seen_seconds: float = Field(description="How long ago it was heard of.")
 
@@ -90,7 +90,7 @@ class WorkersView(BaseModel):
     """Everything at one moment."""
 
     version: str = Field(description="Version of the process of the service that answers.")
-    schema_version: str = Field(description="Newest schema of the database that it knows.", examples=["0014"])
+    schema_version: str = Field(description="Newest schema of the database that it knows.", examples=["0015"])
     services: list[ServiceView] = Field(description="Live processes of the service; those of before 0013 tell nothing.")
     workers: list[WorkerView] = Field(description="Live workers, by host and device.")
     models: list[ModelView] = Field(description="Models ever registered: those served now first.")

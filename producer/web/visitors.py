@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from fastapi import Depends, Request
 
 from producer.api.auth import OPERATOR, Caller, caller_of_session
 from producer.api.service import Service, ServiceDep
-from producer.api.sessions import form_token, session_of
+from producer.api.sessions import form_token, is_form_token, session_of
 from producer.web.formreading import PageForm
 from storage.contract.errors import Forbidden, Unauthorized
 
@@ -82,8 +81,7 @@ def check_form(request: Request, service: Service, form: PageForm) -> None:
         Forbidden: When it was not.
     """
     check_origin(request)
-    token = form_token(service.stores, _session(request, service))
-    if not hmac.compare_digest(form.get("token").encode(errors="replace"), token.encode()):
+    if not is_form_token(service.stores, _session(request, service), form.get("token")):
         raise Forbidden("This form is too old.", "Load the page again and send the form once more.")
 
 

@@ -40,7 +40,7 @@ class Setting:
     Args:
         name: As the environment has it.
         value: As it may be shown.
-        source: `flag`, `environment`, `.env`, `default`, or `file`: one that a variable names in either of the two.
+        source: `flag`, `environment`, `.env`, `default`, or `file`: one that a variable of the environment names.
     """
 
     name: str
@@ -88,8 +88,6 @@ def _settings(kind: type[Settings], flags: dict[str, Any]) -> Iterator[Setting]:
             source = "file"
         elif name in in_file:
             source = ".env"
-        elif f"{name}_FILE" in in_file:
-            source = "file"
         yield Setting(name, _value(getattr(settings, field)), source)
 
 

@@ -51,7 +51,16 @@ def _rights(database: Database) -> Outcome:
     for place in (file, file.parent):
         if not os.access(place, os.W_OK):
             return wrong(f"This user may not write {place}.", "Give the right, or run as the user that owns it.")
-    return ok("File and folder may be written by this user.")
+    if _is_open_to_all(file):
+        remedy = f"Run chmod o= {file}*, unless all of them may read every text and key's hash."
+        return warning(f"Every user of this machine may read {file}.", remedy)
+    return ok("File and folder may be written by this user, and the file is not read by all.")
+
+
+def _is_open_to_all(file: Path) -> bool:
+    """Whether all may read a file, and pass through each folder above it."""
+    folders = file.resolve().parents
+    return bool(file.stat().st_mode & 0o004) and all(folder.stat().st_mode & 0o001 for folder in folders)
 
 
 def _file_system(database: Database) -> Outcome:

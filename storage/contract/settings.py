@@ -1,15 +1,12 @@
 """Settings that producers and workers share: flag > environment > `.env` > default.
 
 Each field is read from the environment variable of its name in capitals with `EMBEDMILL_` before it, or from the file
-that such a variable with `_FILE` after it names.
+that such a variable with `_FILE` after it names; or from a line in `.env` of the folder one stands in.
 Nothing connects here; URLs are only chosen.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote
@@ -21,11 +18,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from storage.contract.errors import InvalidOption
 from storage.contract.keeping import MOST_DAYS, Keeping
 from storage.contract.models import DEFAULT_MODEL
+from storage.contract.redissocket import check_socket_folder, socket_of
 from storage.contract.redisurl import checked_redis_url
-from storage.contract.settingfiles import SettingFiles
-
-#: Longest path of a unix socket that every system takes, in bytes.
-_SOCKET_PATH_LIMIT = 100
+from storage.contract.settingfiles import FolderGuard, SettingFiles
 
 
 def _days(given: Any) -> Any:
@@ -100,11 +95,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where settings come from, the first first: a file counts as the variable that names it does."""
-        sources: list[PydanticBaseSettingsSource] = [init_settings]
-        for source in (env_settings, dotenv_settings):
-            assert isinstance(source, EnvSettingsSource)
-            sources += [source, SettingFiles(settings_cls, source.env_vars)]
-        return tuple(sources)
+        assert isinstance(env_settings, EnvSettingsSource) and isinstance(dotenv_settings, EnvSettingsSource)
+        of_environment = (env_settings, SettingFiles(settings_cls, env_settings.env_vars))
+        return (init_settings, *of_environment, FolderGuard(settings_cls, dotenv_settings.env_vars), dotenv_settings)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
@@ -161,19 +154,20 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """The URL of the Redis-protocol server in use, with its password."""
+        """The URL of the Redis-protocol server in use, with its password.
+
+        Raises:
+            QueueUnavailable: When the embedded server's socket lies where somebody else may put his own.
+        """
         if self.redis_url is None:
+            check_socket_folder(self.data_dir)
             return f"unix://{self.redis_socket}"
         return _with_password(self.redis_url, self.redis_password)
 
     @property
     def redis_socket(self) -> Path:
         """Where the embedded server listens; beside the data, or in a short folder when that path is too long."""
-        natural = self.data_dir / "redis.sock"
-        if len(os.fsencode(natural)) <= _SOCKET_PATH_LIMIT:
-            return natural
-        digest = hashlib.blake2b(os.fsencode(self.data_dir), digest_size=8).hexdigest()
-        return Path(tempfile.gettempdir()) / f"embedmill-{digest}" / "redis.sock"
+        return socket_of(self.data_dir)
 
 
 def _absolute(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from tests.acceptance.shell import Shell
 
 def test_a_key_is_printed_alone_once_listed_and_revoked(alone: Shell) -> None:
     # When a key is made
-    limits = ("--max-texts", 1000, "--max-jobs", 3, "--tokens-per-minute", 60_000)
+    limits = ("--max-texts", 1000, "--max-jobs", 3, "--tokens-per-minute", 60_000, "--max-stored-bytes", 5_000)
     made = alone("keys", "create", "nightly import", "--scopes", "read,embed", "--expires-in", 3600, *limits)
     assert made.code == 0, made.err
     # Then it stands alone on stdout
@@ -33,6 +33,7 @@ def test_a_key_is_printed_alone_once_listed_and_revoked(alone: Shell) -> None:
     (one,) = [json.loads(line) for line in listed.out.splitlines()]
     assert (one["id"], one["name"], one["scopes"]) == (key_id, "nightly import", ["read", "embed"])
     assert (one["max_texts"], one["max_jobs"], one["tokens_per_minute"]) == (1000, 3, 60_000)
+    assert one["max_stored_bytes"] == 5_000
     assert key.rpartition("_")[2] not in told.out + told.err + listed.out + listed.err
     # When revoked, then it is good for nothing, and a second time is no error
     assert [alone("keys", "revoke", key_id).code for _ in range(2)] == [0, 0]

@@ -1,6 +1,7 @@
 """Settings: flag > environment > `.env` > default."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from storage.contract.broker import KEY_PREFIX, broker_url, celery_settings, sender_settings
-from storage.contract.errors import InvalidOption
+from storage.contract.errors import InvalidOption, QueueUnavailable
 from storage.contract.models import DEFAULT_MODEL
 from storage.contract.sentinel import SentinelURL
 from storage.contract.settings import Settings
@@ -103,6 +104,37 @@ def test_the_socket_of_a_long_path_lies_in_a_short_one_of_its_own(own_folder: Pa
     assert first.redis_socket != second.redis_socket
     # And every command finds it again
     assert Settings.load(data_dir=first.data_dir).redis_socket == first.redis_socket
+
+
+def test_a_socket_in_a_folder_that_others_write_in_is_not_asked(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a data folder of a long path, and where everybody makes folders one of the name that its socket's has
+    monkeypatch.setattr(tempfile, "tempdir", str(own_folder))
+    settings = Settings.load(data_dir=own_folder / ("x" * 100))
+    folder = settings.redis_socket.parent
+    assert folder.parent == own_folder and settings.redis == f"unix://{folder}/redis.sock"
+    # Then it is asked where it is our own, and not where others may write in it or it leads elsewhere
+    folder.mkdir(mode=0o700)
+    assert settings.redis == f"unix://{folder}/redis.sock"
+    folder.chmod(0o770)
+    with pytest.raises(QueueUnavailable, match="--data-dir"):
+        settings.redis  # noqa: B018 - asking is what is refused
+    folder.rmdir()
+    (own_folder / "theirs").mkdir(mode=0o700)
+    folder.symlink_to(own_folder / "theirs")
+    with pytest.raises(QueueUnavailable, match="somebody else's"):
+        settings.redis  # noqa: B018 - asking is what is refused
+    if os.getuid() == 0:  # nobody else can give a folder away
+        folder.unlink()
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 65534, 65534)
+        with pytest.raises(QueueUnavailable, match="somebody else's"):
+            settings.redis  # noqa: B018 - asking is what is refused
+        # When it is of whoever owns the data, then an administrator asks it too
+        settings.data_dir.mkdir()
+        os.chown(settings.data_dir, 65534, 65534)
+        assert settings.redis == f"unix://{folder}/redis.sock"
 
 
 def test_the_limit_of_a_sockets_path_is_counted_in_bytes() -> None:
@@ -203,13 +235,51 @@ def test_a_setting_is_taken_from_the_file_that_is_named_for_it(
     assert Settings.load(database_url="sqlite:///flag.db").database == "sqlite:///flag.db"
 
 
-def test_a_file_may_also_be_named_in_the_file_of_variables(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (own_folder / "model").write_text("mill/from-file")
-    (own_folder / ".env").write_text("EMBEDMILL_MODEL_FILE=model\n")
-    assert Settings.load().model == "mill/from-file"
-    (own_folder / "other").write_text("mill/from-environments-file")
-    monkeypatch.setenv("EMBEDMILL_MODEL_FILE", "other")
-    assert Settings.load().model == "mill/from-environments-file"
+def test_a_folder_names_no_file_that_is_read(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a folder of somebody else's, which names a service of his and a file of ours
+    (own_folder / "token").write_text("grindstone")
+    (own_folder / ".env").write_text(
+        f"EMBEDMILL_URL=https://miller.example\nEMBEDMILL_API_KEY_FILE={own_folder}/token\n"
+    )
+    # Then nothing is read, whatever the environment says of it
+    with pytest.raises(InvalidOption, match=r"EMBEDMILL_API_KEY_FILE stands in \.env.*environment"):
+        Settings.load()
+    monkeypatch.setenv("EMBEDMILL_API_KEY_FILE", str(own_folder / "token"))
+    with pytest.raises(InvalidOption, match="EMBEDMILL_API_KEY_FILE"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("address", "secret", "place"),
+    [
+        ("URL", "API_KEY", "https://miller.example"),
+        ("REDIS_URL", "REDIS_PASSWORD", "redis://mill@miller.example"),
+        ("DATABASE_URL", "DATABASE_PASSWORD", "postgresql://mill@miller.example/mill"),
+    ],
+)
+def test_a_secret_of_ones_own_does_not_go_to_an_address_that_a_folder_names(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, address: str, secret: str, place: str
+) -> None:
+    # Given a secret in the environment, as itself or as a file, and a folder that names an address
+    (own_folder / "secret").write_text("grindstone")
+    for variable, value in ((secret, "grindstone"), (f"{secret}_FILE", str(own_folder / "secret"))):
+        (own_folder / ".env").write_text(f"EMBEDMILL_{address}={place}\n")
+        with monkeypatch.context() as patch:
+            patch.setenv(f"EMBEDMILL_{variable}", value)
+            # Then neither is used, even where the folder has such a secret too
+            for more in ("", f"EMBEDMILL_{secret}=chaff\n"):
+                (own_folder / ".env").write_text(f"EMBEDMILL_{address}={place}\n{more}")
+                with pytest.raises(InvalidOption, match=rf"EMBEDMILL_{address} stands in \.env") as refused:
+                    Settings.load()
+                assert "grindstone" not in str(refused.value)
+            # When the address is ours too, all is well
+            patch.setenv(f"EMBEDMILL_{address}", place)
+            assert getattr(Settings.load(), secret.lower()).get_secret_value() == "grindstone"
+    # And where the folder has both they belong together
+    (own_folder / ".env").write_text(f"EMBEDMILL_{address}={place}\nEMBEDMILL_{secret}=chaff\n")
+    settings = Settings.load()
+    assert getattr(settings, address.lower()) == place
+    assert getattr(settings, secret.lower()).get_secret_value() == "chaff"
 
 
 @pytest.mark.parametrize(

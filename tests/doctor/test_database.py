@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -111,6 +113,22 @@ def test_a_file_too_large_to_be_looked_through_in_time_is_left(
     monkeypatch.setattr(onsqlite, "_PATIENCE", 0.0)
     told = ailments(f"sqlite:///{file}")["integrity"]
     assert told.startswith("not checked") and f"sqlite3 {file} 'PRAGMA quick_check'" in told
+
+
+def test_a_file_that_every_user_may_read_is_told_of(migrated_sqlite: Path) -> None:
+    # Given a file that all may read, where all may come
+    with tempfile.TemporaryDirectory(dir="/tmp") as open_folder:
+        file = Path(shutil.copy(migrated_sqlite, open_folder))
+        file.chmod(0o644)
+        Path(open_folder).chmod(0o755)
+        told = ailments(f"sqlite:///{file}")["rights"]
+        assert told.startswith("warning") and f"chmod o= {file}" in told
+        # When nobody may come there, or read it, then all is well
+        for place, mode in ((Path(open_folder), 0o700), (file, 0o640)):
+            before = place.stat().st_mode
+            place.chmod(mode)
+            assert "rights" not in ailments(f"sqlite:///{file}")
+            place.chmod(before)
 
 
 def test_a_file_written_without_a_log_is_seen_before_it_is_opened(tmp_path: Path) -> None:

@@ -77,13 +77,11 @@ def test_a_password_that_others_may_read_is_told_of(tmp_path: Path) -> None:
     assert "chmod 600" in str(amiss(onsettings.area(KINDS, {}))["secrets"].remedy)
 
 
-def test_a_password_in_a_file_that_a_dotenv_names_is_none_in_it(tmp_path: Path) -> None:
+def test_a_file_that_a_dotenv_names_is_told_of_and_not_read(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hush")
     (tmp_path / ".env").write_text(f"EMBEDMILL_REDIS_PASSWORD_FILE={tmp_path / 'password'}\n")
-    (tmp_path / ".env").chmod(0o644)
-    found = outcomes(onsettings.area(KINDS, {}))
-    assert found["secrets"].verdict is Verdict.OK
-    assert "EMBEDMILL_REDIS_PASSWORD = *** (file)" in found["values"].details
+    told = amiss(onsettings.area(KINDS, {}))["values"]
+    assert told.verdict is Verdict.WRONG and "EMBEDMILL_REDIS_PASSWORD_FILE stands in .env" in told.found
 
 
 def test_a_value_that_cannot_be_used_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

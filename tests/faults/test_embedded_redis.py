@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import redis
 
 from embedmill import redisserver
+from storage.contract.errors import QueueUnavailable
 from storage.contract.settings import Settings
 from tests.engine.watched import until
 
@@ -63,6 +65,18 @@ def test_a_server_that_cannot_read_what_it_kept_starts_empty(tmp_path: Path, cap
     assert "it starts empty" in caplog.text
     client.close()
     server.stop()
+
+
+def test_a_server_listens_in_no_folder_that_others_write_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a data folder of a long path, whose socket's folder somebody has made before, open to all
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = Settings(data_dir=tmp_path / ("x" * 100))
+    settings.redis_socket.parent.mkdir()
+    settings.redis_socket.parent.chmod(0o777)
+    # When the server is started, then it is refused with what to do, and nothing listens there
+    with pytest.raises(QueueUnavailable, match="Remove it, or choose a data folder"):
+        redisserver.RedisServer(settings).start()
+    assert not settings.redis_socket.exists()
 
 
 def _answers(client: redis.Redis) -> bool:

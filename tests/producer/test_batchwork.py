@@ -69,6 +69,32 @@ class _Watched:
         return dealt
 
 
+class Counted:
+    """A store; calls of one of its methods are counted."""
+
+    def __init__(self, store: Any, name: str) -> None:
+        self._store, self._name = store, name
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.count += name == self._name
+        return getattr(self._store, name)
+
+
+class Claims:
+    """The store of batches; which are claimed is noted."""
+
+    def __init__(self, store: Any, claimed: list[str]) -> None:
+        self._store, self._claimed = store, claimed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def claim(self, batch_id: str, owner: str) -> Any:
+        self._claimed.append(batch_id)
+        return self._store.claim(batch_id, owner)
+
+
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> ApiSettings:
     url = f"unix://{tmp_path / 'nobody.sock'}"
@@ -189,13 +215,59 @@ def test_a_batch_waits_for_what_time_brings(client: Client, settings: ApiSetting
     stores = client.stores
     owner = stores.keys.create("one", quota=Quota(jobs=1))[0].id
     batch = started(stores, owner)
-    work = BatchWork(client, settings)
-    # Then the second is submitted when the first has ended
+    # Then the second is submitted when the first has ended; each look is a process of its own, which remembers nothing
     for _ in range(4):
-        work.look()
+        BatchWork(client, settings).look()
         embed(stores)
-    work.look()
+    BatchWork(client, settings).look()
     check(stores, batch)
+
+
+def test_a_batch_that_was_refused_is_not_read_again_at_once(client: Client, settings: ApiSettings) -> None:
+    # Given a batch of two jobs, the second of which was refused, as its key may have one open job
+    stores = client.stores
+    batch = started(stores, stores.keys.create("one", quota=Quota(jobs=1))[0].id)
+    read = Counted(stores.files, "content")
+    client._stores = replace(stores, files=read)  # type: ignore[arg-type]
+    work = BatchWork(client, settings)
+    work.look()
+    refused = read.count
+    assert refused > 1 and stores.batches.get(batch.id).state == "validating"
+    # When it is looked for again at once, then its file is left alone, though there would be room by now
+    embed(stores)
+    work.look()
+    assert read.count == refused
+    # And when it is cancelled meanwhile, then it ends at once, and with it the job that it had by then
+    stores.batches.cancel(batch.id)
+    for _ in range(2):
+        work.look()
+    assert stores.batches.get(batch.id).state == "cancelled"
+    with stores.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(JobRow)).scalar_one() == 0
+
+
+def test_no_file_is_read_for_a_key_that_may_have_no_further_job_now(client: Client, settings: ApiSettings) -> None:
+    # Given a key whose one open job is there, and a batch of it
+    stores = client.stores
+    owner = stores.keys.create("one", quota=Quota(jobs=1))[0].id
+    client.submit_records(records_of(["rye"], None), with_ids=False, model=MODEL, key_id=owner)
+    batch = started(stores, owner)
+    # When it is looked at, then it waits unread
+    read = Counted(stores.files, "content")
+    client._stores = replace(stores, files=read)  # type: ignore[arg-type]
+    assert BatchWork(client, settings).look()
+    assert read.count == 0 and stores.batches.get(batch.id).state == "validating"
+
+
+def test_keys_have_their_batches_begun_in_turn(client: Client, settings: ApiSettings) -> None:
+    # Given two batches of one key, and a younger one of another
+    stores = client.stores
+    batches = [started(stores, owner) for owner in ("anna", "anna", "ben")]
+    # When they are worked at, then each key has its turn before one has its second
+    begun: list[str] = []
+    client._stores = replace(stores, batches=Claims(stores.batches, begun))  # type: ignore[arg-type]
+    BatchWork(client, settings).look()
+    assert begun == [batches[number].id for number in (0, 2, 1)]
 
 
 def test_a_batch_that_is_cancelled_before_it_began_makes_no_job(client: Client, settings: ApiSettings) -> None:

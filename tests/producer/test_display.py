@@ -74,10 +74,10 @@ def test_statuses_can_be_put_into_a_set() -> None:
 
 def test_a_list_of_keys_is_not_cut_on_eighty_columns() -> None:
     scopes = frozenset({"read", "write", "embed", "admin"})
-    quota, keeping = Quota(1_000_000, 5_000, 100_000), Keeping(30, 7)
+    quota, keeping = Quota(1_000_000, 5_000, 100_000, 10_000_000_000), Keeping(30, 7)
     record = KeyRecord("a1b2c3d4e5f6a7b8", "harvest", scopes, quota, 0, None, None, 0, keeping, 0)
     told = lines(_table([record]))
     assert not any("…" in line or len(line) > 80 for line in told)
     words = " ".join(told).split()
-    for word in (*scopes, "1,000,000", "5,000", "100,000", "30"):
+    for word in (*scopes, "1,000,000", "5,000", "100,000", "10,000,000,000", "30"):
         assert any(word in one for one in words), word

@@ -124,6 +124,7 @@ def test_a_key_revoked_elsewhere_is_refused_within_five_seconds_and_a_busy_one_a
         {"name": "fine", "keep_texts_days": "7"},
         {"name": "fine", "max_texts": 0},
         {"name": "fine", "max_jobs": 1.5},
+        {"name": "fine", "max_stored_bytes": 0},
         {"name": "fine", "tokens_per_minute": True},
         {"name": "fine", "max_texts": 10**30},
         {"name": "fine", "unknown": 1},
@@ -161,6 +162,28 @@ def test_a_quota_that_is_used_up_is_told_with_when_to_come_again(keyed: Served) 
         # And nothing of it is left, so that two still find room
         assert http.get("/v1/jobs").json()["data"] == []
         assert http.post("/v1/jobs", json={"texts": ["wheat", "rye"]}).status_code == 202
+
+
+def test_files_that_are_more_than_a_key_may_keep_are_refused_by_each_way_in(keyed: Served, admin: httpx.Client) -> None:
+    # Given a key that may keep twenty bytes, as an admin made it
+    made = admin.post("/v1/keys", json={"name": "small", "max_stored_bytes": 20}).json()
+    assert made["max_stored_bytes"] == 20
+    with keyed.http(made["key"]) as http:
+        purpose = {"purpose": "batch"}
+        first = http.post("/v1/files", data=purpose, files={"file": ("a.jsonl", b"x" * 15)})
+        assert first.status_code == 200
+        # When more comes, as a file or as a part of an upload, then it is told, and that no time helps
+        asked = {"filename": "b.jsonl", "purpose": "batch", "bytes": 15, "mime_type": "application/jsonl"}
+        upload = http.post("/v1/uploads", json=asked).json()["id"]
+        ways = [("/v1/files", purpose, "file"), (f"/v1/uploads/{upload}/parts", {}, "data")]
+        for path, form, field in ways:
+            refused = http.post(path, data=form, files={field: ("b.jsonl", b"y" * 15)})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exceeded"), path
+            assert "retry-after" not in refused.headers and "20 bytes of files" in refused.text
+        # And nothing of it is left: when the first is deleted there is room
+        assert [file["id"] for file in http.get("/v1/files").json()["data"]] == [first.json()["id"]]
+        http.delete(f"/v1/files/{first.json()['id']}")
+        assert http.post("/v1/files", data=purpose, files={"file": ("b.jsonl", b"y" * 15)}).status_code == 200
 
 
 def test_jobs_act_as_the_key_that_submitted_them(keyed: Served) -> None:

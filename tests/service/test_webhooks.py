@@ -52,10 +52,10 @@ def telling(folder: Path, receiver: Receiver) -> Iterator[Served]:
         yield served
 
 
-def submitted(served: Served, url: str) -> Job:
+def submitted(served: Served, url: str, owner: str = "") -> Job:
     """A job, whose worker never comes, with a webhook."""
     job = served.service.client.submit(["a text"])
-    served.service.stores.webhooks.add(job.id, "", url)
+    served.service.stores.webhooks.add(job.id, owner, url)
     return job
 
 
@@ -201,6 +201,40 @@ def test_a_message_is_due_until_it_was_answered_well(tmp_path: Path, receiver: R
         receiver.silent.clear()
         until(lambda: stores.webhooks.of_job(job.id)[0].state == "delivered", "the note")
         assert stores.webhooks.due() == [] and len(receiver.told) == 1
+
+
+def test_an_owner_whose_receiver_never_answers_keeps_nobody_elses_ends_from_being_told(
+    tmp_path: Path, receiver: Receiver, quick: None
+) -> None:
+    # Given an owner with more ends to tell than are told at once, to somebody who says nothing
+    receiver.silent.set()
+    with telling(tmp_path, receiver) as served:
+        for _ in range(deliverer._AT_ONCE + 1):
+            submitted(served, f"{receiver.url}&silent", "anna").cancel()
+        until(lambda: len(receiver.told) == deliverer._OF_ONE, "the first messages")
+        # When a job of somebody else ends, then that is told although none of the others was answered
+        submitted(served, f"{receiver.url}&ben", "ben").cancel()
+        until(lambda: receiver.told[-1][0].endswith("&ben"), "the message of the other")
+        assert len(receiver.told) == deliverer._OF_ONE + 1
+        receiver.silent.clear()
+
+
+def test_owners_have_their_ends_told_in_turn(
+    tmp_path: Path, receiver: Receiver, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given one place, taken by an owner two more of whose jobs ended before the first of another
+    monkeypatch.setattr(deliverer, "_AT_ONCE", 1)
+    receiver.silent.set()
+    with telling(tmp_path, receiver) as served:
+        for number, owner in enumerate(("anna", "anna", "anna", "ben")):
+            submitted(served, f"{receiver.url}&{owner}", owner).cancel()
+            until(lambda count=number + 1: len(served.service.stores.webhooks.due()) == count, "the end")
+        assert [path for path, _, _ in receiver.told] == ["/hook?of=mill&anna"]
+        # When the place is free, then it is the other's turn
+        receiver.silent.clear()
+        until(lambda: len(receiver.told) == 4, "all messages")
+        owners = [path.rpartition("&")[2] for path, _, _ in receiver.told]
+        assert owners == ["anna", "ben", "anna", "anna"]
 
 
 def test_a_public_name_that_means_this_machine_is_not_connected_to(

@@ -192,6 +192,29 @@ def test_the_embedded_database_is_made_private_and_migrated_by_itself(tmp_path: 
     again.database.close()
 
 
+def test_a_new_file_is_read_by_its_owner_alone_wherever_it_lies_and_one_that_was_shared_stays_so(
+    tmp_path: Path,
+) -> None:
+    # Given a folder that is open to all, as one made by somebody else may be
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        database = open_database(Settings(data_dir=folder, database_url=None))
+        # When it is written to, then neither the file nor what lies beside it is read by others
+        serve(Stores.on(database))
+        files = [folder / f"embedmill.sqlite3{what}" for what in ("", "-wal", "-shm")]
+        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
+        database.close()
+        # And what its owner has opened to his group stays open to it
+        (folder / "embedmill.sqlite3").chmod(0o660)
+        open_database(Settings(data_dir=folder, database_url=None)).close()
+        assert stat.S_IMODE((folder / "embedmill.sqlite3").stat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+
+
 def test_a_database_of_ones_own_is_not_migrated_unasked(empty_url: str) -> None:
     with pytest.raises(SchemaMismatch, match="embedmill migrate"):
         open_database(Settings(database_url=empty_url))

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, select, update
 
-from storage.contract.errors import Conflict, NotFound
+from storage.contract.errors import Conflict, NotFound, QuotaExceeded
 from storage.database import Database
 from storage.files import StoredFile
 from storage.filetables import FileBlockRow, FileRow, UploadRow
 from storage.filewriter import BLOCK
+from storage.quotas import Quota
 from storage.stores import Stores
 
 
@@ -45,6 +46,65 @@ def test_a_file_is_kept_in_blocks_and_read_as_it_was_written(stores: Stores, dat
     assert (file.size, file.sha256) == (len(written), hashlib.sha256(written).hexdigest())
     assert content(stores, file) == written
     assert blocks(database) == -(-len(written) // BLOCK)
+
+
+def test_a_key_keeps_as_many_bytes_as_it_may_however_many_files_come_at_once(
+    stores: Stores, database: Database
+) -> None:
+    # Given a key for three blocks, a file of one, and another on its way that has one by now
+    owner = stores.keys.create("small", quota=Quota(stored_bytes=3 * BLOCK))[0].id
+    first = kept(stores, bytes(BLOCK), owner=owner)
+    under_way = stores.files.open("rye.jsonl", "batch", owner)
+    under_way.write(bytes(BLOCK))
+    # When a third comes that would make it more than three, then it is refused in its midst, and leaves nothing
+    third = stores.files.open("oats.jsonl", "batch", owner)
+    third.write(bytes(BLOCK))
+    with pytest.raises(QuotaExceeded, match="may keep 3,145,728 bytes of files") as refused:
+        third.write(bytes(BLOCK))
+    assert refused.value.retry_after is None
+    third.discard()
+    assert blocks(database) == 2
+    # And a last byte counts too, and what is deleted does not
+    under_way.write(bytes(BLOCK + 1))
+    with pytest.raises(QuotaExceeded):
+        under_way.close()
+    stores.files.delete(first)
+    under_way.close()
+    assert stores.files.get(under_way.id).size == 2 * BLOCK + 1
+    # And nobody else is held to it
+    kept(stores, bytes(4 * BLOCK), owner="baker")
+
+
+def test_the_parts_of_an_upload_count_once_and_so_does_what_becomes_of_them(stores: Stores) -> None:
+    owner = stores.keys.create("small", quota=Quota(stored_bytes=10))[0].id
+    upload = stores.uploads.create("grain.jsonl", "batch", 10, owner)
+    parts = []
+    for content in (b"wheat", b"barle"):
+        part = stores.files.open("part", "batch", owner, upload_id=upload.id)
+        part.write(content)
+        part.close()
+        parts.append(part.id)
+    # When they become a file, then that is all that the key keeps, and is as much as it may
+    assert stores.files.join(upload.id, parts) is not None
+    with pytest.raises(QuotaExceeded, match="would make it 11"):
+        kept(stores, b"y", owner=owner)
+
+
+def test_what_a_batch_writes_is_not_refused_and_the_next_batch_is(stores: Stores) -> None:
+    # Given a key that may keep ten bytes, with a file of them
+    owner = stores.keys.create("small", quota=Quota(stored_bytes=10))[0].id
+    file_id = kept(stores, b"0123456789", owner=owner)
+    stores.batches.create(file_id, "/v1/embeddings", "24h", 86_400, key_id=owner)
+    # When its batch writes more than that, then it is written
+    output = stores.files.open("output.jsonl", "batch_output", owner)
+    output.write(b"vectors")
+    output.close()
+    # And there is no further batch before something is deleted
+    with pytest.raises(QuotaExceeded):
+        stores.batches.create(file_id, "/v1/embeddings", "24h", 86_400, key_id=owner)
+    assert len(stores.batches.page(10)) == 1
+    stores.files.delete(output.id)
+    stores.batches.create(file_id, "/v1/embeddings", "24h", 86_400, key_id=owner)
 
 
 def test_a_large_file_goes_in_small_steps_and_one_that_was_cut_off_is_taken_up(

@@ -31,7 +31,7 @@ def refusal(stores: Stores, key: str) -> tuple[str, str]:
 
 def test_a_new_key_is_found_by_itself_with_all_that_was_said_of_it(stores: Stores) -> None:
     # When a key is made
-    quota = Quota(texts=1000, jobs=3, tokens_per_minute=60_000)
+    quota = Quota(texts=1000, jobs=3, tokens_per_minute=60_000, stored_bytes=10**9)
     made, key = stores.keys.create("nightly import", ["embed", "read"], expires_in=3600, quota=quota)
     # Then it has the form that programs look for, with at least 128 random bits
     assert re.fullmatch(rf"em_{made.id}_[a-z2-7]{{32}}", key) and "_" not in made.id
@@ -150,6 +150,6 @@ def test_what_cannot_be_a_key_is_refused_and_none_is_made(stores: Stores, given:
 
 @pytest.mark.parametrize("limit", [0, -1, 10**16])
 def test_a_limit_that_is_none_is_refused(limit: int) -> None:
-    for name in ("texts", "jobs", "tokens_per_minute"):
+    for name in ("texts", "jobs", "tokens_per_minute", "stored_bytes"):
         with pytest.raises(InvalidOption):
             Quota(**{name: limit})

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from storage import webhooks
-from storage.contract.errors import InvalidOption
+from storage.contract.errors import Conflict, InvalidOption
 from storage.contract.ids import new_id
 from storage.contract.webhookurls import checked_url, is_public
 from storage.database import Database
@@ -64,6 +64,38 @@ def test_the_webhooks_of_a_job_that_is_gone_go_with_it(stores: Stores) -> None:
     assert stores.webhooks.ended() == []
     stores.webhooks.tidy()
     assert stores.webhooks.of_job(job_id) == []
+
+
+def test_a_jobs_end_is_told_to_a_few_and_to_no_more(stores: Stores) -> None:
+    # Given a job whose end is told to as many as it may be
+    serve(stores)
+    job_id, other = submit(stores), submit(stores)
+    urls = [f"{URL}/{number}" for number in range(webhooks.MOST)]
+    for url in urls:
+        stores.webhooks.add(job_id, "anna", url)
+    # When it should be told to one more, then that is refused; one that it is told to already is nothing new
+    with pytest.raises(Conflict, match="8 webhooks already"):
+        stores.webhooks.add(job_id, "anna", f"{URL}/more")
+    stores.webhooks.add(job_id, "anna", urls[0])
+    assert [hook.url for hook in stores.webhooks.of_job(job_id)] == urls
+    # And another job has its own
+    stores.webhooks.add(other, "anna", f"{URL}/more")
+    assert len(stores.webhooks.of_job(other)) == 1
+
+
+def test_messages_of_some_owners_can_be_left_out(stores: Stores) -> None:
+    # Given messages of two owners, the first one's the longest overdue
+    serve(stores)
+    for owner in ("anna", "ben"):
+        job_id = submit(stores)
+        stores.webhooks.add(job_id, owner, URL)
+        stores.jobs.cancel(job_id)
+        [(webhook_id, _, generation)] = stores.webhooks.ended()
+        stores.webhooks.begin(webhook_id, generation, "{}")
+    # Then each is due without the other
+    assert [hook.key_id for hook in stores.webhooks.due(1)] == ["anna"]
+    assert [hook.key_id for hook in stores.webhooks.due(1, without={"anna"})] == ["ben"]
+    assert stores.webhooks.due(without={"anna", "ben"}) == []
 
 
 def test_tidying_up_where_there_is_nothing_to_tidy_keeps_nobody_from_writing(

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from deploy.licences import PAGE, is_allowed
 from deploy.lock import IMAGES, LOCKS, ROOT, entries, name_of, version_of
 
-_LOCKS = ("base", "worker", "torch-cuda", "torch-cpu", "models")
+_LOCKS = ("base", "worker", "torch-cuda", "torch-cpu", "models", "build")
 
 #: What `constraints.txt` leaves out, since each build of torch names its own.
 _LEFT_OUT = re.compile(r"setuptools|triton|nvidia-.*|cuda-.*")
@@ -60,6 +60,23 @@ def test_an_image_s_locks_hold_all_that_the_project_asks_for(image: str) -> None
             assert wanted.specifier.contains(found[canonicalize_name(wanted.name)]), (locks, words)
             for extra in wanted.extras:
                 assert extra in ("redis", "binary", "standard"), "look whether the lock has what this extra asks for"
+
+
+def test_whatever_pip_does_in_an_image_it_takes_nothing_without_a_hash() -> None:
+    dockerfile = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+    commands = re.findall(r"pip (?:install|wheel) [^&\n]*", dockerfile)
+    assert len(commands) >= 5
+    for command in commands:
+        assert "--require-hashes" in command or "--no-index" in command, command
+        # What builds our wheel is what was installed before, and not fetched once more
+        assert command.startswith("pip install") or "--no-build-isolation" in command, command
+
+
+def test_our_wheel_is_made_by_the_setuptools_that_the_project_asks_for() -> None:
+    (wanted,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    build = pinned("build")
+    assert list(build) == ["setuptools"] and Requirement(wanted).specifier.contains(build["setuptools"])
+    assert build["setuptools"] == pinned("worker")["setuptools"]
 
 
 def test_the_builds_of_torch_are_of_one_version() -> None:

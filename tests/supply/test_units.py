@@ -33,6 +33,8 @@ def test_a_unit_starts_a_command_that_there_is_and_stops_it_in_order(unit: Path)
     grace = WorkerSettings.model_fields["stop_grace"].default if command != "api" else 0
     assert int(told["TimeoutStopSec"]) >= grace + 40
     assert f"EMBEDMILL_DATA_DIR=/var/lib/{told['StateDirectory']}" in told["Environment"]
+    # And nobody else reads what lies there
+    assert (told["StateDirectoryMode"], told["UMask"]) == ("0700", "0077")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

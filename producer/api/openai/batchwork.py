@@ -11,10 +11,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 
 from producer.api.openai import batchoutput
+from producer.api.openai.batchjobs import cancel_job, remove_job, remove_jobs
 from producer.api.openai.batchplan import Plan, plan, records
+from producer.api.openai.batchturns import Turns
 from producer.api.settings import ApiSettings
 from producer.client import Client
 from storage.batches import FINAL
@@ -26,13 +27,12 @@ from storage.contract.errors import (
     LimitError,
     QuotaExceeded,
     ServerError,
-    UnknownJob,
     UnknownModel,
-    WrongState,
 )
 from storage.contract.ids import new_id
 from storage.contract.models import ModelCard, model_name
 from storage.files import StoredFile
+from storage.quotas import check_room
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class BatchWork:
         self._owner = new_id()
         self._renewed = self._swept = 0.0
         self._woken = threading.Event()
+        self._turns = Turns(self._stores.batches)
         self._stumbled: Counter[str] = Counter()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
@@ -97,14 +98,10 @@ class BatchWork:
 
     def look(self) -> bool:
         """Do what can be done for every batch now; return whether there was one that nobody else works at."""
-        busy: set[str] | None = None
-        for batch in self._stores.batches.unfinished():
+        for batch in self._turns.round():
             if self._stopping:
                 return True
-            if busy is None:
-                busy = self._stores.batches.busy()
-            waits = batch.id in busy and not batch.is_over and batch.cancelling_at is None
-            if not (batch.state == "in_progress" and waits) and self._stores.batches.claim(batch.id, self._owner):
+            if self._stores.batches.claim(batch.id, self._owner):
                 self._renewed = time.monotonic()
                 try:
                     self._attempt(self._stores.batches.get(batch.id))
@@ -115,18 +112,23 @@ class BatchWork:
         if time.monotonic() - self._swept >= _SWEEP:
             self._swept = time.monotonic()
             self._stores.files.sweep()
-        return busy is not None
+        return self._turns.are_left
 
     def _attempt(self, batch: Batch) -> None:
         """Do the next step of a batch; what only has to wait is tried again, and no batch keeps others from theirs."""
         try:
             self._step(batch)
             self._stumbled.pop(batch.id, None)
-        except (ServerError, LimitError) as error:
+            self._turns.forget(batch.id)
+        except LimitError as error:
             if isinstance(error, QuotaExceeded) and error.retry_after is None:
                 # No time helps: OpenAI fails such a batch under this code too, and its clients know it.
                 self._fail(batch, "token_limit_exceeded", str(error))
                 return
+            # Its whole file is read at each try.
+            self._turns.wait(batch.id, error.retry_after or 0.0)
+            logger.warning("batch %s waits: %s", batch.id, error.code)
+        except ServerError as error:
             logger.warning("batch %s waits: %s", batch.id, error.code)
         except _GivenBack:
             pass
@@ -153,16 +155,22 @@ class BatchWork:
         self._stumbled.pop(batch.id, None)
 
     def _begin(self, batch: Batch) -> None:
+        if batch.cancelling_at is None:
+            check_room(self._stores.database, batch.key_id)
         made = self._plan(batch)
         if made.errors:
             self._stores.batches.move(batch.id, self._owner, "failed", errors={"data": made.errors, "more": made.more})
             return
+        earlier = self._stores.batches.groups(batch.id)
         if not self._stores.batches.keep_lines(batch.id, self._owner, made.lines, made.groups):
             raise _GivenBack
         # What is cancelled before it began is written as such, with no job at all.
         if self._stores.batches.get(batch.id).cancelling_at is None:
             for group in made.groups:
                 self._note_job(batch.id, group.number, self._submit(batch, made, group.number))
+        else:
+            # Those of a try that was refused in its midst.
+            remove_jobs(self._stores, earlier)
         names = {group.model for group in made.groups}
         model = names.pop() if len(names) == 1 else None
         self._stores.batches.move(batch.id, self._owner, "in_progress", model=model)
@@ -172,7 +180,7 @@ class BatchWork:
         noted = self._stores.batches.set_job(batch_id, group, job_id)
         if not noted and self._stores.batches.get(batch_id).state in FINAL:
             # Another has brought the batch to its end meanwhile, and nobody would ever see to this job.
-            self._remove(job_id)
+            remove_job(self._stores, job_id)
             raise _GivenBack
 
     def _plan(self, batch: Batch) -> Plan:
@@ -223,8 +231,7 @@ class BatchWork:
         jobs = [group.job_id for group in self._stores.batches.groups(batch.id) if group.job_id is not None]
         if batch.is_over or batch.cancelling_at is not None:
             for job_id in jobs:
-                with suppress(WrongState, UnknownJob):
-                    self._stores.jobs.cancel(job_id)
+                cancel_job(self._stores, job_id)
         ended = len(self._stores.jobs.ended(jobs)) == len(jobs)
         if ended and self._stores.batches.move(batch.id, self._owner, "finalizing"):
             self._finish(batch)
@@ -269,16 +276,8 @@ class BatchWork:
 
     def _clean(self, batch_id: str) -> None:
         """Delete the jobs of a batch that is at its end: what came of them lies in its files."""
-        for group in self._stores.batches.groups(batch_id):
-            if group.job_id is not None:
-                self._remove(group.job_id)
+        remove_jobs(self._stores, self._stores.batches.groups(batch_id))
         self._stores.batches.forget_lines(batch_id)
-
-    def _remove(self, job_id: str) -> None:
-        with suppress(UnknownJob):
-            with suppress(WrongState):
-                self._stores.jobs.cancel(job_id)
-            self._stores.purges.delete(job_id)
 
     def _keep(self, batch_id: str) -> None:
         """Show that somebody works at a batch; stop when another does, or when the process ends."""

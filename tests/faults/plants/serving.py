@@ -146,15 +146,15 @@ SERVING = (
         (
             Edit(
                 _DELIVERER,
-                "        self._sending: set[str] = set()\n",
-                "        self._sending: set[str] = set()\n        self._begun: set[str] = set()\n",
+                "        self._sending: dict[str, str] = {}\n",
+                "        self._sending: dict[str, str] = {}\n        self._begun: set[str] = set()\n",
             ),
             Edit(
                 _DELIVERER,
                 "            self._unreadable.pop(webhook_id, None)\n",
                 "            self._unreadable.pop(webhook_id, None)\n            self._begun.add(webhook_id)\n",
             ),
-            Edit(_DELIVERER, "if webhook.id in busy or", "if webhook.id not in self._begun or webhook.id in busy or"),
+            Edit(_DELIVERER, "if webhook.id not in busy:", "if webhook.id in self._begun and webhook.id not in busy:"),
         ),
     ),
     Plant(
