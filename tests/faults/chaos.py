@@ -19,13 +19,14 @@ _ROOT = Path(__file__).parents[2]
 
 _DATABASES = ("sqlite", "postgresql")
 
-#: What of the matrix is shown elsewhere: the protocol against its models, and the engine's own defences.
+#: What is shown elsewhere: the protocol against its models, the engine's own defences, batches cut off at every step.
 _BESIDE = (
     "tests/storage/test_protocol.py",
     "tests/storage/test_states.py",
     "tests/engine/test_failures.py",
     "tests/engine/test_bad_vectors.py",
     "tests/engine/test_progress.py",
+    "tests/producer/test_batchwork.py",
 )
 
 PARTS = ("scenarios", "nemesis", "soak", "ten_million", "planted", "table")
