@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def own_redis() -> Iterator[str]:
 
 
 def send(url: str, queue: str, *chunks: int) -> None:
-    job_id, sender = new_id(), Queue(url)
-    sender.send([Pointer(job_id, chunk) for chunk in chunks], queue)
-    sender.close()
+    job_id = new_id()
+    with closing(Queue(url)) as sender:
+        sender.send([Pointer(job_id, chunk) for chunk in chunks], queue)
 
 
 def waiting(client: redis.Redis, queue: str) -> int:
