@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
+from embedmill import Client
 from producer.job import Job
 from storage.contract.ids import new_id
 from tests.service.operations import operations
@@ -64,10 +66,20 @@ def sign_in(keyed: Served) -> Iterator[SignIn]:
         yield signed_in
 
 
-def waiting_job(served: Served, key_id: str) -> Job:
-    """A job of a key that no worker serves."""
+@pytest.fixture
+def waiting_job(data_dir: Path) -> Iterator[Callable[[str], Job]]:
+    """Submits a job of a key, which waits: nobody serves its model."""
     records = [("wheat", None, "", None)]
-    return served.service.client.submit_records(records, with_ids=False, model="nobody/serves-this", key_id=key_id)
+    jobs: list[Job] = []
+    with Client(data_dir=data_dir, model="nobody/serves-this") as client:
+
+        def submit(key_id: str) -> Job:
+            jobs.append(client.submit_records(records, with_ids=False, key_id=key_id))
+            return jobs[-1]
+
+        yield submit
+        for job in jobs:
+            job.cancel()
 
 
 def token_of(http: httpx.Client) -> str:
@@ -105,10 +117,12 @@ def test_without_a_session_or_a_key_nobody_gets_in(keyed: Served) -> None:
                 assert answer.is_success, route
 
 
-def test_the_page_does_nothing_to_anothers_job_and_tells_nothing_of_it(keyed: Served, sign_in: SignIn) -> None:
+def test_the_page_does_nothing_to_anothers_job_and_tells_nothing_of_it(
+    sign_in: SignIn, waiting_job: Callable[[str], Job]
+) -> None:
     # Given a job of one key, and the session of another that may do whatever keys usually may
     (_, owner), (other, _) = sign_in("read", "write", "embed"), sign_in("read", "write", "embed")
-    job, nobodys, token = waiting_job(keyed, owner), new_id(), token_of(other)
+    job, nobodys, token = waiting_job(owner), new_id(), token_of(other)
     for action in ACTIONS:
         # When it sends the page's own form, then it is answered as for a job that nobody has
         foreign, unknown = (
@@ -118,20 +132,20 @@ def test_the_page_does_nothing_to_anothers_job_and_tells_nothing_of_it(keyed: Se
         assert foreign.text.replace(job.id, "<id>") == unknown.text.replace(nobodys, "<id>"), action
     # And the job is as it was
     assert job.status().state == "queued"
-    job.delete()
 
 
-def test_a_session_that_may_only_read_changes_nothing_of_its_own(keyed: Served, sign_in: SignIn) -> None:
+def test_a_session_that_may_only_read_changes_nothing_of_its_own(
+    sign_in: SignIn, waiting_job: Callable[[str], Job]
+) -> None:
     # Given a job of a key that may read, no more
     http, owner = sign_in("read")
-    job, token = waiting_job(keyed, owner), token_of(http)
+    job, token = waiting_job(owner), token_of(http)
     assert http.get(f"/jobs/{job.id}").status_code == 200
     # When it sends the forms that the page does not show it, then they are refused
     for action in ACTIONS:
         refused = http.post(f"/jobs/{job.id}/{action}", data={"token": token})
         assert refused.status_code == 403 and "lacks the scope write" in refused.text, action
     assert job.status().state == "queued"
-    job.delete()
 
 
 def test_a_session_that_may_not_read_is_shown_nothing(sign_in: SignIn) -> None:
@@ -140,10 +154,10 @@ def test_a_session_that_may_not_read_is_shown_nothing(sign_in: SignIn) -> None:
         assert http.get(path).status_code == 403, path
 
 
-def test_second_names_ask_for_the_same_key_as_the_first(keyed: Served) -> None:
+def test_second_names_ask_for_the_same_key_as_the_first(keyed: Served, waiting_job: Callable[[str], Job]) -> None:
     keys = keyed.service.stores.keys
     made, key = keys.create("owner", ["read"])
-    job = waiting_job(keyed, made.id)
+    job = waiting_job(made.id)
     with keyed.http(key) as owner, keyed.http(keys.create("other", ["read", "write"])[1]) as other:
         # Given one who may see results, then another is answered as for those that nobody has
         assert owner.head(f"/v1/jobs/{job.id}/results").status_code == 200
@@ -151,4 +165,3 @@ def test_second_names_ask_for_the_same_key_as_the_first(keyed: Served) -> None:
         assert other.head(f"/v1/jobs/{new_id()}/results").status_code == 404
         # And who may not embed may not under the other name
         assert other.post("/embeddings", json={"input": "rye"}).status_code == 403
-    job.delete()
