@@ -172,7 +172,7 @@ clean: ## Remove caches, builds and the demo's output; .venv stays, but is check
 	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	@touch .venv/.demo .venv/.dev
 
-# Where Helm cannot be had, the tests that need it are left out, and say so.
+# Where Helm cannot be had, the tests that need it are left out, and say so; in CI they fail where it could be had.
 .venv/bin/helm: tests/chart/helm.txt .venv/.dev
 	@$(PY) -m tests.chart.gethelm || true
 

@@ -13,14 +13,12 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from storage.contract.settings import Settings
 from storage.tables import Row
+from tests.needs import need_package
 from worker.parent import die_with_parent
 
 #: How long a server may take to answer after its start, in seconds.
@@ -31,17 +29,6 @@ _UNPRIVILEGED = "nobody"
 
 #: What is written need not survive the machine.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "shared_buffers=64MB")
-
-
-def need_package(module: str, package: str) -> Path:
-    """Return the folder of an installed package; without it skip the test, or fail it where CI must not skip."""
-    found = find_spec(module)
-    if found is not None and found.origin is not None:
-        return Path(found.origin).parent
-    reason = f"{package} is not installed"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import need_package
+from tests.chart.rendering import need_helm
+from tests.needs import need_package
 from tests.skips import ALLOWED, allowed_patterns, unexpected
+from tests.upgrades.versions import has_history
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +67,11 @@ def test_every_allowed_skip_says_why() -> None:
         allowed_patterns("needs the moon\n")
 
 
+def test_every_allowed_skip_is_one_of_a_test() -> None:
+    told = "".join(path.read_text() for path in ROOT.glob("tests/**/*.py") if path != Path(__file__))
+    assert [pattern.pattern for pattern in allowed_patterns(ALLOWED.read_text()) if not pattern.search(told)] == []
+
+
 def test_a_missing_server_package_skips_at_home_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="mill-server is not installed"):
@@ -72,3 +79,24 @@ def test_a_missing_server_package_skips_at_home_and_fails_in_ci(monkeypatch: pyt
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="mill-server is not installed"):
         need_package("no_such_module", "mill-server")
+
+
+def test_helm_is_skipped_in_ci_only_where_it_is_not_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(pytest.fail.Exception, match="no-helm is missing"):
+        need_helm("no-helm")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(pytest.skip.Exception, match="Helm is not packaged for this machine"):
+        need_helm("no-helm")
+
+
+def test_only_an_archive_and_a_shallow_clone_have_no_history(tmp_path: Path) -> None:
+    whole, shallow, archive = (tmp_path / name for name in ("whole", "shallow", "archive"))
+    archive.mkdir()
+    who = ["-c", "user.name=Miller", "-c", "user.email=miller@example.com"]
+    subprocess.run(["git", "init", "--quiet", whole], check=True)
+    for change in ("wheat", "rye"):
+        subprocess.run(["git", "-C", whole, *who, "commit", "--quiet", "--allow-empty", "-m", change], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{whole}", shallow], check=True)
+    assert [has_history(folder) for folder in (whole, shallow, archive)] == [True, False, False]

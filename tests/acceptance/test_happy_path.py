@@ -1,4 +1,4 @@
-"""Submit, poll, fetch: what the README promises, typed as it stands there."""
+"""Submit, poll, fetch: what the README promises, by commands like those it shows."""
 
 from __future__ import annotations
 

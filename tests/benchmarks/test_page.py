@@ -47,11 +47,11 @@ def test_a_page_has_a_place_for_every_table_and_is_written_again_the_same(path: 
         assert first.splitlines()[edge] == page.splitlines()[edge]
 
 
-def test_the_figures_of_data_are_those_that_were_measured() -> None:
-    # Given the page as it is committed, when it is written out of the committed results, then nothing changes
-    path, tables = next((path, tables) for path, tables in PAGES.items() if path.stem == "data")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_the_figures_of_a_page_are_those_that_were_measured(path: Path) -> None:
+    # Given a page as it is committed, when it is written out of the committed results, then nothing changes
     page = path.read_text(encoding="utf-8")
-    assert written(page, Figures(RESULTS), tables) == page
+    assert written(page, Figures(RESULTS), PAGES[path]) == page
 
 
 def test_a_page_without_a_place_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,7 @@ import pytest
 import yaml
 
 from tests.chart.cases import CASES, CLAIMS, GPU, SCALED
-from tests.chart.rendering import ROOT, Object, find_helm, named, of_kind, pods, render
-
-pytestmark = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
+from tests.chart.rendering import ROOT, Object, named, of_kind, pods, render
 
 
 @pytest.fixture(scope="module", params=list(CASES))

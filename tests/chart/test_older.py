@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import copy
 
-import pytest
-
-from tests.chart.rendering import find_helm, of_kind, pods, render
+from tests.chart.rendering import of_kind, pods, render
 from tests.cluster.older import OLDEST, convert, told
-
-pytestmark = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 
 
 def test_an_older_cluster_gets_what_it_knows() -> None:

@@ -12,10 +12,8 @@ import pytest
 import yaml
 
 from tests.chart.cases import CASES, REFUSED, SCALED
-from tests.chart.rendering import CHART, LONG, Object, Refused, find_helm, named, render, run
+from tests.chart.rendering import CHART, LONG, Object, Refused, named, render, run
 from tests.chart.schemas import VERSIONS, check
-
-pytestmark = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 
 _HELMS = ["helm", "helm3"] if LONG else ["helm"]
 

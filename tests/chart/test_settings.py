@@ -15,10 +15,8 @@ from producer.api.settings import ApiSettings
 from storage.contract.settings import Settings
 from storage.migrations.settings import MigrationSettings
 from tests.chart.cases import CASES
-from tests.chart.rendering import CHART, ROOT, Object, find_helm, pods, render
+from tests.chart.rendering import CHART, ROOT, Object, pods, render
 from worker.settings import WorkerSettings
-
-needs_helm = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 
 _URLS = {"EMBEDMILL_REDIS_URL": "redis://redis:6379/0", "EMBEDMILL_DATABASE_URL": "postgresql://u:p@postgres/mill"}
 _KINDS: dict[str, type[Settings]] = {
@@ -36,7 +34,6 @@ def containers() -> dict[str, Object]:
     return {one["args"][0]: one for one in found if "command" not in one}
 
 
-@needs_helm
 def test_what_pods_are_told_are_settings_of_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for command, container in containers().items():
@@ -57,7 +54,6 @@ def test_what_pods_are_told_are_settings_of_the_program(monkeypatch: pytest.Monk
                 assert "embed.svc" in settings.hosts
 
 
-@needs_helm
 @pytest.mark.timeout(400)
 def test_the_commands_take_the_arguments_that_pods_give_them() -> None:
     seen = containers()

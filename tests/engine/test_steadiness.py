@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,10 @@ def test_where_a_network_is_steady_a_texts_states_are_the_same_bits_in_any_compa
         together = flat(packed_of(texts), -1)
         alone = torch.cat([flat(packed_of([text]), -1) for text in texts])
     torch.set_num_threads(threads)
-    # Then they are near each other, and the same where products could be had steady
+    # Then they are near each other, and the same where products can be had steady
     assert functional.cosine_similarity(together.float(), alone.float()).min() >= 0.999
+    layers: Any = flat._layers
+    if None not in [blocks for layer in layers for blocks in layer.find_blocks().values()]:
+        assert flat.is_steady
     if flat.is_steady:
         assert torch.equal(together, alone)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.faults.mill import Mill
 from tests.faults.oracle import Report
+from tests.faults.stamps import stamp
 
 FOLDER = Path(__file__).parent / "results"
-
-_ROOT = Path(__file__).parents[2]
 
 
 def settle(mill: Mill, patience: float = 120.0) -> Report:
@@ -48,24 +45,14 @@ def findings(report: Report) -> dict[str, int]:
 def write(name: str, facts: dict[str, Any]) -> None:
     """Add a run to `results/NAME.jsonl`."""
     FOLDER.mkdir(exist_ok=True)
-    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), **facts}
     with (FOLDER / f"{name}.jsonl").open("a") as results:
-        results.write(json.dumps(line) + "\n")
+        results.write(json.dumps(stamp() | facts) + "\n")
 
 
 def read(name: str) -> list[dict[str, Any]]:
     """Return all runs of `results/NAME.jsonl`, oldest first."""
     path = FOLDER / f"{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def commit() -> str:
-    """Return the commit this is, with a plus when files differ from it."""
-    try:
-        described = ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
-        return subprocess.run(described, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 class Stopwatch:

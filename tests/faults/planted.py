@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.faults.plants.everything import PLANTS
 from tests.faults.plants.plant import Misfit, Plant
 from tests.faults.plants.treecopy import Copy, Unfit
+from tests.faults.stamps import stamp
 
 _ROOT = Path(__file__).parents[2]
 _TABLE = _ROOT / "tests/faults/results/planted.jsonl"
@@ -105,7 +106,7 @@ def _keep(row: Row) -> None:
     if not row.caught:
         print(row.how, flush=True)
     known = [json.loads(line) for line in _TABLE.read_text().splitlines()] if _TABLE.exists() else []
-    by_name = {one["patch"]: one for one in known} | {row.patch: asdict(row)}
+    by_name = {one["patch"]: one for one in known} | {row.patch: asdict(row) | stamp()}
     _TABLE.parent.mkdir(exist_ok=True)
     lines = [json.dumps(by_name[plant.name]) for plant in PLANTS if plant.name in by_name]
     _TABLE.write_text("".join(f"{line}\n" for line in lines))

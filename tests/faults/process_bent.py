@@ -28,7 +28,7 @@ from worker.process import Process, main
 from worker.starvation import Starvation
 from worker.watches import stall
 
-#: Where this and the kernel end a process that eats memory, whoever comes first, in bytes.
+#: Where a process that eats memory ends itself should the kernel let it, lest the machine suffer, in bytes.
 _MOST_MEMORY = 2**30
 _BITE = 2**24
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 ROWS = {
     "F1": ("worker process killed in the middle of its work", "its chunks redone within 5 s, without model load"),
     "F2": ("whole worker killed: supervisor and all children", "work goes on within the lease + 10 s"),
@@ -58,3 +60,45 @@ ROWS = {
     "states": ("any order of calls of the stores", "only the moves that the table of states allows"),
     "protocol": ("any order of claims, commits, deaths and sweeps", "every call returns what a model says"),
 }
+
+#: What a figure of a row may be at most, by the row and the figure's name. (F2's leases last 2 s.)
+AT_MOST = {
+    ("F1", "seconds until the next commit"): 5,
+    ("F2", "seconds until the leases were taken back"): 2 + 10,
+    ("F8", "seconds from Redis being back until work went on"): 15,
+    ("F9", "seconds until lost messages were sent again"): 10,
+    ("F10", "seconds from Redis going on until work went on"): 20,
+    ("F11", "seconds until messages were waited for again"): 90,
+    ("F11", "seconds until a chunk was claimed again"): 90,
+    ("F13", "seconds from relief until work went on"): 45,
+    ("F15", "seconds until work went on"): 60,
+    ("F16", "seconds from PostgreSQL being back until work went on"): 15,
+    ("F17", "seconds from PostgreSQL being back until work went on"): 15,
+    ("F19", "seconds from room on the disk until work went on"): 30,
+    ("F26", "seconds until a job behind corrupt messages was done"): 10,
+    ("F28", "deaths"): 20,
+    ("F39", "seconds until no chunk was leased"): 2,
+    ("F39", "seconds until its workers had turned to other work"): 10,
+    ("F40", "seconds from the deadline until the job had ended"): 10,
+    ("F41", "wasted chunks in percent"): 5,
+    ("F42", "messages doubled"): 8,
+    ("F46", "seconds until the small job was begun"): 5,
+    ("F51", "seconds until the wedged consumer's work went on"): 90,
+}
+
+#: What it must be at least.
+AT_LEAST = {("F12", "throughput at 50 ms of delay, share"): 0.8}
+
+
+def missed_goal(row: str, figure: str, value: float) -> str:
+    """Return the goal that a figure has missed, in words; empty where it has met it, or where none is set.
+
+    Args:
+        row: Name of the row.
+        figure: Name of the figure.
+        value: What was measured.
+    """
+    most, least = AT_MOST.get((row, figure), math.inf), AT_LEAST.get((row, figure), -math.inf)
+    if value > most:
+        return f"at most {most:g}"
+    return f"at least {least:g}" if value < least else ""

@@ -11,7 +11,8 @@ from pathlib import Path
 import redis
 
 from storage.redisclient import redis_client
-from tests.servers import need_package, short_folder
+from tests.needs import need_package
+from tests.servers import short_folder
 from tests.stack import free_port
 from worker.parent import die_with_parent
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 
-from tests.servers import need_package
+from tests.needs import need_package
 from tests.stack import free_port
 from worker.parent import PARENT_VARIABLE
 

@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 
 from tests.faults.goals import missed_by_nemesis, missed_by_soak
-from tests.faults.outcomes import commit, read
+from tests.faults.outcomes import read
 from tests.faults.recoveries import spread
-from tests.faults.rows import ROWS
+from tests.faults.rows import ROWS, missed_goal
+from tests.faults.stamps import commit
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
@@ -35,9 +36,14 @@ def write_page() -> None:
     _, ended, after = rest.partition(_END)
     if not (begun and ended):
         raise SystemExit(f"{PAGE.name} has lost its marks: {_BEGIN} and {_END}")
-    parts = [_machine(), _scenarios(), _nemesis(), _soak(), _ten_million(), _planted()]
-    body = "\n\n".join(part for part in parts if part)
+    body = "\n\n".join([_machine(), *tables()])
     PAGE.write_text(f"{before}{_BEGIN}\n\n{body}\n\n{_END}{after}")
+
+
+def tables() -> list[str]:
+    """Return what the results tell, part by part; a part that was not run is left out."""
+    parts = (_scenarios(), _nemesis(), _soak(), _ten_million(), _planted())
+    return [part for part in parts if part]
 
 
 def _machine() -> str:
@@ -85,10 +91,16 @@ def _scenarios() -> str:
             counted = verdicts[name, kind]
             # What was measured belongs to a database, also where a test runs on only one and does not name it.
             measured = [figures[key] for key in figures if key[0] == name and kind in ("", key[1])]
-            told = [f"{figure}: {_shown(values)}" for each in measured for figure, values in each.items()]
+            told = [_figure(name, figure, values) for each in measured for figure, values in each.items()]
             rows.append((name, fault, kind or "-", _verdict(counted), goal, "; ".join(told)))
     heads = ("", "fault", "database", "tests", "asked", "measured (alone, or p50 / p99 / max)")
     return f"### The scenarios\n\n{_table(heads, rows)}"
+
+
+def _figure(row: str, figure: str, values: list[float]) -> str:
+    """Return what was measured, and beside it the goal that any value has missed."""
+    missed = next(filter(None, (missed_goal(row, figure, value) for value in values)), "")
+    return f"{figure}: {_shown(values)}" + (f" (**beyond {missed}**)" if missed else "")
 
 
 def _verdict(counted: Counter[str]) -> str:
@@ -185,10 +197,11 @@ def _ten_million() -> str:
                 (run["database"], f"{part['texts']:,}", part["submitting"], part["total"],
                  f"{1000 * part['status_p50']:.1f} / {1000 * part['status_p99']:.1f} / {1000 * part['status_max']:.1f}",
                  f"{part['redis_peak'] / 1e6:.1f}", " / ".join(grown), part["others_began"] or "",
-                 run["ratio"] if size == "large" else "")
+                 run["ratio"] if size == "large" else "", _missed(run["missed"]) if size == "large" else "")
             )  # fmt: skip
     heads = ("database", "texts", "submitting", "total", "status p50 / p99 / max in ms", "Redis' peak in MB",
-             "supervisor / client grew, MiB", "small job of another key began after", "times the smaller")  # fmt: skip
+             "supervisor / client grew, MiB", "small job of another key began after", "times the smaller",
+             "missed of what is asked")  # fmt: skip
     return f"### Ten million texts in one job\n\n{_table(heads, rows)}"
 
 

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults import outcomes, table
 from tests.faults.forms import full, scenario
 from tests.faults.goals import missed_by_nemesis, missed_by_soak
 from tests.faults.nemesis import Nemesis, waste_of
@@ -55,31 +52,6 @@ def test_a_spread_tells_the_median_the_99th_percentile_and_the_greatest() -> Non
     assert spread(values) == {"n": 200, "p50": 100, "p99": 198, "max": 200}
     assert spread([3.0]) == {"n": 1, "p50": 3.0, "p99": 3.0, "max": 3.0}
     assert spread([]) == {"n": 0}
-
-
-def test_the_table_tells_of_failed_tests_and_leaves_what_was_written_by_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a page with words before and after its marks, and results with a failure among them
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
-    monkeypatch.setattr(table, "PAGE", page)
-    monkeypatch.setattr(outcomes, "FOLDER", tmp_path)
-    verdicts = [
-        {"scenario": "F9", "database": "sqlite", "outcome": outcome, "test": "t"} for outcome in ("passed", "failed")
-    ]
-    figures = [{"scenario": "F9", "database": "sqlite", "figure": "seconds until work", "value": 1.25}]
-    (tmp_path / "scenarios.jsonl").write_text("".join(json.dumps(line) + "\n" for line in verdicts))
-    (tmp_path / "figures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in figures))
-    # When the table is written, twice
-    table.write_page()
-    table.write_page()
-    # Then it says so, once, between the marks
-    text = page.read_text()
-    assert text.startswith("before\n<!-- results: begin -->\n") and text.endswith("<!-- results: end -->\nafter\n")
-    (row,) = [line for line in text.splitlines() if line.startswith("| F9 |")]
-    assert "1 of 2 passed, 1 **failed**" in row and "seconds until work: 1.25" in row
-    assert "old" not in text
 
 
 @pytest.mark.parametrize(

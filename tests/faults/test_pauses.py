@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from tests.faults.bent import bent_mill, freeze_outside, holders, start_bent, total, wait_busy
 from tests.faults.forms import KINDS, full, scenario
 from tests.faults.mill import Mill
+from tests.needs import need_faketime
 from tests.stack import children
 
 LEASE = 2.0
@@ -20,9 +20,6 @@ SILENCE = "600"
 
 #: How far a clock is off at least, in seconds.
 HOUR = 3_500
-
-#: Where Debian's package has it.
-FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 @full
@@ -107,7 +104,6 @@ def test_a_message_sent_again_while_its_chunk_is_being_done_is_dropped(kind: str
 
 @scenario("F34")
 @full
-@pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime")
 @pytest.mark.parametrize("kind", ["postgresql"])
 def test_a_worker_whose_clock_is_wrong_and_steps_keeps_its_leases_and_takes_nobody_elses(kind: str) -> None:
     # Given one worker with a right clock, and one an hour ahead
@@ -133,7 +129,7 @@ def test_a_worker_whose_clock_is_wrong_and_steps_keeps_its_leases_and_takes_nobo
 
 def _faked(clock: Path) -> dict[str, str]:
     return {
-        "LD_PRELOAD": str(FAKETIME),
+        "LD_PRELOAD": str(need_faketime()),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -153,7 +153,11 @@ def test_a_suspect_is_embedded_while_nothing_else_is(stores: Stores, pool: Threa
     # When the suspect's message comes
     second = pool.submit(embedding.run, Pointer(suspect, 0))
     # Then it waits until the other one is done
-    entered = engine.entered.wait(0.5)
+    deadline = time.monotonic() + PATIENCE
+    while not embedding._solitude._suspects and not engine.entered.is_set():
+        assert time.monotonic() < deadline, "the suspect's message was not looked at"
+        time.sleep(0.01)
+    entered = engine.entered.is_set()
     engine.gate.set()
     first.result(PATIENCE)
     second.result(PATIENCE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from tests.faults.forms import full, scenario
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
 from tests.faults.smalldisk import small_disk
+from tests.needs import need_faketime
 from tests.servers import PostgresServer
 
 #: How long the encoder takes for a text, in seconds, so that a fault meets a job in its midst.
@@ -27,9 +27,6 @@ PACE = "0.01"
 
 #: How far a clock goes back, in seconds.
 BACK = 600
-
-#: Where Debian and Ubuntu keep the library that gives a process another clock.
-FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 def at_work(mill: Mill, count: int) -> str:
@@ -167,9 +164,7 @@ def test_a_database_whose_clock_goes_back_takes_no_lease_too_early() -> None:
 
 def own_clock(postgres: PostgresServer) -> Path:
     """Have the server read its clock's offset from a file, from its next start on; return the file."""
-    library = next(iter(Path("/").glob(FAKETIME[1:])), None)
-    if library is None or shutil.which("env") is None:
-        pytest.skip("faketime is not installed")
+    library = need_faketime()
     clock = postgres.folder / "clock"
     clock.write_text("+0")
     given = [f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_NO_CACHE=1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_the_chunks_of_a_machine_that_is_lost_come_back_when_their_leases_end(ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_that_the_kernel_ends_for_its_memory_is_replaced(kind: str) -> None:
     # Given a supervisor, and a worker process whose memory is limited
-    with bent_mill(kind) as mill, limited_memory(mill):
+    with bent_mill(kind) as mill, limited_memory(mill) as killed:
         (worker,) = mill.worker_pids()
         # When a batch takes all the memory there is
         mill.arm("encode", "hog")
@@ -73,6 +73,7 @@ def test_a_process_that_the_kernel_ends_for_its_memory_is_replaced(kind: str) ->
         assert mill.wait_fired("encode", "hog") == worker
         # Then the process is killed, its chunks are charged and done, and the supervisor is still there
         mill.wait_for(lambda: not alive(worker), what="the process to be killed")
+        assert killed() == 1, "it was not the kernel that has ended it"
         mill.record("F5", "seconds until the next commit", mill.seconds_until_progress())
         mill.wait_complete()
         assert mill.wait_counted("workers_died") == 1 and total(mill, "crashes") > 0
@@ -135,19 +136,23 @@ def _is_child(pid: int, parent: int) -> bool:
 
 
 @contextmanager
-def limited_memory(mill: Mill) -> Iterator[None]:
-    """Put the worker processes into a group of 400 MB where this system allows it; elsewhere they end themselves."""
+def limited_memory(mill: Mill) -> Iterator[Callable[[], int]]:
+    """Put the worker processes into a group of 400 MB; yield what tells how many of it the kernel has killed."""
     group = Path("/sys/fs/cgroup/memory") / mill.folder.name
     try:
         group.mkdir()
         (group / "memory.limit_in_bytes").write_text("400000000")
+    except OSError:
+        pytest.skip("needs a group of limited memory")
+
+    def killed() -> int:
+        told = dict(line.split() for line in (group / "memory.oom_control").read_text().splitlines())
+        return int(told["oom_kill"])
+
+    try:
         for pid in mill.worker_pids():
             (group / "cgroup.procs").write_text(str(pid))
-    except OSError:
-        yield
-        return
-    try:
-        yield
+        yield killed
     finally:
         for pid in (group / "cgroup.procs").read_text().split():
             (group.parent / "cgroup.procs").write_text(pid)

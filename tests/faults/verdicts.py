@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.stamps import stamp
+
 
 def _database(item: pytest.Item) -> str:
     """Return which database a test ran on, as its parameter says."""
@@ -28,5 +30,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         facts["seconds"] = round(report.duration, 1)
         with Path(path).open("a") as verdicts:
             for name in names:
-                verdicts.write(json.dumps({"scenario": name, **facts}) + "\n")
+                verdicts.write(json.dumps({"scenario": name, **facts, **stamp()}) + "\n")
     return report  # type: ignore[return-value]

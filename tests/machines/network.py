@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tests.faults import processes
-from tests.machines.programs import need_program
+from tests.needs import need_program
 
 _NETWORKS = itertools.count()
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 
 from tests.machines.authority import Certificate
-from tests.machines.programs import need_program
+from tests.needs import need_program
 from tests.servers import PostgresServer, short_folder
 from tests.stack import free_port
 from worker.parent import die_with_parent

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from tests.machines.authority import Certificate
-from tests.machines.programs import need_program
+from tests.needs import need_program
 from tests.servers import short_folder
 from tests.stack import free_port
 from worker.parent import die_with_parent

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,22 +24,18 @@ from tests.faults.encoder import CARD
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
 from tests.machines.forms import full
+from tests.needs import need_faketime
 from tests.service.receiver import receiving
 from tests.stack import free_port
 
-FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
-
 HOUR = 3_600
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime"),
-]
+pytestmark = pytest.mark.timeout(300)
 
 
 def off_by(hours: int) -> dict[str, str]:
     """Return the variables of a process on a host whose clock is so far off."""
-    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {"LD_PRELOAD": str(need_faketime()), "FAKETIME": f"{hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def time_of(job_id: str) -> float:

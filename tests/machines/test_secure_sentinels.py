@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import redis
@@ -18,6 +19,7 @@ from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.hints import Hints
 from storage.redisclient import redis_client
+from tests.acceptance.shell import until
 from tests.faults.forms import FULL
 from tests.machines.authority import Authority, Certificate
 from tests.machines.conftest import USERS, users
@@ -31,6 +33,26 @@ SERVICE, WORD = "mill", "watch;word"
 
 #: Only the file for what nobody else has to do: to replicate and to watch.
 _WATCHMAN = f"user {OPERATOR} on >{WORD} ~* &* +@all"
+
+
+class Watched(NamedTuple):
+    """A primary, its follower and three Sentinels.
+
+    Args:
+        primary: The process that takes writes at first.
+        worker_url: The URL of the worker's user.
+        producer_url: The URL of the producer's user.
+        folder: Where each of them logs.
+    """
+
+    primary: subprocess.Popen[bytes]
+    worker_url: str
+    producer_url: str
+    folder: Path
+
+    def told(self, word: str) -> int:
+        """Return how often a word is in the logs."""
+        return sum(log.read_text(errors="replace").count(word) for log in self.folder.glob("*.log"))
 
 
 @contextmanager
@@ -68,8 +90,8 @@ def _secured(port: int, certificate: Certificate, authority: Authority) -> list[
 
 
 @pytest.fixture
-def watched(authority: Authority) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
-    """The primary, and the URLs of the worker's and of the producer's user."""
+def watched(authority: Authority) -> Iterator[Watched]:
+    """A running one; all know each other."""
     certificate = authority.certify("127.0.0.1")
     with short_folder() as folder, ExitStack() as running:
         ports = [free_port() for _ in range(5)]
@@ -101,7 +123,7 @@ def watched(authority: Authority) -> Iterator[tuple[subprocess.Popen[bytes], str
             return f"rediss+sentinel://{user}:{known[user][0]}@{hosts}/{SERVICE}?{parameters}"
 
         _wait_until_watched(url("embedmill-worker"))
-        yield primary, url("embedmill-worker"), url("embedmill-producer")
+        yield Watched(primary, url("embedmill-worker"), url("embedmill-producer"), folder)
 
 
 def _wait_until_watched(url: str) -> None:
@@ -120,10 +142,8 @@ def _wait_until_watched(url: str) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_messages_and_hints_go_through_secure_sentinels(
-    watched: tuple[subprocess.Popen[bytes], str, str], tmp_path: Path
-) -> None:
-    primary, worker_url, producer_url = watched
+def test_messages_and_hints_go_through_secure_sentinels(watched: Watched, tmp_path: Path) -> None:
+    primary, worker_url, producer_url, _ = watched
     sender, hints = Queue(producer_url), Hints(producer_url)
     with taking(worker_url, tmp_path / "w") as worker, redis_client(worker_url) as client:
         # Given a worker that takes messages
@@ -153,16 +173,22 @@ def _send_until_taken(worker: Taker, sender: Queue) -> None:
         time.sleep(0.5)
 
 
-def test_sentinels_that_are_not_known_are_asked_nothing(
-    watched: tuple[subprocess.Popen[bytes], str, str], tmp_path: Path
-) -> None:
-    _, _, url = watched
-    for wrong, told in (
-        (url.replace("watch%3Bword", "another"), "cannot be reached|does not know|password"),
-        (url.replace("rediss+", "redis+").partition("?")[0] + "?sentinel_password=watch%3Bword", "cannot be reached"),
-        (url.replace(str(url.split("ssl_ca_certs=")[1].split("&")[0]), str(Authority(tmp_path / "other").file)), "."),
+def test_sentinels_that_are_not_known_are_asked_nothing(watched: Watched, tmp_path: Path) -> None:
+    # Given URLs with another password, without TLS, and with another authority
+    url = watched.producer_url
+    known = url.split("ssl_ca_certs=")[1].split("&")[0]
+    for wrong, seen in (
+        (url.replace("watch%3Bword", "another"), ""),
+        (
+            url.replace("rediss+", "redis+").partition("?")[0] + "?sentinel_password=watch%3Bword",
+            "wrong version number",
+        ),
+        (url.replace(known, str(Authority(tmp_path / "other").file)), "alert unknown ca"),
     ):
-        sender = Queue(wrong)
-        with pytest.raises(QueueUnavailable, match=told):
+        assert not seen or not watched.told(seen)
+        # When something is to be sent by one, then it is not
+        with closing(Queue(wrong)) as sender, pytest.raises(QueueUnavailable, match="cannot be reached"):
             sender.send([Pointer(new_id(), 0)], BULK)
-        sender.close()
+        # And where it is TLS that is wrong, each Sentinel was hung up on before a word was said
+        if seen:
+            until(lambda: watched.told(seen) == 3, f"three Sentinels that see {seen}")  # noqa: B023 - called here

@@ -15,11 +15,9 @@ import httpx
 import pytest
 
 from storage.contract.models import DEFAULT_MODEL
-from tests.chart.rendering import find_helm, named, of_kind, render
+from tests.chart.rendering import named, of_kind, render
 from tests.service.serving import Served
 from worker.health import HealthServer
-
-pytestmark = pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 
 _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 

@@ -166,12 +166,15 @@ def test_options_reach_the_encoder(client: Client) -> None:
     assert job.vectors().shape == (1, 8) and job.vectors().dtype == np.float32
 
 
-def test_a_deterministic_job_has_the_same_bits_each_time(client: Client) -> None:
+def test_a_deterministic_job_has_the_same_bits_each_time(client: Client, clients: dict[str, Client]) -> None:
     texts = [f"{text} {number}" for number, text in enumerate(TEXTS * 5)]
     jobs = [client.submit(texts, deterministic=True) for _ in range(3)]
-    client.submit(texts[::2])
+    company = client.submit(texts[::2])
     first, *others = [job.wait(60) and job.vectors() for job in jobs]
     assert all(np.array_equal(vectors, first) for vectors in others)
+    # And that is what was kept for workers to go by, whichever way it was asked for
+    kept = [clients["storage"].job(job.id).record().options.get("deterministic") for job in (*jobs, company)]
+    assert kept == [True, True, True, None]
 
 
 def test_every_invalid_item_is_reported_and_nothing_kept(client: Client) -> None:

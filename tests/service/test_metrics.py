@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from storage import exposition
 from tests.acceptance.shell import address, until
+from tests.needs import need_program
 from tests.service.metricrules import broken_rules, documented, told
 from tests.worker.fakenvml import FakeNvml
 from worker.gpus import Gpus
@@ -47,11 +47,9 @@ def test_a_metric_that_breaks_a_rule_is_found(told: str, wrong: str) -> None:
     assert any(wrong in broken for broken in broken_rules(told))
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_prometheus_own_tool_finds_nothing_wrong(metrics: str) -> None:
-    checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True, timeout=60
-    )
+    promtool = need_program("promtool", package="prometheus")
+    checked = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, text=True, timeout=60)
     # What Python's client tells of its process is named as everywhere.
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

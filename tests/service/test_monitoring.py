@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from tests.needs import need_program
 from tests.service.metricrules import DOCS, documented
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -125,7 +124,6 @@ def test_grafana_s_own_types_know_all_of_the_dashboard() -> None:
     assert {path.rpartition("/")[2] for path in lost(board, as_grafana_reads(board))} == {"wheat", "rye", "oats"}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_what_the_dashboard_asks_can_be_asked(tmp_path: Path) -> None:
     asked = [target["expr"] for panel in panels() for target in panel["targets"]]
     asked = [
@@ -135,12 +133,12 @@ def test_what_the_dashboard_asks_can_be_asked(tmp_path: Path) -> None:
     rules = [{"record": f"asked:{number}", "expr": expression} for number, expression in enumerate(asked)]
     file = tmp_path / "asked.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    checked = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, timeout=60)
+    command = [need_program("promtool", package="prometheus"), "check", "rules", str(file)]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert checked.returncode == 0 and f"{len(asked)} rules found" in checked.stdout, checked.stdout + checked.stderr
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 def test_alerts_fire_where_they_should_and_nowhere_else() -> None:
-    command = ["promtool", "test", "rules", "alerts_test.yml"]
+    command = [need_program("promtool", package="prometheus"), "test", "rules", "alerts_test.yml"]
     tried = subprocess.run(command, cwd=RULES.parent, capture_output=True, text=True, timeout=60)
     assert tried.returncode == 0, tried.stdout + tried.stderr

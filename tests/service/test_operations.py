@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import yaml
 
-from tests.chart.rendering import find_helm, of_kind, pods, render
+from tests.chart.rendering import of_kind, pods, render
 from tests.servers import running_postgres
 from tests.service.serving import Served
 from tests.service.typedpage import blocks, typed
@@ -73,7 +73,6 @@ def _rights_of_the_page() -> Iterator[tuple[tuple[str, str], set[str]]]:
                 yield (table, role), may
 
 
-@pytest.mark.skipif(find_helm() is None, reason="needs Helm")
 def test_the_fleet_of_the_page_is_one_that_the_chart_takes() -> None:
     (values,) = [yaml.safe_load(block.code) for block in blocks(PAGE) if block.language == "yaml"]
     objects = render(values)

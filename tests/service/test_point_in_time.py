@@ -15,6 +15,7 @@ import pytest
 from storage.database import Database
 from storage.migrations import migrate
 from storage.stores import Stores
+from storage.tables import Row
 from tests.repeating import repeating
 from tests.servers import PostgresServer, running_postgres
 from tests.service.typedpage import Block, blocks, typed
@@ -28,9 +29,6 @@ _FOLDER, _MOMENT = "/srv/mill", "2026-11-28 18:30:00+00"
 
 #: The last command, of a user who may run the program, which the server's own one may not be.
 _FENCE = "embedmill fence\n"
-
-#: What must be the same, to the byte, when a moment is there again.
-_TABLES = ("jobs", "chunks", "inputs", "results")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +78,12 @@ def own_server() -> Iterator[OwnServer]:
 
 
 def state_of(url: str) -> dict[str, str]:
-    """Return a digest of all rows of each table."""
+    """Return a digest of all rows of each table there is."""
     found = {}
     with psycopg.connect(url) as connection:
-        for table in _TABLES:
-            rows = connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1").fetchall()
-            found[table] = hashlib.sha256("\n".join(row[0] for row in rows).encode()).hexdigest()
+        for table in Row.metadata.sorted_tables:
+            rows = connection.execute(f"SELECT t::text FROM {table.name} t ORDER BY 1").fetchall()
+            found[table.name] = hashlib.sha256("\n".join(row[0] for row in rows).encode()).hexdigest()
     return found
 
 

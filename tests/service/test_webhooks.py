@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from storage.webhooktables import WebhookRow, WebhookSecretRow
 from tests.acceptance.shell import Shell, until
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import Served, serving
+
+RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
 @pytest.fixture
@@ -163,6 +166,29 @@ def test_a_receiver_that_never_answers_well_is_given_up(tmp_path: Path, receiver
         assert (state["attempts"], state["last_status"]) == (3, 503)
         assert state["last_error"] == "It was answered with 503."
         assert state["next_attempt_at"] is None and len(receiver.told) == 3
+
+
+def test_a_receiver_that_wants_nothing_any_more_is_given_up_at_once(
+    tmp_path: Path, receiver: Receiver, quick: None
+) -> None:
+    # Given a receiver that is gone for good
+    receiver.answers = [410]
+    with telling(tmp_path, receiver) as served, served.http() as http:
+        job = submitted(served, receiver.url)
+        # When the job ends, then it is told once, and never again
+        job.cancel()
+        until(lambda: _state(http, job)["state"] == "failed", "the only try")
+        state = _state(http, job)
+        assert (state["attempts"], state["last_status"], state["next_attempt_at"]) == (1, 410, None)
+        assert len(receiver.told) == 1
+
+
+def test_tries_are_as_many_and_take_as_long_as_is_promised() -> None:
+    promised = re.search(r"given up after (\d+) tries in (\d+) hours", RELIABILITY.read_text())
+    assert promised
+    # The first try, and one after each pause
+    told = 1 + len(deliverer.SCHEDULE), round(sum(deliverer.SCHEDULE) / 3600)
+    assert told == (int(promised[1]), int(promised[2]))
 
 
 def test_what_a_service_that_is_no_more_has_begun_is_told_by_the_next(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storage.database import Database
 from storage.rights import Side
-from tests.servers import need_package
+from tests.needs import need_package
 
 ROLES = Path(__file__).parents[2] / "deploy/postgres/roles.sql"
 

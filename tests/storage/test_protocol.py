@@ -48,9 +48,10 @@ def test_every_call_returns_what_the_model_says(
     def postgresql() -> Iterator[tuple[Database, Database]]:
         server = request.getfixturevalue("postgres_server")
         name = request.getfixturevalue("migrated_postgres")
+        way = request.getfixturevalue("way_to_postgres")
         while True:
             server.empty(name)
-            yield Database(server.url(name)), Database(server.url(name))
+            yield Database(way(name)), Database(way(name))
 
     class OneKind(Protocol):
         pairs = sqlite() if kind == "sqlite" else postgresql()

@@ -217,9 +217,10 @@ def test_only_allowed_moves_are_made(
     def postgresql() -> Iterator[Database]:
         server = request.getfixturevalue("postgres_server")
         name = request.getfixturevalue("migrated_postgres")
+        way = request.getfixturevalue("way_to_postgres")
         while True:
             server.empty(name)
-            yield Database(server.url(name))
+            yield Database(way(name))
 
     class OneKind(Mill):
         databases = sqlite() if kind == "sqlite" else postgresql()

@@ -49,6 +49,7 @@ def test_it_runs_and_answers_its_watchers_there(absent: set[str], tmp_path: Path
         deadline = time.monotonic() + 60
         while "this reconciler leads" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert "this reconciler leads" in log.read_text()
         figures = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60).text
     assert "embedmill_reconciler" in figures and "embedmill_process_memory_bytes{" not in figures
     # And it ends in order

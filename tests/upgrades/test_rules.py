@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,27 +24,52 @@ VERSIONS = sorted(Path(storage.migrations.versions.__file__).parent.glob("v*.py"
 _TAKES = {"drop_table", "drop_column", "rename_table", "drop_constraint"}
 
 
-def calls(file: Path) -> Iterator[ast.Call]:
-    """Yield what `upgrade` calls of Alembic, its helpers' calls included, `downgrade`'s left out."""
+#: The same in plain SQL, wherever in a migration it stands.
+_TAKING = re.compile(r"\b(DROP|RENAME|SET\s+NOT\s+NULL|UNIQUE|ALTER\s+COLUMN\s+\S+\s+(?:SET\s+DATA\s+)?TYPE)\b", re.I)
+
+
+def upgrading(file: Path) -> ast.Module:
+    """Return a migration without its `downgrade` and without what is said of it; `upgrade`'s helpers are included."""
     module = ast.parse(file.read_text())
     module.body = [one for one in module.body if not (isinstance(one, ast.FunctionDef) and one.name == "downgrade")]
-    yield from (one for one in ast.walk(module) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute))
+    for node in ast.walk(module):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return module
+
+
+def calls(module: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """Yield what is called of Alembic, by its name."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.attr, node
+
+
+def words(call: ast.Call) -> dict[str | None, str]:
+    """Return what is given to a call by name."""
+    return {one.arg: ast.unparse(one.value) for one in call.keywords}
 
 
 def misfits(file: Path) -> list[str]:
     """Return what of a migration a program of the version before would stumble over."""
-    found = []
-    for call in calls(file):
-        assert isinstance(call.func, ast.Attribute)
-        name, given = call.func.attr, {keyword.arg for keyword in call.keywords}
-        if name in _TAKES or (name == "alter_column" and given & {"new_column_name", "type_", "nullable"}):
+    module, found = upgrading(file), []
+    made = {ast.unparse(call.args[0]) for name, call in calls(module) if name == "create_table"}
+    for name, call in calls(module):
+        given = words(call)
+        if name in _TAKES or (name == "alter_column" and given.keys() & {"new_column_name", "type_", "nullable"}):
             found.append(name)
         if name == "add_column":
             (column,) = (one for one in call.args if isinstance(one, ast.Call))
-            keywords = {one.arg: ast.unparse(one.value) for one in column.keywords}
-            if keywords.get("nullable") != "True" and "server_default" not in keywords:
+            told = words(column)
+            if told.get("nullable") != "True" and "server_default" not in told:
                 found.append("a new column that may be neither null nor left out")
-    return found
+            if told.get("unique", "False") != "False":
+                found.append("what must be unique in a table that was there")
+        is_unique = name == "create_index" and given.get("unique", "False") != "False"
+        if (is_unique or name == "create_unique_constraint") and not {ast.unparse(one) for one in call.args[:2]} & made:
+            found.append("what must be unique in a table that was there")
+    texts = [one.value for one in ast.walk(module) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return found + [taken.upper() for text in texts for taken in _TAKING.findall(text)]
 
 
 @pytest.mark.parametrize("file", VERSIONS[1:], ids=lambda file: file.stem)
@@ -61,6 +87,34 @@ def test_one_that_takes_something_away_would_be_seen(tmp_path: Path) -> None:
         "def downgrade():\n    op.drop_table('jobs')\n"
     )
     assert misfits(file) == ["drop_column", "a new column that may be neither null nor left out", "alter_column"]
+
+
+def test_one_that_takes_something_away_in_plain_sql_would_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "v9999.py"
+    file.write_text(
+        "'Drop nothing.'\n"
+        "_STATEMENT = 'alter table jobs rename column name to title'\n"
+        "def upgrade():\n"
+        "    'Drop nothing, either.'\n"
+        "    op.execute(_STATEMENT)\n"
+        "    op.execute(f'ALTER TABLE {table} ALTER COLUMN name SET NOT NULL')\n"
+        "    op.execute('ALTER TABLE jobs DROP COLUMN name')\n"
+        "def downgrade():\n    op.execute('DROP TABLE jobs')\n"
+    )
+    assert misfits(file) == ["RENAME", "DROP", "SET NOT NULL"]
+
+
+def test_one_that_forbids_what_was_allowed_would_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "v9999.py"
+    file.write_text(
+        "def upgrade():\n"
+        "    op.create_table('sacks', sa.Column('id', sa.Text(), nullable=False))\n"
+        "    op.create_index('ix_sacks_id', 'sacks', ['id'], unique=True)\n"
+        "    op.create_index('ix_jobs_name', 'jobs', ['name'], unique=True)\n"
+        "    op.create_unique_constraint('uq_jobs_name', 'jobs', ['name'])\n"
+        "    op.add_column('jobs', sa.Column('flour', sa.Text(), nullable=True, unique=True))\n"
+    )
+    assert misfits(file) == ["what must be unique in a table that was there"] * 3
 
 
 def test_who_runs_works_on_with_a_newer_schema_and_who_starts_refuses_it(database_url: str) -> None:

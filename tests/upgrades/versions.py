@@ -16,11 +16,20 @@ _ROOT = Path(__file__).parents[2]
 
 
 def git(*words: str) -> bytes:
-    """Return what git says; skip the test where there is no history to ask for."""
-    told = subprocess.run(["git", "-C", str(_ROOT), *words], capture_output=True, timeout=60)
-    if told.returncode or not told.stdout:
+    """Return what git says; skip the test where there is no history to ask for, fail it where git says nothing."""
+    if not has_history(_ROOT):
         pytest.skip("needs the history of the repository")
+    told = subprocess.run(["git", "-C", str(_ROOT), *words], capture_output=True, timeout=60)
+    assert told.returncode == 0 and told.stdout, f"git {' '.join(words)}: {told.stderr.decode() or 'says nothing'}"
     return told.stdout
+
+
+def has_history(root: Path) -> bool:
+    """Return whether a folder is a clone of the repository with all of its history; an archive is none."""
+    if not (root / ".git").exists():
+        return False
+    asked = ["git", "-C", str(root), "rev-parse", "--is-shallow-repository"]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=60).stdout.strip() != "true"
 
 
 def previous_schema() -> str:

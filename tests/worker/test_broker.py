@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from producer.queue import Queue
 from storage.contract.broker import KEY_PREFIX
+from storage.contract.errors import QueueUnavailable
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from tests.servers import running_redis
@@ -29,9 +32,9 @@ def own_redis() -> Iterator[str]:
 
 
 def send(url: str, queue: str, *chunks: int) -> None:
-    job_id, sender = new_id(), Queue(url)
-    sender.send([Pointer(job_id, chunk) for chunk in chunks], queue)
-    sender.close()
+    job_id = new_id()
+    with closing(Queue(url)) as sender:
+        sender.send([Pointer(job_id, chunk) for chunk in chunks], queue)
 
 
 def waiting(client: redis.Redis, queue: str) -> int:
@@ -80,28 +83,52 @@ def mend(client: redis.Redis) -> None:
     client.replicaof("NO", "ONE")
 
 
-@pytest.mark.parametrize("refuse", [fill, demote], ids=["out of memory", "read-only"])
-def test_a_worker_lives_through_a_redis_that_refuses_to_write(
-    own_redis: str, tmp_path: Path, refuse: Callable[[redis.Redis], None]
-) -> None:
+def refusals(client: redis.Redis, word: str) -> int:
+    """Return how often Redis has refused a command with a word."""
+    told: Any = client.info("errorstats")
+    return int(told.get(f"errorstat_{word}", {}).get("count", 0))
+
+
+def test_a_worker_lives_through_a_redis_that_is_read_only(own_redis: str, tmp_path: Path) -> None:
     with redis.Redis.from_url(own_redis) as client, taking(own_redis, tmp_path / "w") as worker:
         # Given a worker at work
         worker.hold()
         send(own_redis, BULK, *range(20))
         worker.wait(lambda: len(worker.notes("began")) == BULK_THREADS)
-        # When Redis refuses to write, and the worker ends its tasks and asks for more
-        refuse(client)
+        # When Redis refuses to write, and so to hand out, and the worker ends its tasks and asks for more
+        demote(client)
         worker.let_go()
-        worker.wait(lambda: len(worker.notes("ended")) >= BULK_THREADS)
+        worker.wait(lambda: refusals(client, "READONLY") > 0)
         time.sleep(SETTLED)
+        assert len(worker.notes("ended")) < 20
         mend(client)
         # Then the same process takes the rest when it is over
         worker.wait(lambda: sorted(worker.notes("ended")) == list(range(20)))
 
 
-@pytest.mark.parametrize("refuse", [fill, demote], ids=["out of memory", "read-only"])
+def test_a_worker_takes_what_there_is_from_a_redis_that_is_out_of_memory(own_redis: str, tmp_path: Path) -> None:
+    with redis.Redis.from_url(own_redis) as client, taking(own_redis, tmp_path / "w") as worker:
+        # Given a worker at work
+        worker.hold()
+        send(own_redis, BULK, *range(20))
+        worker.wait(lambda: len(worker.notes("began")) == BULK_THREADS)
+        # When Redis has no memory left, so that senders are refused
+        fill(client)
+        with pytest.raises(QueueUnavailable):
+            send(own_redis, BULK, 20)
+        assert refusals(client, "OOM") > 0
+        # Then the same process takes all the rest, which makes room
+        worker.let_go()
+        worker.wait(lambda: sorted(worker.notes("ended")) == list(range(20)))
+        # And what is sent once there is room
+        mend(client)
+        send(own_redis, BULK, 20)
+        worker.wait(lambda: worker.notes("ended")[20:] == [20])
+
+
+@pytest.mark.parametrize(("refuse", "word"), [(fill, "OOM"), (demote, "READONLY")], ids=["no memory", "read-only"])
 def test_a_worker_starts_beside_a_redis_that_refuses_to_write(
-    own_redis: str, tmp_path: Path, refuse: Callable[[redis.Redis], None]
+    own_redis: str, tmp_path: Path, refuse: Callable[[redis.Redis], None], word: str
 ) -> None:
     with redis.Redis.from_url(own_redis) as client:
         send(own_redis, BULK, *range(3))
@@ -109,6 +136,7 @@ def test_a_worker_starts_beside_a_redis_that_refuses_to_write(
         with taking(own_redis, tmp_path / "w") as worker:
             # Given a worker that is refused at its first word
             worker.wait(lambda: "Trying again" in worker.log() or "Connection to broker lost" in worker.log())
+            assert refusals(client, word) > 0
             # When it is over, the same process takes what waits
             mend(client)
             worker.wait(lambda: sorted(worker.notes("ended")) == [0, 1, 2])

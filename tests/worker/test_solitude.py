@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 
@@ -15,6 +14,11 @@ from tests.worker.engines import CARD, Trouble, vector_of
 from tests.worker.mill import Mill
 from worker.embedding import Embedding
 from worker.solitude import Solitude
+
+
+def waiters(solitude: Solitude) -> int:
+    """Return how many wait to be let in."""
+    return len(solitude._changed._waiters)  # type: ignore[attr-defined]
 
 
 class Visitor:
@@ -65,6 +69,7 @@ def test_two_suspects_take_turns() -> None:
     first = Visitor(solitude, alone=True)
     assert first.inside.wait(60)
     second = Visitor(solitude, alone=True)
+    until(lambda: solitude._suspects, "the second to wait")
     assert not second.inside.wait(0.1)
     first.leave.set()
     assert second.inside.wait(60)
@@ -103,7 +108,7 @@ def test_a_chunk_that_waits_for_a_suspect_to_finish_is_not_charged_with_its_deed
     assert mill.engine.entered.wait(60)
     # When a message of another chunk is taken, and the process dies
     threads[1].start()
-    time.sleep(0.5)
+    until(lambda: waiters(mill.embedding._solitude) or len(mill.embedding.held()) > 1, "the other to wait, or not to")
     held = mill.stores.leases.release_worker(mill.id, died=True)
     mill.engine.gate.set()
     for thread in threads:

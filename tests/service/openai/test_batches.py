@@ -14,6 +14,7 @@ import openai as sdk
 import pytest
 from openai import OpenAI
 from openai.types import Batch
+from sqlalchemy import select
 
 from producer.api.settings import ApiSettings
 from storage.contract.ids import new_id
@@ -21,6 +22,7 @@ from storage.contract.models import ModelCard
 from storage.contract.settings import Settings
 from storage.database import open_database
 from storage.stores import Stores
+from storage.tables import JobRow
 from tests.service.serving import Served, serving
 
 FINAL = ("completed", "failed", "expired", "cancelled")
@@ -104,7 +106,8 @@ def test_a_batch_of_lists_and_dimensions_and_options_goes_from_upload_to_output(
     assert file.purpose == "batch_output" and file.bytes == len(openai.files.content(file.id).read())
     # And nothing is left of its jobs
     with served.service.stores.database.read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM jobs WHERE kind = 'batch'").scalar_one() == 0
+        own = select(JobRow.id).where(JobRow.idempotency_key.startswith(f"{batch.id}:"))
+        assert connection.execute(own).all() == []
 
 
 def test_lines_that_fail_stand_in_the_error_file_and_all_together_in_one_of_both(openai: OpenAI, model: str) -> None:
