@@ -35,13 +35,20 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "deberta-v2": {},
     "distilbert": {},
     "electra": {"embedding_size": 32},
+    "ernie": {"use_task_id": True},
+    "eurobert": {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 1},
+    "gte": {"pad_token_id": 1},
+    "jina_embeddings_v3": {"pad_token_id": 1},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 16},
     "mpnet": {"max_position_embeddings": 514, "pad_token_id": 1},
+    "nomic_bert": {},
     "roberta": {"max_position_embeddings": 514, "pad_token_id": 1},
     "xlm-roberta": {"max_position_embeddings": 514, "pad_token_id": 1},
 }
 
-_BYTE_LEVEL = frozenset({"camembert", "deberta", "modernbert", "roberta", "xlm-roberta"})
+_BYTE_LEVEL = frozenset(
+    {"camembert", "deberta", "eurobert", "gte", "jina_embeddings_v3", "modernbert", "roberta", "xlm-roberta"}
+)
 
 FAMILIES = tuple(sorted(_SHAPES))
 
@@ -94,6 +101,12 @@ def write_json(path: Path, data: Any) -> None:
     """Write a JSON file, and the folders it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change entries of a JSON object, in a file that may be missing; None removes one."""
+    data = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, {name: value for name, value in (data | changes).items() if value is not None})
 
 
 def add_layout(

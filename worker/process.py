@@ -85,6 +85,9 @@ class Process:
 
         settings = self._settings
         checkpoint = resolve(settings.model, settings.revision)
+        if checkpoint.is_assumed:
+            remedy = "where another was meant, jobs must name it (--pooling)"
+            logger.warning("%s has no modules.json: mean pooling assumed; %s", checkpoint.name, remedy)
         asked = (settings.dtype, settings.token_budget, settings.backend)
         engine, self._setup = load_engine(checkpoint, self._torch_device, *asked)
         engine.warm()
@@ -97,12 +100,13 @@ class Process:
         self._supervisor.tell(ready=True, model_id=card.id)
         logs.add(model=card.name)
         logger.info(
-            "serving %s at %s on %s in %s, width %d; %s",
+            "serving %s at %s on %s in %s, width %d, pooling %s; %s",
             card.name,
             card.revision[:12],
             self._slot,
             card.precision,
             card.width,
+            card.pooling,
             self._setup,
         )
 

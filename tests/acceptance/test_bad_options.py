@@ -56,7 +56,7 @@ def test_python_refuses_the_same_options(shell: Shell) -> None:
             ({"dimensions": 385}, "has 384"),
             ({"max_length": 9000}, "max_length is 9000, but"),
             ({"layer": 7}, r"has 6 layers \(0..6\)"),
-            ({"prompt_name": "query"}, "has no prompt named 'query'"),
+            ({"prompt_name": "question"}, "has no prompt named 'question'"),
             ({"on_invalid": "drop"}, "on_invalid must be"),
             ({"priority": "high"}, "priority must be"),
             ({"idempotency_key": ""}, "1 to 255 characters"),

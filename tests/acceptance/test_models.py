@@ -78,9 +78,12 @@ def test_a_worker_of_ones_own_serves_another_model_beside_the_stack(shell: Shell
     with serving(own, "worker", "--model", tiny, "--health-port", 0, log=log) as worker:
         # Then it has measured that, says what came of it, and will know it the next time
         told = re.search(
-            r"serving .* in (float32|half), width 64; (float32|bfloat16) \(.+\), batches of \d+", log.read_text()
+            r"serving .* in (float32|half), width 64, pooling mean; (float32|bfloat16) \(.+\), batches of \d+",
+            log.read_text(),
         )
         assert "measuring once what is fastest here" in log.read_text()
+        # And that nothing says how its states are pooled, once
+        assert log.read_text().count("has no modules.json: mean pooling assumed") == 1
         assert told and (told[1] == "half") == (told[2] == "bfloat16"), log.read_text()
         # And that the network read from the files answers as transformers' own does
         assert len(list((shell.cwd / "cache").rglob("*.json"))) == 2

@@ -53,12 +53,12 @@ def test_what_would_be_cut_is_shown(alone: Shell, classic: Any) -> None:
 
 def test_bad_arguments_are_refused(alone: Shell) -> None:
     # Given arguments that cannot be, when shown
-    bad = [["--padding", "none"], ["--model", alone.cwd / "nowhere"], ["--prompt-name", "query"]]
+    bad = [["--padding", "none"], ["--model", alone.cwd / "nowhere"], ["--prompt-name", "question"]]
     ran = alone.together([("tokens", "x", *words) for words in (*bad, ["--prompt", "a", "--prompt-name", "b"])])
     ran += [alone.program("sh", "-c", f"exec {EMBEDMILL} tokens \"$(printf 'caf\\377')\"")]
     # Then they are refused
     assert [one.code for one in ran] == [2] * 5 and all("Traceback" not in one.err for one in ran), ran
-    told = ["padding must be one of", "There is no model folder", "has no prompt named 'query'", "both given"]
+    told = ["padding must be one of", "There is no model folder", "has no prompt named 'question'", "both given"]
     assert all(sentence in one.err for sentence, one in zip([*told, "The text is not UTF-8"], ran, strict=True)), ran
 
 

@@ -12,7 +12,21 @@ from transformers import AutoModel
 from tests.models import make_model
 
 #: Families whose attention can be replaced, so that their texts lie end to end; the others have positions in it.
-PACKABLE = ("albert", "bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+PACKABLE = (
+    "albert",
+    "bert",
+    "camembert",
+    "distilbert",
+    "electra",
+    "ernie",
+    "eurobert",
+    "gte",
+    "jina_embeddings_v3",
+    "modernbert",
+    "nomic_bert",
+    "roberta",
+    "xlm-roberta",
+)
 
 
 def load(folder: Path, kind: str, **settings: Any) -> Any:

@@ -15,9 +15,12 @@ import pytest
 
 from storage.contract.errors import ModelBroken, ModelRefused
 from storage.contract.models import DEFAULT_MODEL
-from tests.models import add_layout, make_model, write_json
+from tests.models import add_layout, edit_json, make_model, write_json
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.encoder import Encoder
+
+#: The prompts of a model whose files have none.
+EMPTY = {"query": "", "document": ""}
 
 
 @pytest.fixture
@@ -26,16 +29,11 @@ def folder(tiny: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny, tmp_path / "model"))
 
 
-def edit(path: Path, **changes: Any) -> None:
-    """Change entries of a JSON object; None removes one."""
-    data = json.loads(path.read_text()) if path.exists() else {}
-    write_json(path, {name: value for name, value in (data | changes).items() if value is not None})
-
-
 def test_the_default_model_is_the_installed_package(minilm: Checkpoint) -> None:
     assert minilm.name == DEFAULT_MODEL
     assert (minilm.layers, minilm.hidden, minilm.width, minilm.max_length) == (6, 384, 384, 256)
-    assert (minilm.pooling, minilm.normalize, minilm.prompts, minilm.dense) == ("mean", True, {}, ())
+    assert (minilm.pooling, minilm.normalize, minilm.prompts, minilm.dense) == ("mean", True, EMPTY, ())
+    assert (minilm.is_assumed, minilm.truncate_dim) == (False, None)
     assert len(minilm.revision) == 40
     assert resolve(DEFAULT_MODEL, minilm.revision).folder == minilm.folder
 
@@ -45,6 +43,7 @@ def test_a_bare_folder_is_an_encoder_with_mean_pooling(folder: Path, monkeypatch
     found = resolve("model")
     assert found.name == str(folder.resolve())
     assert (found.pooling, found.normalize, found.width, found.max_length) == ("mean", False, 64, 512)
+    assert (found.is_assumed, found.prompts) == (True, EMPTY)
     card = found.card("float32")
     assert (card.name, card.revision, card.layers) == (found.name, found.revision, 2)
 
@@ -53,7 +52,7 @@ def test_the_revision_of_a_folder_follows_its_content(folder: Path) -> None:
     before = resolve(str(folder)).revision
     (folder / "README.md").write_text("notes do not matter")
     assert resolve(str(folder)).revision == before
-    edit(folder / "tokenizer_config.json", model_max_length=100)
+    edit_json(folder / "tokenizer_config.json", model_max_length=100)
     assert resolve(str(folder)).revision != before
 
 
@@ -79,7 +78,7 @@ def test_the_maximum_length_is_the_least_that_the_files_say(
     tmp_path: Path, kind: str, settings: dict[str, Any] | None, tokenizer_limit: float, expected: int
 ) -> None:
     folder = make_model(tmp_path, kind, hidden=64, layers=1)
-    edit(folder / "tokenizer_config.json", model_max_length=tokenizer_limit)
+    edit_json(folder / "tokenizer_config.json", model_max_length=tokenizer_limit)
     if settings is not None:
         add_layout(folder, settings=settings)
     assert resolve(str(folder)).max_length == expected
@@ -94,6 +93,8 @@ def test_the_maximum_length_is_the_least_that_the_files_say(
         ({"word_embedding_dimension": 64}, "mean"),
         ({"embedding_dimension": 64, "pooling_mode": "lasttoken"}, "last"),
         ({"embedding_dimension": 64, "pooling_mode": ["cls"]}, "cls"),
+        ({"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
     ],
 )
 def test_pooling_files_old_and_new_are_read(folder: Path, pooling: dict[str, Any], expected: str) -> None:
@@ -102,7 +103,9 @@ def test_pooling_files_old_and_new_are_read(folder: Path, pooling: dict[str, Any
 
 def test_prompts_are_read(folder: Path) -> None:
     found = resolve(str(add_layout(folder, prompts={"query": "find: "}, default_prompt_name="query")))
-    assert (found.prompts, found.default_prompt_name) == ({"query": "find: "}, "query")
+    assert (found.prompts, found.default_prompt_name) == (EMPTY | {"query": "find: "}, "query")
+    found = resolve(str(add_layout(folder, prompts={}, default_prompt_name="document")))
+    assert (found.prompts, found.default_prompt_name) == (EMPTY, "document")
 
 
 def test_module_types_of_version_6_are_read(folder: Path) -> None:
@@ -112,73 +115,6 @@ def test_module_types_of_version_6_are_read(folder: Path) -> None:
     modules[1]["type"] = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
     write_json(folder / "modules.json", modules)
     assert resolve(str(folder)).normalize is True
-
-
-def with_module(folder: Path, kind: str) -> None:
-    add_layout(folder)
-    modules = json.loads((folder / "modules.json").read_text())
-    write_json(folder / "modules.json", [*modules, {"path": "3_More", "type": kind}])
-
-
-def only_pickles(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "remote code of the network": (
-        lambda f: edit(f / "config.json", auto_map={"AutoModel": "evil.Model"}),
-        "config.json has an auto_map: this model runs code of its own",
-    ),
-    "remote code of the tokenizer": (
-        lambda f: edit(f / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokens", None]}),
-        "tokenizer_config.json has an auto_map",
-    ),
-    "pickles": (only_pickles, r"only pickled weights .* convert it with transformers: AutoModel.from_pretrained"),
-    "unknown architecture": (
-        lambda f: edit(f / "config.json", model_type="llama"),
-        "model_type 'llama', which is not served. Served are: albert, bert,",
-    ),
-    "decoder": (lambda f: edit(f / "config.json", is_decoder=True), "a decoder, not an encoder"),
-    "unknown module": (
-        lambda f: with_module(f, "sentence_transformers.models.LSTM"),
-        "lists the modules Transformer, Pooling, LSTM",
-    ),
-    "module of its own": (lambda f: with_module(f, "evil.Module"), "evil.Module .* is code of its own"),
-    "two poolings": (
-        lambda f: add_layout(f, {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}),
-        "asks for the pooling max and mean. Served is one of: mean, cls, max, last",
-    ),
-    "a pooling that is a number": (lambda f: add_layout(f, {"pooling_mode": 7}), "asks for the pooling 7"),
-    "a pooling that is an object": (lambda f: add_layout(f, {"pooling_mode": [{}]}), "asks for the pooling {}"),
-    "weighted pooling": (
-        lambda f: add_layout(f, {"pooling_mode_weightedmean_tokens": True}),
-        "asks for the pooling weightedmean",
-    ),
-    "prompts left out of the pooling": (
-        lambda f: add_layout(f, {"pooling_mode_mean_tokens": True, "include_prompt": False}),
-        "include_prompt=false",
-    ),
-    "settings that change tokens": (
-        lambda f: add_layout(f, settings={"processing_kwargs": {"text": {"padding": "max_length"}}}),
-        "sets processing_kwargs, which is not served",
-    ),
-    "another kind of model": (
-        lambda f: (add_layout(f), edit(f / "config_sentence_transformers.json", model_type="SparseEncoder")),
-        "describes a SparseEncoder",
-    ),
-    "module outside the folder": (
-        lambda f: write_json(f / "modules.json", [{"path": "../x", "type": "sentence_transformers.models.Pooling"}]),
-        "outside the folder",
-    ),
-}
-
-
-@pytest.mark.parametrize("why", REFUSED)
-def test_what_is_not_served_is_refused_with_the_reason(folder: Path, why: str) -> None:
-    damage, message = REFUSED[why]
-    damage(folder)
-    with pytest.raises(ModelRefused, match=message):
-        resolve(str(folder))
 
 
 def cut_weights(folder: Path, size: int) -> None:
@@ -198,8 +134,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "config.json is not valid JSON",
     ),
     "configuration that is a list": (lambda f: (f / "config.json").write_text("[]"), "holds no JSON object"),
-    "configuration without a type": (lambda f: edit(f / "config.json", model_type=None), "names no model_type"),
-    "configuration without a width": (lambda f: edit(f / "config.json", hidden_size=None), "does not say hidden_size"),
+    "configuration without a type": (lambda f: edit_json(f / "config.json", model_type=None), "names no model_type"),
+    "configuration without a width": (
+        lambda f: edit_json(f / "config.json", hidden_size=None),
+        "does not say hidden_size",
+    ),
     "weights cut off in the data": (lambda f: cut_weights(f, 100_000), "truncated or damaged: 100000 bytes"),
     "weights cut off in the header": (lambda f: cut_weights(f, 500), "truncated or is no safetensors file"),
     "weights cut to nothing": (lambda f: cut_weights(f, 0), "truncated or is no safetensors file"),
@@ -223,8 +162,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "the pooling module has no configuration",
     ),
     "prompts that are a list": (lambda f: add_layout(f, prompts=["query: "]), "The prompts in .* are no JSON object"),
+    "a width in words": (
+        lambda f: (add_layout(f), edit_json(f / "config_sentence_transformers.json", truncate_dim="half")),
+        "has the truncate_dim 'half'",
+    ),
     "a longest text in words": (
-        lambda f: edit(f / "tokenizer_config.json", model_max_length="all"),
+        lambda f: edit_json(f / "tokenizer_config.json", model_max_length="all"),
         "model_max_length 'all'",
     ),
     "a default prompt that is not there": (
@@ -240,6 +183,13 @@ def test_a_broken_folder_is_named_with_what_is_wrong(folder: Path, why: str) -> 
     damage(folder)
     with pytest.raises(ModelBroken, match=message):
         resolve(str(folder))
+
+
+def test_the_old_name_of_a_tokenizers_limit_is_read(folder: Path) -> None:
+    edit_json(folder / "tokenizer_config.json", model_max_length=None, max_len=128)
+    assert resolve(str(folder)).max_length == 128
+    edit_json(folder / "tokenizer_config.json", model_max_length=90)
+    assert resolve(str(folder)).max_length == 90
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -280,7 +230,28 @@ def test_weights_that_lack_a_tensor_are_not_filled_up_at_random(folder: Path) ->
         Encoder(resolve(str(folder)))
 
 
+def test_weights_that_the_network_has_no_place_for_are_not_left_out(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    # Given weights of relative positions, which transformers would drop without a word
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.attention.self.distance_embedding.weight"] = weights["embeddings.LayerNorm.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelBroken, match=r"have 1 tensors .* encoder\.layer\.0\.attention\.self\.distance_embedding"):
+        Encoder(resolve(str(folder)))
+
+
+def test_weights_of_heads_and_numbered_ids_are_left_out(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights |= {"cls.predictions.bias": weights["embeddings.LayerNorm.bias"].clone()}
+    weights |= {"embeddings.position_ids": weights["embeddings.LayerNorm.bias"].clone()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert Encoder(resolve(str(folder))).vocabulary > 0
+
+
 def test_weights_of_another_shape_are_broken(folder: Path) -> None:
-    edit(folder / "config.json", intermediate_size=96)
+    edit_json(folder / "config.json", intermediate_size=96)
     with pytest.raises(ModelBroken, match="cannot be loaded"):
         Encoder(resolve(str(folder)))

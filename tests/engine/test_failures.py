@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from storage.contract.options import JobOptions
+from storage.contract.options import NO_POOLING, JobOptions
 from storage.outcomes import ItemError
 from tests.engine.watched import TEXTS, UNLIKE, MakeWatched, id_of, in_thread, tokens_of
 from tests.models import WORDS, make_model
@@ -47,6 +47,23 @@ def test_a_text_without_a_token_is_its_own_error_and_nobodys_vector(tmp_path: Pa
     wanted = engine.embed(["river stone", "mill"], JobOptions(pooling=pooling)).vectors
     np.testing.assert_allclose(found.vectors[[0, 2]], wanted, atol=1e-6)
     engine.stop(wait=10)
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\ufeff", "\u200b", "\x00", "\u00ad\u200d", "\n\t"])
+def test_a_text_that_special_tokens_alone_are_left_of_has_no_vector(engine: Engine, nothing: str) -> None:
+    # Given a text of which the tokenizer keeps nothing, so that all such texts would share one vector
+    found = engine.embed(["river stone", nothing, "mill"], JobOptions())
+    # Then it has an error, no token is counted for it, and the others have their vectors
+    assert found.errors == {1: ItemError("tokenizer_failed", "The tokenizer finds no token in this text.")}
+    assert np.isnan(found.vectors[1]).all() and found.tokens.tolist() == [4, 0, 3]
+    wanted = engine.embed(["river stone", "mill"], JobOptions()).vectors
+    np.testing.assert_allclose(found.vectors[[0, 2]], wanted, atol=1e-6)
+    # And so it is where the states of its tokens are asked for
+    states = engine.embed([nothing, "mill"], JobOptions(pooling=NO_POOLING))
+    assert list(states.errors) == [0] and len(states.vectors) == 3
+    # But a prompt before it is content
+    assert not engine.embed([nothing], JobOptions(prompt="river: ")).errors
+    assert list(engine.embed([nothing], JobOptions(prompt="")).errors) == [0]
 
 
 @pytest.mark.scenario("F27")

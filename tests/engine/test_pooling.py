@@ -14,7 +14,7 @@ from worker.engine.pooling import Recipe, finish, pool
 #: Texts of two, three and one token.
 STATES = torch.tensor([[1.0, -1.0], [3.0, -5.0], [2.0, 2.0], [4.0, 0.0], [6.0, 7.0], [-8.0, 9.0]])
 OFFSETS = torch.tensor([0, 2, 5, 6], dtype=torch.int32)
-POOLINGS = ("mean", "cls", "max", "last")
+POOLINGS = ("mean", "cls", "max", "last", "mean_sqrt_len_tokens", "weightedmean")
 CARD = ModelCard("m", "r", "float32", width=2, max_length=8, layers=1, pooling="cls", normalize=False)
 
 
@@ -29,6 +29,17 @@ CARD = ModelCard("m", "r", "float32", width=2, max_length=8, layers=1, pooling="
 )
 def test_a_vector_is_made_of_its_own_texts_tokens(pooling: str, expected: list[list[float]]) -> None:
     assert pool(STATES, OFFSETS, pooling).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [
+        ("mean_sqrt_len_tokens", [[4 / 2**0.5, -6 / 2**0.5], [12 / 3**0.5, 9 / 3**0.5], [-8, 9]]),
+        ("weightedmean", [[7 / 3, -11 / 3], [28 / 6, 23 / 6], [-8, 9]]),
+    ],
+)
+def test_poolings_that_only_files_name_weigh_tokens_as_they_say(pooling: str, expected: list[list[float]]) -> None:
+    torch.testing.assert_close(pool(STATES, OFFSETS, pooling), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -74,6 +74,22 @@ def test_a_tokenizer_that_cuts_at_the_left_does_so_here(tmp_path: Path) -> None:
     assert tokenizer.describe(text, 5).cut == ["river", "stone", "mill", "wheel"]
 
 
+@pytest.mark.parametrize("kind", ["ernie", "nomic_bert"])
+def test_families_without_a_named_class_have_berts(tmp_path: Path, kind: str) -> None:
+    # Given a folder that names no class, whose tokenizer.json keeps capitals
+    folder = make_model(tmp_path, kind, hidden=64, layers=1)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    write_json(folder / "tokenizer_config.json", {name: settings[name] for name in settings if name[:9] != "tokenizer"})
+    data = json.loads((folder / "tokenizer.json").read_text())
+    data["normalizer"]["lowercase"] = False
+    write_json(folder / "tokenizer.json", data)
+    # Then it is read as transformers reads it, which takes them away
+    reference = AutoTokenizer.from_pretrained(folder)
+    expected = reference(TEXTS, truncation=True, max_length=64)["input_ids"]
+    assert ids_of(Tokenizer(resolve(str(folder))), TEXTS, 64) == expected
+    assert ids_of(Tokenizer(resolve(str(folder))), ["River"], 64) == reference(["river"])["input_ids"]
+
+
 @pytest.mark.parametrize("cased", [True, False])
 @pytest.mark.parametrize("named", ["BertTokenizer", "PreTrainedTokenizerFast", None])
 def test_files_that_disagree_on_case_are_read_as_transformers_reads_them(

@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Dropout, Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
-from storage.contract.options import JobOptions
+from storage.contract.options import NO_POOLING, JobOptions
 from tests.models import CHARACTERS, FAMILIES, WORDS, add_layout, make_model
 from worker.engine.checkpoint import Checkpoint, resolve
 from worker.engine.engine import Engine
@@ -157,6 +157,60 @@ def test_modules_and_prompts_are_read_as_sentence_transformers_reads_them(tmp_pa
     ):
         np.testing.assert_allclose(engine.embed(texts, options).vectors, expected, atol=TOLERANCE, rtol=0)
     engine.stop(wait=10)
+
+
+@pytest.mark.parametrize("mode", ["mean_sqrt_len_tokens", "weightedmean"])
+def test_poolings_that_a_job_cannot_name_are_those_of_sentence_transformers(tmp_path: Path, mode: str) -> None:
+    transformer = Transformer(str(make_model(tmp_path / "encoder", hidden=64)))
+    theirs = SentenceTransformer(modules=[transformer, Pooling(64, mode), Dropout(0.5)], device="cpu")
+    theirs.save_pretrained(str(tmp_path / "whole"), create_model_card=False)
+    texts = mixed_texts(12, 60)
+    engine = Engine(resolve(str(tmp_path / "whole")))
+    assert engine.card.pooling == mode
+    np.testing.assert_allclose(
+        engine.embed(texts, JobOptions()).vectors, theirs.encode(texts), atol=TOLERANCE * 10, rtol=TOLERANCE
+    )
+    engine.stop(wait=10)
+
+
+@pytest.mark.parametrize("normalizes", [True, False])
+@pytest.mark.parametrize("dense", [True, False])
+def test_vectors_that_a_models_files_cut_are_cut_as_sentence_transformers_cuts_them(
+    tmp_path: Path, dense: bool, normalizes: bool
+) -> None:
+    # Given a model that was saved with a truncate_dim, which is read from its files again
+    modules: list[torch.nn.Module] = [Transformer(str(make_model(tmp_path / "encoder", hidden=64))), Pooling(64)]
+    modules += [Dense(64, 48)] if dense else []
+    modules += [Normalize()] if normalizes else []
+    SentenceTransformer(modules=modules, truncate_dim=24, device="cpu").save_pretrained(
+        str(tmp_path / "whole"), create_model_card=False
+    )
+    theirs, texts = SentenceTransformer(str(tmp_path / "whole"), device="cpu"), mixed_texts(12, 60)
+    engine = Engine(resolve(str(tmp_path / "whole")))
+    # Then that is its width, and its vectors are cut after they are normalised, and not normalised again
+    assert (engine.card.width, engine.card.states_width, engine.card.normalize) == (24, 64, False)
+    for options, expected in (
+        (JobOptions(), theirs.encode(texts)),
+        (JobOptions(normalize=True), theirs.encode(texts, normalize_embeddings=True)),
+        (JobOptions(dimensions=8), theirs.encode(texts, truncate_dim=8, normalize_embeddings=True)),
+        (JobOptions(dimensions=8, normalize=False), theirs.encode(texts, truncate_dim=8)),
+    ):
+        np.testing.assert_allclose(engine.embed(texts, options).vectors, expected, atol=TOLERANCE, rtol=0)
+    assert engine.embed(texts[:1], JobOptions(pooling=NO_POOLING)).vectors.shape[1] == 64
+    engine.stop(wait=10)
+
+
+def test_prompts_that_every_model_has_are_empty(tmp_path: Path) -> None:
+    # Given a model whose files have a prompt for queries, and one whose files have none
+    told = add_layout(make_model(tmp_path / "told", hidden=64), prompts={"query": "river: "})
+    untold, texts = make_model(tmp_path / "untold", hidden=64), mixed_texts(3, 20)
+    for folder in (told, untold):
+        engine, theirs = Engine(resolve(str(folder))), SentenceTransformer(str(folder), device="cpu")
+        # Then both have those names that sentence-transformers gives every model
+        for name in ("query", "document"):
+            found = engine.embed(texts, JobOptions(prompt_name=name)).vectors
+            np.testing.assert_allclose(found, theirs.encode(texts, prompt_name=name), atol=TOLERANCE, rtol=0)
+        engine.stop(wait=10)
 
 
 def test_lower_casing_before_the_tokenizer_is_honoured(tmp_path: Path) -> None:

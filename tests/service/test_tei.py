@@ -77,6 +77,7 @@ def test_options_mean_what_they_mean_for_a_job(
         pytest.param({"inputs": []}, 400, "Empty", id="nothing"),
         pytest.param({"inputs": ["wheat", ""]}, 400, "Empty", id="an empty text"),
         pytest.param({"inputs": " \n"}, 400, "Empty", id="a blank text"),
+        pytest.param({"inputs": ["wheat", "\u200b"]}, 413, "Validation", id="a text of which nothing is kept"),
         pytest.param({"inputs": ["wheat"] * 2049}, 413, "Validation", id="too many"),
         pytest.param({"inputs": LONG, "truncate": False}, 413, "Validation", id="too long and not to be cut"),
         pytest.param({"inputs": "canary" * 200_000}, 413, "Validation", id="too long at all"),

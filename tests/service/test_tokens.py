@@ -50,7 +50,7 @@ def test_a_text_is_shown_as_the_command_line_shows_it(http: httpx.Client, option
         pytest.param({"text": "canary", "max_length": True}, 400, "invalid_request", id="a length as a truth value"),
         pytest.param({"text": "canary", "max_length": 2}, 400, "invalid_request", id="no room for a piece"),
         pytest.param({"text": "canary", "max_length": 10**30}, 400, "invalid_option", id="longer than the model reads"),
-        pytest.param({"text": "canary", "prompt_name": "query"}, 400, "invalid_option", id="unknown prompt"),
+        pytest.param({"text": "canary", "prompt_name": "question"}, 400, "invalid_option", id="unknown prompt"),
         pytest.param({"text": "canary", "prompt": "a", "prompt_name": "b"}, 400, "invalid_option", id="two prompts"),
         pytest.param({"text": "canary", "padding": "cotton"}, 400, "invalid_request", id="unknown padding"),
         pytest.param({"text": "canary", "model": "mill/unheard-of"}, 404, "unknown_model", id="unknown model"),

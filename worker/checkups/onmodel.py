@@ -57,9 +57,10 @@ def _files(settings: WorkerSettings, checkpoint: Checkpoint | None) -> Outcome:
             f" hf download {settings.model}.",
         )
     weights = sum(file.stat().st_size for file in checkpoint.transformer.glob("*.safetensors"))
+    pooling = f"pooling {checkpoint.pooling}" + (" (assumed: no modules.json)" if checkpoint.is_assumed else "")
     return ok(
         f"{checkpoint.name} at revision {checkpoint.revision[:12]}, {size(weights)} of weights, tokenizer there;"
-        f" width {checkpoint.width}, at most {checkpoint.max_length} tokens."
+        f" width {checkpoint.width}, {pooling}, at most {checkpoint.max_length} tokens."
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from storage.contract.errors import InvalidOption, ModelBroken
 from worker.engine.batching import Packing
@@ -68,7 +68,7 @@ class Encoder:
         #: transformers' own network, where it is needed beside or instead of the flat one.
         self._network: Any = None
         self._vocabulary = self._load(checkpoint, likeness) if known is None else known.vocabulary
-        self._dense = load_dense(checkpoint.dense).to(self.device)
+        self._head = load_head(checkpoint).to(self.device)
 
     def _load(self, checkpoint: Checkpoint, likeness: Likeness | None) -> int:
         """Load transformers' own network, keep what is needed beside one that computes no padding; return its ids."""
@@ -145,7 +145,7 @@ class Encoder:
         return states
 
     def project(self, pooled: Tensor) -> Tensor:
-        """Send pooled vectors through the dense modules of the checkpoint.
+        """Send pooled vectors through what follows in the checkpoint; see `load_head`.
 
         Args:
             pooled: float32 on the device, shape (texts, components).
@@ -153,7 +153,7 @@ class Encoder:
         Returns:
             float32, shape (texts, width).
         """
-        projected: Tensor = self._dense(pooled)
+        projected: Tensor = self._head(pooled)
         return projected
 
 
@@ -164,16 +164,32 @@ def _likeness(checkpoint: Checkpoint, dtype: torch.dtype) -> Likeness:
     return Likeness(checkpoint, dtype)
 
 
-def load_dense(modules: Iterable[Dense]) -> nn.Sequential:
-    """Load the dense modules that follow the pooling, one after another.
+def load_head(checkpoint: Checkpoint) -> nn.Sequential:
+    """Load what follows the pooling: the dense modules, one after another, and the cut that a model's files ask for.
 
     Args:
-        modules: Where they lie, in order; none makes a module that changes nothing.
+        checkpoint: What to load; where nothing follows, the head changes nothing.
 
     Raises:
         ModelBroken: When their weights cannot be loaded.
     """
-    return nn.Sequential(*map(_load_dense, modules)).eval()
+    head = nn.Sequential(*map(_load_dense, checkpoint.dense))
+    if checkpoint.truncate_dim is not None:
+        head.append(_Cut(checkpoint.truncate_dim, checkpoint.normalize))
+    return head.eval()
+
+
+class _Cut(nn.Module):
+    """Keeps the first components, as sentence-transformers does: after normalising, where the model normalises."""
+
+    def __init__(self, width: int, normalize: bool) -> None:
+        super().__init__()
+        self._width = width
+        self._normalize = normalize
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the first components of each vector."""
+        return (functional.normalize(vectors, dim=1) if self._normalize else vectors)[:, : self._width]
 
 
 def _load_dense(dense: Dense) -> nn.Sequential:

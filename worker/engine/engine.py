@@ -36,7 +36,7 @@ from worker.engine.pooling import Recipe
 from worker.engine.processor import available_cores
 from worker.engine.runner import Runner
 from worker.engine.tally import Tally
-from worker.engine.tokenizing import Encodings, Tokenizer
+from worker.engine.tokenizing import NO_TOKEN, Encodings, Tokenizer
 from worker.engine.waiting import WaitingRoom
 
 #: Tokens of a batch, padding included where there is any. On a CPU larger batches fall out of its caches and pad more;
@@ -219,7 +219,7 @@ class Engine:
         prompt = options.prompt_for(self.card)
         max_length = options.max_length or self.card.max_length
         encodings = self._tokenizer.encode([prompt + text for text in texts] if prompt else texts, max_length)
-        errors = {**encodings.errors, **self._unreadable(encodings)}
+        errors = {**({} if prompt else self._contentless(encodings)), **encodings.errors, **self._unreadable(encodings)}
         if options.on_long == "error":
             for place in np.flatnonzero(encodings.lengths > max_length).tolist():
                 length = int(encodings.lengths[place])
@@ -228,6 +228,10 @@ class Engine:
         lane = Lane(options.layer, padded, next(self._alone) if options.deterministic else 0)
         recipe = Recipe.of(options, self.card)
         return Call(encodings, errors, lane, recipe, urgent, options.width(self.card))
+
+    def _contentless(self, encodings: Encodings) -> dict[int, ItemError]:
+        """Find texts that special tokens alone are left of: all of them would have one vector, which means nothing."""
+        return dict.fromkeys(np.flatnonzero(encodings.lengths <= self._tokenizer.special_tokens).tolist(), NO_TOKEN)
 
     def _unreadable(self, encodings: Encodings) -> dict[int, ItemError]:
         """Find texts with ids beyond the embedding table, which would not fail cleanly on every device."""

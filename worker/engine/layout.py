@@ -14,7 +14,14 @@ from storage.contract.errors import ModelBroken, ModelRefused
 from worker.engine.jsonfile import read_json, read_object
 
 #: Names of pooling modes in new files, and our words for those that are served.
-_MODES = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
+_MODES = {
+    "mean": "mean",
+    "cls": "cls",
+    "max": "max",
+    "lasttoken": "last",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "weightedmean": "weightedmean",
+}
 
 #: Switches of old pooling files, and the modes they stand for.
 _SWITCHES = {
@@ -28,6 +35,9 @@ _SWITCHES = {
 
 #: Classes of torch.nn that a dense module may end in.
 ACTIVATIONS = frozenset({"ELU", "GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SELU", "SiLU", "Sigmoid", "Tanh"})
+
+#: Prompts that every model has in sentence-transformers, empty where its files say nothing of them.
+_EVERYWHERE = {"query": "", "document": ""}
 
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{family}_config.json"
@@ -71,23 +81,27 @@ class Layout:
 
     Args:
         transformer: Where the encoder's config, tokenizer and weights lie.
-        pooling: `mean`, `cls`, `max` or `last`.
+        pooling: `mean`, `cls`, `max`, `last`, `mean_sqrt_len_tokens` or `weightedmean`.
+        is_assumed: Whether no file says how states are pooled.
         normalize: Whether vectors are scaled to length 1.
         dense: Modules between pooling and normalising, in order.
         prompts: Named prompts.
         default_prompt_name: The prompt put before every text when a job names none, or None.
         max_seq_length: Most tokens of a text, or None where the tokenizer decides.
         lower_case: Whether texts are lower-cased before the tokenizer's own normalizer.
+        truncate_dim: How many components are kept of a vector, after all else, or None for all.
     """
 
     transformer: Path
     pooling: str = "mean"
+    is_assumed: bool = False
     normalize: bool = False
     dense: tuple[Dense, ...] = ()
-    prompts: dict[str, str] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=_EVERYWHERE.copy)
     default_prompt_name: str | None = None
     max_seq_length: int | None = None
     lower_case: bool = False
+    truncate_dim: int | None = None
 
 
 def read_layout(folder: Path) -> Layout:
@@ -101,8 +115,9 @@ def read_layout(folder: Path) -> Layout:
         ModelBroken: When a file is damaged or missing.
     """
     if not (folder / "modules.json").exists():
-        return Layout(folder)
-    modules = _modules(folder)
+        return Layout(folder, is_assumed=True)
+    # Dropout drops nothing where nothing is trained.
+    modules = [(kind, place) for kind, place in _modules(folder) if kind != "Dropout"]
     kinds = [kind for kind, _ in modules]
     if not re.fullmatch(r"Transformer,Pooling(,Dense)*(,Normalize)?", ",".join(kinds)):
         raise ModelRefused(
@@ -111,7 +126,10 @@ def read_layout(folder: Path) -> Layout:
         )
     transformer = modules[0][1]
     settings = _transformer_settings(transformer)
-    prompts, default = _prompts(folder)
+    whole = _whole(folder)
+    prompts, default = _prompts(folder, whole)
+    if kinds[-1] == "Normalize":
+        _refuse_other_features(modules[-1][1] / "config.json", read_object(modules[-1][1] / "config.json"))
     return Layout(
         transformer=transformer,
         pooling=_pooling(modules[1][1] / "config.json"),
@@ -121,6 +139,7 @@ def read_layout(folder: Path) -> Layout:
         default_prompt_name=default,
         max_seq_length=settings.get("max_seq_length"),
         lower_case=bool(settings.get("do_lower_case")),
+        truncate_dim=_truncate_dim(folder, whole),
     )
 
 
@@ -174,7 +193,7 @@ def _pooling(path: Path) -> str:
     modes = [str(mode) for mode in (modes if isinstance(modes, list) else [modes])]
     if len(modes) != 1 or modes[0] not in _MODES:
         raise ModelRefused(
-            f"{path} asks for the pooling {' and '.join(modes)}.", "Served is one of: mean, cls, max, last."
+            f"{path} asks for the pooling {' and '.join(modes)}.", f"Served is one of: {', '.join(_MODES)}."
         )
     return _MODES[modes[0]]
 
@@ -190,23 +209,41 @@ def _dense(folder: Path) -> Dense:
         raise ModelRefused(f"{path} has the activation {activation}.", f"Served are: {', '.join(sorted(ACTIVATIONS))}.")
     if config.get("use_residual"):
         raise ModelRefused(f"{path} has a residual connection, which is not served.")
-    names = {config.get(name) or "sentence_embedding" for name in ("module_input_name", "module_output_name")}
-    if names != {"sentence_embedding"}:
-        raise ModelRefused(f"{path} works on {', '.join(sorted(names))}, not on the pooled vector.")
+    _refuse_other_features(path, config)
     return Dense(folder, inputs, outputs, bool(config.get("bias", True)), activation)
 
 
-def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
+def _refuse_other_features(path: Path, config: dict[str, Any]) -> None:
+    names = {config.get(name) or "sentence_embedding" for name in ("module_input_name", "module_output_name")}
+    if names != {"sentence_embedding"}:
+        raise ModelRefused(f"{path} works on {', '.join(sorted(map(str, names)))}, not on the pooled vector.")
+
+
+def _whole(folder: Path) -> dict[str, Any]:
+    """Return what is said of the model as a whole."""
     path = folder / "config_sentence_transformers.json"
     config = read_object(path)
     kind = config.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise ModelRefused(f"{path} describes a {kind}, whose output is not one dense vector a text.")
-    told = config.get("prompts") or {}
+    return config
+
+
+def _truncate_dim(folder: Path, whole: dict[str, Any]) -> int | None:
+    found = whole.get("truncate_dim")
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
+        place = folder / "config_sentence_transformers.json"
+        raise ModelBroken(f"{place} has the truncate_dim {found!r}.", "Give it a whole number or null.")
+    return found
+
+
+def _prompts(folder: Path, whole: dict[str, Any]) -> tuple[dict[str, str], str | None]:
+    path = folder / "config_sentence_transformers.json"
+    told = whole.get("prompts") or {}
     if not isinstance(told, dict):
         raise ModelBroken(f"The prompts in {path} are no JSON object.", "Mend that file.")
-    prompts = {str(name): str(text or "") for name, text in told.items()}
-    default = config.get("default_prompt_name")
+    prompts = _EVERYWHERE | {str(name): str(text or "") for name, text in told.items()}
+    default = whole.get("default_prompt_name")
     if default is not None and default not in prompts:
         raise ModelBroken(f"{path} names the default prompt {default!r}, but has no such prompt.", "Mend that file.")
     return prompts, default

@@ -35,7 +35,7 @@ class PackedNetwork:
             raise ValueError(f"{type(network).__name__} has an attention of its own")
         network.set_attn_implementation(NAME)
         self._network = network
-        table = getattr(network.embeddings, "position_embeddings", None)
+        table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
         self._padding = getattr(table, "padding_idx", None)
 
     def __call__(self, packed: Packed, layer: int) -> Tensor:
@@ -74,6 +74,8 @@ def _attend_for_transformers(
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **rest)
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    if (shared := q.shape[1] // k.shape[1]) > 1:  # several heads of queries ask the same keys (EuroBERT)
+        k, v = (part.repeat_interleave(shared, dim=1) for part in (k, v))
     return attend(q, k, v, packed, sliding_window, scaling)[None], None
 
 

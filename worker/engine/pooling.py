@@ -21,7 +21,7 @@ class Recipe:
     """How token states become a vector, with every choice made.
 
     Args:
-        pooling: `mean`, `cls`, `max` or `last`; or `none`, which leaves the states of tokens as they are.
+        pooling: As for `pool`; or `none`, which leaves the states of tokens as they are.
         normalize: Whether vectors are scaled to length 1.
         dimensions: Keep only the first so many components; None keeps all.
         largest: A component beyond this cannot be kept.
@@ -54,7 +54,8 @@ def pool(states: Tensor, offsets: Tensor, pooling: str) -> Tensor:
     Args:
         states: Shape (tokens of all texts, components), any float type.
         offsets: int32, shape (texts + 1,): where each text begins, and where the last one ends.
-        pooling: `mean`, `cls`, `max` or `last`.
+        pooling: `mean`, `cls`, `max` or `last`; or one that only a model's files name: `mean_sqrt_len_tokens`, the sum
+            divided by the root of the number of tokens, or `weightedmean`, which weighs each by its place, from 1.
 
     Returns:
         float32, shape (texts, components).
@@ -63,6 +64,14 @@ def pool(states: Tensor, offsets: Tensor, pooling: str) -> Tensor:
         return states.index_select(0, offsets[:-1]).float()
     if pooling == "last":
         return states.index_select(0, offsets[1:] - 1).float()
+    if pooling == "mean_sqrt_len_tokens":
+        return pool(states, offsets, "mean") * offsets.diff().sqrt()[:, None]
+    if pooling == "weightedmean":
+        lengths = offsets.diff()
+        before = offsets[:-1].repeat_interleave(lengths, output_size=len(states))
+        places = torch.arange(1, len(states) + 1, device=states.device) - before
+        # The mean of weighted states divides by the number of tokens, and not by the sum of their places.
+        return pool(states.float() * places[:, None], offsets, "mean") * (2 / (lengths + 1))[:, None]
     if pooling == "mean" and not states.is_cuda:
         # The same sums, five times as fast on a CPU as the general operator below.
         each = torch.arange(len(states), dtype=offsets.dtype)

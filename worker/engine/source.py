@@ -64,7 +64,7 @@ def locate(name: str, revision: str | None, download: bool = True) -> Source:
 
     Raises:
         ModelBroken: When the model is nowhere to be found.
-        ModelRefused: When a folder's content is not the revision that was asked for.
+        ModelRefused: When a folder's content is not the revision that was asked for, or a hub model has no safetensors.
     """
     named = model_name(name)
     folder = Path(named)
@@ -140,11 +140,20 @@ def _from_hub(name: str, revision: str | None, download: bool) -> Path:
                 allow_patterns=list(HUB_PATTERNS),
                 ignore_patterns=list(HUB_IGNORED),
             )
+            found = Path(snapshot)
+            refused = not local and not _has_weights(found) and not _offers_weights(name, found.name)
         except Exception as error:  # whatever a network can do; all of it means that the files are not here
             cause = error
             continue
-        if not local or _is_complete(Path(snapshot)):
-            return Path(snapshot)
+        if refused:
+            raise ModelRefused(
+                f"The repository {name} has no safetensors: other weights can run code when they are loaded, and are"
+                " not downloaded.",
+                "If you trust its authors, convert it with sentence-transformers, "
+                f"SentenceTransformer({name!r}).save('some-folder'), and give that folder.",
+            )
+        if not local or _is_complete(found):
+            return found
     wanted = f"{name} at revision {revision}" if revision else name
     raise ModelBroken(
         f"The model {wanted} is neither a folder, nor in the hub's cache, nor could it be downloaded "
@@ -156,4 +165,15 @@ def _from_hub(name: str, revision: str | None, download: bool) -> Path:
 def _is_complete(snapshot: Path) -> bool:
     """Tell a whole snapshot in the cache from one whose download was broken off."""
     configured = (snapshot / "config.json").is_file() or (snapshot / "modules.json").is_file()
-    return configured and any(snapshot.rglob("*.safetensors"))
+    return configured and _has_weights(snapshot)
+
+
+def _offers_weights(name: str, commit: str) -> bool:
+    """Ask the hub whether a model has weights of the kind that is downloaded."""
+    from huggingface_hub import HfApi
+
+    return any(file.endswith(".safetensors") for file in HfApi().list_repo_files(name, revision=commit))
+
+
+def _has_weights(snapshot: Path) -> bool:
+    return any(snapshot.rglob("*.safetensors"))

@@ -24,6 +24,8 @@ _CLASS_OF_FAMILY = {
     "bert": "BertTokenizer",
     "distilbert": "BertTokenizer",
     "electra": "BertTokenizer",
+    "ernie": "BertTokenizer",
+    "nomic_bert": "BertTokenizer",
     "mpnet": "MPNetTokenizer",
     "roberta": "RobertaTokenizer",
 }

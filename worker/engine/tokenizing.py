@@ -22,6 +22,9 @@ SLICE_TEXTS = 1024
 SLICE_CHARACTERS = 1_000_000
 
 
+NO_TOKEN = ItemError("tokenizer_failed", "The tokenizer finds no token in this text.")
+
+
 class TokenizerSource(Protocol):
     """What a tokenizer is built from; a `Checkpoint` is one."""
 
@@ -75,6 +78,11 @@ class Tokenizer:
         self._words = WordIds.of(files.tokenizer) if remembering else None
         special = count_special_tokens(files.tokenizer.encode("a").special_tokens_mask)
         self._rules = TokenRules(files.pad_id, files.cut_left, files.pad_left, *special)
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens are put around every text."""
+        return self._rules.prefix + self._rules.suffix
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encodings:
         """Tokenize texts; one that cannot be tokenized, or has no token, becomes its own error and nobody else's.
@@ -147,7 +155,7 @@ def _note_empty(found: list[list[int]], first: int, errors: dict[int, ItemError]
     """Give each text without a token its error: laid end to end, its place in a batch is its neighbour's."""
     for place, ids in enumerate(found, first):
         if not ids:
-            errors.setdefault(place, ItemError("tokenizer_failed", "The tokenizer finds no token in this text."))
+            errors.setdefault(place, NO_TOKEN)
 
 
 def _slices(texts: Sequence[str]) -> Iterator[list[str]]:

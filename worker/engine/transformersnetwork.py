@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,11 +52,23 @@ def load_network(folder: Path, dtype: torch.dtype) -> Any:
             f"The weights in {folder} lack {len(missing)} tensors of the network, the first is {missing[0]}.",
             "Download or save the model again.",
         )
+    strange = sorted(name for name in report["unexpected_keys"] if _is_of_the_network(name))
+    if strange:
+        raise ModelBroken(
+            f"The weights in {folder} have {len(strange)} tensors that its network has no place for, the first is"
+            f" {strange[0]}: without them it would compute something else than was trained.",
+            "Compare its config.json with the model that was trained, and save the model again.",
+        )
     for parameter in network.parameters():
         if parameter.dtype is not dtype:
             # Made in float32, whatever was asked for; it would meet others in a product (DeBERTa's biases).
             parameter.data = parameter.data.to(dtype)
     return network.eval()
+
+
+def _is_of_the_network(name: str) -> bool:
+    """Tell weights of layers and embeddings from those of heads, and from what old versions kept beside weights."""
+    return re.search(r"(^|\.)(embeddings|encoder)\.", name) is not None and not name.endswith(("_ids", "inv_freq"))
 
 
 @contextmanager

@@ -18,11 +18,12 @@ LONGEST_HEADER = 100_000_000
 _AGAIN = "Download or save the model again."
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path, model: Path | None = None) -> None:
     """Check that a folder's weights can be loaded without running code that lies in them.
 
     Args:
         folder: Where `model.safetensors`, or the index of its shards, should lie.
+        model: The model that the folder is a module of; None where it holds an encoder of transformers' own.
 
     Raises:
         ModelRefused: When there are only pickled weights, which can run code.
@@ -34,11 +35,16 @@ def check_weights(folder: Path) -> None:
     elif any((folder / name).exists() for name in PICKLES):
         raise ModelRefused(
             f"{folder} holds only pickled weights (pytorch_model.bin), which can run code when they are loaded.",
-            "If you trust the file, convert it with transformers: "
-            f"AutoModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})",
+            f"If you trust the file, convert it {_conversion(folder, model)}",
         )
     else:
         raise ModelBroken(f"{folder} holds no weights ({SINGLE}).", _AGAIN)
+
+
+def _conversion(folder: Path, model: Path | None) -> str:
+    if model is None:
+        return f"with transformers: AutoModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+    return f"with sentence-transformers: SentenceTransformer({str(model)!r}).save({str(model)!r})"
 
 
 def weight_files(folder: Path) -> list[Path]:

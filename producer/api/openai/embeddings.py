@@ -39,7 +39,7 @@ SCHEMA: dict[str, Any] = {
         "user": _optional("string", description="Tolerated, not used."),
         "revision": _optional("string", description="The model's commit hash, or its beginning."),
         "pooling": _optional("string", enum=[*POOLINGS, None]),
-        "normalize": _optional("boolean"),
+        "normalize": _optional("boolean", default=True, description="Whether vectors are scaled to length 1."),
         "layer": _optional("integer", minimum=-1),
         "max_length": _optional("integer", minimum=3),
         "padding": _optional("string", enum=[*PADDINGS, None]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from storage.contract.errors import InvalidField
@@ -62,6 +62,9 @@ def parse(body: Mapping[str, Any]) -> EmbeddingRequest:
         check_word(word, body.get(word))
     options = JobOptions.from_dict({name: body[name] for name in _OPTIONS if body.get(name) is not None})
     options.check_pooled()
+    if options.normalize is None:
+        # OpenAI's vectors have length 1, and its clients rank by their dot product, whatever a model's files say.
+        options = replace(options, normalize=True)
     return EmbeddingRequest(
         texts=_texts(body.get("input")),
         model=body.get("model"),

@@ -98,6 +98,7 @@ def test_nothing_is_left_of_a_call_that_was_answered(plain: OpenAI, served: Serv
         ({"input": "rye", "encoding_format": "hex"}, "encoding_format", "base64"),
         ({"input": "rye", "dimension": 3}, "dimension", "dimensions"),
         ({"input": ["rye", ""]}, None, "input 1: the text is empty"),
+        ({"input": ["rye", "\u200b"]}, None, "input 1: The tokenizer finds no token in this text."),
         ({"input": ["rye", 1.5]}, None, "input 1: the text is a number"),
         ({"input": ["\ud800"]}, None, "lone surrogate"),
         ({"input": "rye", "model": "a\0b"}, None, "NUL"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from storage.contract.errors import InvalidOption
 from worker.engine.batching import Packing, stepped_shape
 from worker.engine.checkpoint import Checkpoint
-from worker.engine.encoder import Encoder, load_dense
+from worker.engine.encoder import Encoder, load_head
 from worker.engine.openvino.cache import exported
 from worker.engine.openvino.export import MODEL, Facts
 from worker.engine.openvino.installed import openvino
@@ -65,7 +65,7 @@ class OpenVinoEncoder:
         self.vocabulary = facts.vocabulary
         self._padding = facts.padding
         self._longest = checkpoint.max_length
-        self._dense = load_dense(checkpoint.dense)
+        self._head = load_head(checkpoint)
         self._own = threading.local()
         self._layers: Encoder | None = None
         self._loading = threading.Lock()
@@ -106,8 +106,8 @@ class OpenVinoEncoder:
         return torch.from_numpy(found[0])
 
     def project(self, pooled: Tensor) -> Tensor:
-        """Send pooled vectors through the dense modules of the checkpoint; see `EncoderLike`."""
-        projected: Tensor = self._dense(pooled)
+        """Send pooled vectors through what follows in the checkpoint; see `EncoderLike`."""
+        projected: Tensor = self._head(pooled)
         return projected
 
     def _with_layers(self) -> Encoder:
