@@ -62,8 +62,13 @@ class BentEncoder(HashEncoder):
         except FileNotFoundError:
             return
         eaten: list[bytes] = []
-        while len(eaten) * _BITE < _MOST_MEMORY:
-            eaten.append(b"x" * _BITE)
+        try:
+            while len(eaten) * _BITE < _MOST_MEMORY:
+                eaten.append(b"x" * _BITE)
+        except MemoryError:
+            # One large piece that is not to be had, as a batch asks for, leaves the other threads theirs.
+            eaten.clear()
+            raise
         os.kill(os.getpid(), signal.SIGKILL)
 
 

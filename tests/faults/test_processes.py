@@ -85,8 +85,10 @@ def test_a_process_that_the_kernel_ends_for_its_memory_is_replaced(kind: str) ->
 @full
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_that_gets_no_more_memory_gives_its_chunks_back_and_lives(kind: str) -> None:
-    # Given a worker process that may not grow by more than 100 MB
+    # Given a worker process that has begun to work, and from then on may not grow by more than 100 MB
     with bent_mill(kind) as mill:
+        mill.submit(2)
+        mill.wait_complete()
         (worker,) = mill.worker_pids()
         pages = int(Path(f"/proc/{worker}/statm").read_text().split()[0])
         most = pages * os.sysconf("SC_PAGE_SIZE") + 100_000_000
