@@ -118,7 +118,10 @@ class RedisServer:
             return False
         aside = kept.with_name(f"{_KEPT}.unreadable")
         shutil.rmtree(aside, ignore_errors=True)
-        kept.rename(aside)
+        try:
+            kept.rename(aside)
+        except OSError:  # not ours to move: then the server's own log says what is wrong
+            return False
         logger.warning("the embedded Redis server cannot read what it kept, which is now %s: it starts empty", aside)
         self._spawn()
         return self._comes_up()

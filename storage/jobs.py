@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
@@ -246,8 +246,12 @@ class JobStore:
         )
 
     @retried
-    def expire(self) -> list[str]:
-        """End open jobs whose time is over: what has no outcome yet is cancelled; return their ids."""
+    def expire(self, done: Callable[[], object] = lambda: None) -> list[str]:
+        """End open jobs whose time is over: what has no outcome yet is cancelled; return their ids.
+
+        Args:
+            done: Called after each.
+        """
         over = (
             JobRow.expires_at.is_not(None),
             JobRow.expires_at <= statement_ms(),
@@ -265,6 +269,7 @@ class JobStore:
             except ServerError as error:
                 # A job so large that its end takes too long must not keep the others from theirs.
                 logger.warning("job %s could not be ended: %s", job_id, error)
+            done()
         counters.count("jobs_expired", len(expired))
         return expired
 

@@ -90,12 +90,12 @@ def limit(connection: Connection, **limits: str) -> None:
 
 
 def allow_longer(connection: Connection) -> None:
-    """Let the running transaction's next statements take longer than others; of another database, do nothing.
+    """Let the running transaction's next statements take twice as long as others; of another database, do nothing.
 
-    No longer than a worker or reconciler waits before it holds its talk with the database to hang.
+    Whoever has more than one such transaction to do shows in between that it lives.
     """
     if connection.dialect.name == "postgresql":
-        limit(connection, statement_timeout="150s")
+        limit(connection, statement_timeout="120s")
 
 
 class _Sessions:

@@ -128,16 +128,19 @@ class Child:
     def _forgive_standstill(self) -> None:
         """Charge no time to the process in which this one stood still, too: the machine was frozen, or suspended."""
         now = time.monotonic()
-        if self._tended and now - self._tended > _STANDSTILL:
-            self._seen += now - self._tended
-            self._started += now - self._tended
+        if self._tended and (beyond := now - self._tended - _STANDSTILL) > 0:
+            # The rest counts: where every look comes late, one that hangs is found all the same.
+            self._seen += beyond
+            self._started += beyond
         self._tended = now
 
     def _count_death(self, code: int) -> None:
         lived = 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
         if code in exits.OF_SERVERS:
-            # That says nothing of the slot, which is not to be taken out for it.
-            self._turned_away = 1 if self._worked or lived > _GOOD_LIFE else self._turned_away + 1
+            # That says nothing of the slot, which is not to be taken out for it, nor for what it has recovered from.
+            if self._worked or lived > _GOOD_LIFE:
+                self.deaths = self._turned_away = 0
+            self._turned_away += 1
             return
         self._turned_away = 0
         # One that hung may have lived long, and was good for nothing all the same.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from storage.contract.errors import ServerError
 from storage.leaders import RECONCILE, LeaderStore
@@ -77,30 +77,34 @@ class Chores:
             self._due.wait(_PAUSE)
             self._due.clear()
             over = self._over
-            for chore in (self._release, self._resign, self._judge, self._stores.counters.flush):
-                try:
-                    chore()
-                except ServerError as error:
-                    self._sparing.warning(f"waits for the database: {error}")
-                except Exception:
-                    logger.exception("a chore failed")
+            for worker_id in list(self._dead):
+                self._attempt(self._release, worker_id)
+            for leader_id in list(self._resigned):
+                self._attempt(self._resign, leader_id)
+            for child in self._workers:
+                self._attempt(self._quarantine.judge, child)
+            self._attempt(self._stores.counters.flush)
 
-    def _release(self) -> None:
-        for worker_id, (child, charge) in list(self._dead.items()):
-            released = self._stores.leases.release_worker(worker_id, charge)
-            self._stores.workers.leave(worker_id)
-            del self._dead[worker_id]
-            if released:
-                logger.warning("gave back %d chunks of a worker process that died", released)
-            if released and charge:
-                # A death that is charged to chunks brings the search for the culprit forward.
-                child.start_soon()
+    def _attempt(self, chore: Callable[..., object], *about: object) -> None:
+        """Do one chore; one that fails is done again in the next round, and keeps no other from being done."""
+        try:
+            chore(*about)
+        except ServerError as error:
+            self._sparing.warning(f"waits for the database: {error}")
+        except Exception:
+            logger.exception("a chore failed")
 
-    def _resign(self) -> None:
-        for leader_id in list(self._resigned):
-            self._leaders.resign(RECONCILE, leader_id)
-            self._resigned.remove(leader_id)
+    def _release(self, worker_id: str) -> None:
+        child, charge = self._dead[worker_id]
+        released = self._stores.leases.release_worker(worker_id, charge)
+        self._stores.workers.leave(worker_id)
+        del self._dead[worker_id]
+        if released:
+            logger.warning("gave back %d chunks of a worker process that died", released)
+        if released and charge:
+            # A death that is charged to chunks brings the search for the culprit forward.
+            child.start_soon()
 
-    def _judge(self) -> None:
-        for child in self._workers:
-            self._quarantine.judge(child)
+    def _resign(self, leader_id: str) -> None:
+        self._leaders.resign(RECONCILE, leader_id)
+        self._resigned.remove(leader_id)

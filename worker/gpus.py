@@ -10,6 +10,9 @@ from storage.figures import Figure
 
 _OF_GPU = ("gpu",)
 
+#: How long a question waits for one that was put before, in seconds.
+_PATIENCE = 2.0
+
 
 class Gpus:
     """Asks the driver anew at each question: it may be loaded later than this process was started, or fall ill."""
@@ -21,9 +24,9 @@ class Gpus:
     def figures(self) -> Iterable[Figure]:
         """Return memory, load, temperature and power of each GPU; what a GPU does not tell is left out.
 
-        A driver that hangs has one thread wait for it, not one a question.
+        A driver that hangs has one thread wait for it, and no other for longer than two seconds.
         """
-        if not self._asking.acquire(blocking=False):
+        if not self._asking.acquire(timeout=_PATIENCE):
             return []
         try:
             return self._ask()

@@ -75,16 +75,16 @@ class Heartbeat:
         due = time.monotonic() + self._interval
         awake = 0.0
         while True:
-            if _sleep(min(_WATCH, self._interval)) > _STOOD_STILL:
-                # Clocks went on, and work did not: by them it would be held to hang.
+            if _sleep(min(_WATCH, self._interval)) > _STOOD_STILL and time.monotonic() > awake + _AWAKENS:
+                # Clocks went on, and work did not: by them it would be held to hang. Not on end, lest a machine that
+                # swaps is never looked at.
                 awake = time.monotonic() + _AWAKENS
             # Apart: what is only watched or counted must not keep the leases from being extended, nor the reverse; and
             # adding up waits for nobody.
             if time.monotonic() >= due:
                 due = time.monotonic() + self._interval
                 self._attempt(self.beat)
-            if time.monotonic() >= awake:
-                self._attempt(self.watch)
+            self._attempt(self.watch if time.monotonic() >= awake else self._stores.counters.flush)
             self._beaten()
 
     def watch(self) -> None:

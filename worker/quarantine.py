@@ -55,7 +55,8 @@ class Quarantine:
         return any(served.workers for served in self._workers.find(self._model))
 
     def _judge(self, child: Child, others: bool) -> None:
-        if others and child.name not in self._out:
+        # It may have been started while the database was asked.
+        if others and child.pid is None and child.name not in self._out:
             self._out.add(child.name)
             counters.count("slots_quarantined")
             why = child.error or child.last_end

@@ -104,6 +104,7 @@ class Reconciler:
                 if leads:
                     if not led:
                         logger.info("this reconciler leads from now on")
+                        self._shortages.forget()
                     begin = time.monotonic()
                     self.sweep(ticked)
                     measures.here.count(reconciler_sweeps=1, reconciler_sweep_seconds=time.monotonic() - begin)
@@ -124,7 +125,15 @@ class Reconciler:
             done: Called after each.
         """
         failpoints.reach("reconcile.begin")
-        duties = (self._expire, self._recover, self._dispatch, self._finish, self._purge, self._check, self._advise)
+        duties = (
+            partial(self._expire, done),
+            self._recover,
+            self._dispatch,
+            self._finish,
+            self._purge,
+            self._check,
+            self._advise,
+        )
         for duty in duties:
             self._attempt(duty)
             done()
@@ -140,16 +149,18 @@ class Reconciler:
             counters.count("sweeps_failed")
             logger.exception("a duty of the reconciler was cut short by an unexpected error")
 
-    def _expire(self) -> None:
+    def _expire(self, done: Callable[[], object]) -> None:
         expired = self._stores.leases.release_expired()
         if expired:
             logger.warning("took back %d chunks whose worker has been silent for too long", expired)
-        self._tell(self._stores.jobs.expire())
+        self._tell(self._stores.jobs.expire(done))
         failpoints.reach("reconcile.expired")
 
     def _recover(self) -> None:
         """Take back chunks whose message is lost, so that they are sent again."""
         seen = self._look(self._served())
+        if seen is None:
+            self._shortages.forget()
         lost = self._stores.chunks.redispatch(0 if seen is not None and seen.is_new else LOST_AFTER)
         for model_id, waiting in seen.waiting.items() if seen is not None else ():
             if self._shortages.lasts(model_id, self._stores.chunks.out(model_id) - waiting):

@@ -18,6 +18,10 @@ class Shortages:
     def __init__(self) -> None:
         self._missing: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=LOOKS))
 
+    def forget(self) -> None:
+        """Begin anew: what was seen is too old, or another has seen to it."""
+        self._missing.clear()
+
     def lasts(self, model_id: str, missing: int) -> bool:
         """Note a look; return whether messages were missing at each of the last ones, and begin anew then.
 

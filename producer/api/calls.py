@@ -138,35 +138,23 @@ class Calls:
         options: JobOptions,
     ) -> _Result:
         with self._places.place(caller.key_id):
-            return await self._waited(read, request, caller, texts, model, revision, options)
-
-    async def _waited(
-        self,
-        read: Callable[[Job, int], _Result],
-        request: Request,
-        caller: Caller,
-        texts: Sequence[object],
-        model: str | None,
-        revision: str | None,
-        options: JobOptions,
-    ) -> _Result:
-        check_word("model", model)
-        line = self._line(self._client.named(model))
-        place, done = line.join(_work(texts)), False
-        try:
-            # Every step is done in a thread, and waits for one where all of them wait for a server that hangs.
-            async with asyncio.timeout(self._timeout + _GRACE):
-                job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options)
-                try:
-                    await self._until_ended(request, job, line, place)
-                    done = True
-                    return await asyncio.to_thread(read, job, len(texts))
-                finally:
-                    self._drop(job.id)
-        except TimeoutError:
-            raise self._late() from None
-        finally:
-            line.leave(place, done)
+            check_word("model", model)
+            line = self._line(self._client.named(model))
+            place, done = line.join(_work(texts)), False
+            try:
+                # Every step is done in a thread, and waits for one where all of them wait for a server that hangs.
+                async with asyncio.timeout(self._timeout + _GRACE):
+                    job = await asyncio.to_thread(self._submit, caller, texts, model, revision, options)
+                    try:
+                        await self._until_ended(request, job, line, place)
+                        done = True
+                        return await asyncio.to_thread(read, job, len(texts))
+                    finally:
+                        self._drop(job.id)
+            except TimeoutError:
+                raise self._late() from None
+            finally:
+                line.leave(place, done)
 
     def _line(self, model: str) -> Line:
         """Return the line of a model: each has workers of its own, and so a pace of its own."""

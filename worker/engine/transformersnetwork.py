@@ -52,7 +52,8 @@ def load_network(folder: Path, dtype: torch.dtype) -> Any:
             f"The weights in {folder} lack {len(missing)} tensors of the network, the first is {missing[0]}.",
             "Download or save the model again.",
         )
-    strange = sorted(name for name in report["unexpected_keys"] if _is_of_the_network(name))
+    layers = getattr(network.config, "num_hidden_layers", 0)
+    strange = sorted(name for name in report["unexpected_keys"] if _is_of_the_network(name, layers))
     if strange:
         raise ModelBroken(
             f"The weights in {folder} have {len(strange)} tensors that its network has no place for, the first is"
@@ -66,8 +67,14 @@ def load_network(folder: Path, dtype: torch.dtype) -> Any:
     return network.eval()
 
 
-def _is_of_the_network(name: str) -> bool:
-    """Tell weights of layers and embeddings from those of heads, and from what old versions kept beside weights."""
+def _is_of_the_network(name: str, layers: int) -> bool:
+    """Tell weights of layers and embeddings from those of heads, and from what old versions kept beside weights.
+
+    Layers above those that the config asks for were left out on purpose.
+    """
+    layer = re.search(r"\.layers?\.(\d+)\.", name)
+    if layer is not None and int(layer[1]) >= layers:
+        return False
     return re.search(r"(^|\.)(embeddings|encoder)\.", name) is not None and not name.endswith(("_ids", "inv_freq"))
 
 

@@ -92,8 +92,8 @@ WATCHING = (
         (
             Edit(
                 _CHORES,
-                "            released = self._stores.leases.release_worker(worker_id, charge)\n",
-                "            released = 0\n",
+                "        released = self._stores.leases.release_worker(worker_id, charge)\n",
+                "        released = 0\n",
             ),
         ),
     ),
@@ -110,8 +110,8 @@ WATCHING = (
             Edit(_PROCESS, "            self._stores.leases.release_worker(self._id)\n", ""),
             Edit(
                 _CHORES,
-                "            released = self._stores.leases.release_worker(worker_id, charge)\n",
-                "            released = self._stores.leases.release_worker(worker_id, charge) if charge else 0\n",
+                "        released = self._stores.leases.release_worker(worker_id, charge)\n",
+                "        released = self._stores.leases.release_worker(worker_id, charge) if charge else 0\n",
             ),
         ),
     ),
