@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from producer.api.guard import Guard
+from tests.service.serving import awaited
 
 
 class _Uncounted:
@@ -40,7 +41,7 @@ def test_who_still_waits_when_the_service_stops_is_told_to_come_again(path: str)
         asked.cancel()
         await asyncio.wait([asked])
 
-    asyncio.run(stop())
+    awaited(stop())
     # Then it is answered in the words of its dialect, and with a time to come again
     start, body = sent
     headers = dict(start["headers"])
