@@ -112,7 +112,7 @@ class Submission:
             model,
             known,
             model_id,
-            options.to_dict(),
+            options.kept_for(card).to_dict(),
             priority,
             with_ids,
             key_id,

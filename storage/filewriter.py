@@ -79,6 +79,8 @@ class FileWriter:
         with self._db.write() as connection:
             if not connection.execute(update(FileRow).where(*writing).values(values)).rowcount:
                 raise Conflict("The file was removed while it was written.", "Send it again.")
+            # Asked again: one that took hours counted no more, and does from now on.
+            admit_bytes(connection, self._key_id)
 
     def discard(self) -> None:
         """Remove what was written."""

@@ -26,6 +26,9 @@ _MOST = 10**15
 #: The id of no job.
 _NO_JOB = "00000000-0000-0000-0000-000000000000"
 
+#: A file whose writer has not been done for so long counts no more, in milliseconds: he is gone, and nobody sees it.
+_WRITTEN_WITHIN = 2 * 3600 * 1000
+
 #: After how many seconds a job that cannot be told the end of may have ended.
 _SOON, _LATE = 10.0, 3600.0
 
@@ -38,7 +41,7 @@ class Quota:
         texts: Most texts that are kept for it, whatever became of them.
         jobs: Most jobs of it that have not ended; calls that somebody waits for are none.
         tokens_per_minute: Most tokens a minute that it may submit, on the average.
-        stored_bytes: Most bytes of files that are kept for it; what is written for a batch counts, and is not refused.
+        stored_bytes: Most bytes of files that are kept for it; what a batch has written counts, and is not refused.
 
     Raises:
         InvalidOption: When a limit is no number above 0.
@@ -179,7 +182,7 @@ def admit_bytes(connection: Connection, key_id: str) -> None:
         if kept > quota.stored_bytes:
             raise QuotaExceeded(
                 f"This API key may keep {quota.stored_bytes:,} bytes of files, and this would make it {kept:,}.",
-                "Delete files that are not needed any more; GET /v1/files lists them.",
+                "Delete files that are not needed any more, which GET /v1/files lists, or cancel an upload.",
             )
 
 
@@ -262,9 +265,15 @@ _ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(ChunkRow.job_id == b
 _ESTIMATE_AGAIN = select(func.sum(SHARE_AGAIN)).where(
     ChunkRow.job_id == bindparam("job"), ChunkRow.state == ChunkState.PENDING
 )
-#: Parts that were joined are counted as the file they became; what is being written counts as far as it is.
+#: What is on its way counts as far as it is; what a batch writes, only once it is seen and can be deleted.
+_IS_COMING = and_(
+    FileRow.state == "writing",
+    FileRow.purpose != "batch_output",
+    FileRow.created_at > now_ms() - _WRITTEN_WITHIN,
+)
+#: Parts that were joined are counted as the file they became.
 _COUNTED_FILE = and_(
-    FileRow.state.in_(["writing", "written", "part", "ready"]),
+    or_(FileRow.state.in_(["part", "ready"]), _IS_COMING),
     or_(FileRow.expires_at.is_(None), FileRow.expires_at > now_ms()),
 )
 _BYTES = select(func.sum(FileRow.size)).where(FileRow.key_id == bindparam("key"), _COUNTED_FILE)

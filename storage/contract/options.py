@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from storage.contract.errors import InvalidOption
@@ -120,6 +120,18 @@ class JobOptions:
             return self.prompt
         name = self.prompt_name or card.default_prompt_name
         return card.prompts[name] if name is not None else ""
+
+    def kept_for(self, card: ModelCard | None) -> JobOptions:
+        """Return the options as a job keeps them: an empty prompt of the model's as the empty prompt.
+
+        Every model has `query` and `document`; workers of the version before know only those that its files name.
+
+        Args:
+            card: The model, against which these options were checked; None while it is unknown.
+        """
+        if card is None or self.prompt_name is None or card.prompts.get(self.prompt_name) != "":
+            return self
+        return replace(self, prompt="", prompt_name=None)
 
     def width(self, card: ModelCard) -> int:
         """Return how many components a vector of this job has."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,23 @@ def test_ids_that_share_a_hash_are_told_apart(stores: Stores, monkeypatch: pytes
     with pytest.raises(InvalidItems) as caught:
         submission(stores, with_ids=True).run([Record("rye", "a"), Record("oats", "b"), Record("rye", "a")])
     assert [one.position for one in caught.value.problems] == [2]
+
+
+def test_an_empty_prompt_of_the_models_is_kept_as_the_empty_prompt(stores: Stores) -> None:
+    # Given a model whose files name no prompts, as a worker of today tells of it
+    serve(stores)
+    asked = {"model": CARD.name, "revision": None, "options": JobOptions(prompt_name="query"), "idempotency_key": "x"}
+    card = replace(CARD, prompts={"query": "", "passage": "passage: "})
+    # When a job asks for one of the two that every model has, then a worker that knows only files can do it too
+    accepted = Submission(stores, card=card, **asked).run([Record("rye")])  # type: ignore[arg-type]
+    kept = stores.jobs.get(accepted).options
+    assert (kept["prompt"], kept["prompt_name"]) == ("", None)
+    # And it is the same submission, whatever is known of the model
+    assert Submission(stores, card=None, **asked).run([Record("rye")]) == accepted  # type: ignore[arg-type]
+    # And a prompt that says something is kept by its name
+    named = asked | {"options": JobOptions(prompt_name="passage"), "idempotency_key": None}
+    accepted = Submission(stores, card=card, **named).run([Record("rye")])  # type: ignore[arg-type]
+    assert stores.jobs.get(accepted).options["prompt_name"] == "passage"
 
 
 def test_a_payload_is_the_same_however_it_comes(stores: Stores) -> None:

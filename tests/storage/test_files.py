@@ -90,6 +90,31 @@ def test_the_parts_of_an_upload_count_once_and_so_does_what_becomes_of_them(stor
         kept(stores, b"y", owner=owner)
 
 
+def test_what_nobody_sees_and_nobody_goes_on_with_is_not_counted(stores: Stores, database: Database) -> None:
+    # Given a key for one block, and what processes that were killed left of a batch's files: whole, and half written
+    owner = stores.keys.create("small", quota=Quota(stored_bytes=BLOCK))[0].id
+    output, failures = (stores.files.open(name, "batch_output", owner, state="written") for name in ("a", "b"))
+    for writer in (output, failures):
+        writer.write(bytes(BLOCK))
+    output.close()
+    # Then there is room for a file, which counts while it comes
+    slow = stores.files.open("rye.jsonl", "batch", owner)
+    slow.write(bytes(BLOCK))
+    with pytest.raises(QuotaExceeded):
+        kept(stores, b"y", owner=owner)
+    # When it has been coming for hours, then it counts no more
+    with database.write() as connection:
+        earlier = FileRow.created_at - 3 * 3_600_000
+        connection.execute(update(FileRow).where(FileRow.id == slow.id).values(created_at=earlier))
+    quick = kept(stores, b"y", owner=owner)
+    # And when it is whole at last, then it is asked for
+    with pytest.raises(QuotaExceeded):
+        slow.close()
+    stores.files.delete(quick)
+    slow.close()
+    assert stores.files.get(slow.id).size == BLOCK
+
+
 def test_what_a_batch_writes_is_not_refused_and_the_next_batch_is(stores: Stores) -> None:
     # Given a key that may keep ten bytes, with a file of them
     owner = stores.keys.create("small", quota=Quota(stored_bytes=10))[0].id

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from producer.api.openai.vectors import data_of, shortened
-from storage.batchrecords import Group, Line
-from storage.contract.errors import UnknownJob
+from storage.batchrecords import Batch, Group, Line
+from storage.contract.errors import ServerError, UnknownJob
 from storage.contract.states import JobState
 from storage.filewriter import FileWriter
 from storage.outcomes import Outcome
@@ -41,31 +42,42 @@ class Counts:
     tokens: int = 0
 
 
-def write(
-    stores: Stores,
-    groups: list[Group],
-    lines: Iterator[Line],
-    output: FileWriter,
-    failures: FileWriter,
-    was_cancelled: bool,
-    alive: Callable[[], None],
-) -> Counts:
-    """Write both files of a batch whose jobs have all ended.
+def write(stores: Stores, batch: Batch, alive: Callable[[], None]) -> tuple[Counts, FileWriter, FileWriter]:
+    """Write both files of a batch whose jobs have all ended, under new ids; nothing is left of them when it is cut off.
 
     Args:
         stores: Where the vectors are.
-        groups: Its groups.
-        lines: Its lines, in order.
-        output: Takes the lines that succeeded.
-        failures: Takes all others.
-        was_cancelled: Whether what was not done was cancelled; else its time was over.
+        batch: The batch. What it did not do was cancelled, where it was; else its time was over.
         alive: Called now and then.
+
+    Returns:
+        What was written, and the two files, which nobody sees yet: of the lines that succeeded and of all others.
     """
+    output, failures = files = [
+        stores.files.open(
+            f"{batch.id}_{name}.jsonl", "batch_output", batch.key_id, life=batch.output_life, state="written"
+        )
+        for name in ("output", "error")
+    ]
+    try:
+        counts = _write(stores, batch, _Gathered(output), _Gathered(failures), alive)
+        for writer in files:
+            writer.close()
+    except Exception:
+        # Whoever goes on writes files of his own; these would lie there for a day.
+        for writer in files:
+            with suppress(ServerError):
+                writer.discard()
+        raise
+    return counts, output, failures
+
+
+def _write(stores: Stores, batch: Batch, good: _Gathered, bad: _Gathered, alive: Callable[[], None]) -> Counts:
     counts = Counts()
+    groups = stores.batches.groups(batch.id)
     readers = [_Reader(stores, group) for group in groups]
-    good, bad = _Gathered(output), _Gathered(failures)
-    unmade = _CANCELLED if was_cancelled else _EXPIRED
-    for number, line in enumerate(lines):
+    unmade = _CANCELLED if batch.cancelling_at is not None else _EXPIRED
+    for number, line in enumerate(stores.batches.lines(batch.id)):
         outcomes = readers[line.group].take(line.size)
         if all(outcome.vector is not None for outcome in outcomes):
             good.add(_succeeded(line, outcomes, groups[line.group].model))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from producer.api.openai import batchoutput
-from producer.api.openai.batchjobs import cancel_job, remove_job, remove_jobs
+from producer.api.openai.batchjobs import cancel_job, job_key, remove_job, remove_jobs, remove_unnoted_job
 from producer.api.openai.batchplan import Plan, plan, records
 from producer.api.openai.batchturns import Turns
 from producer.api.settings import ApiSettings
@@ -24,6 +24,7 @@ from storage.contract.errors import (
     AccessError,
     CallerError,
     EmbedmillError,
+    IdempotencyConflict,
     LimitError,
     QuotaExceeded,
     ServerError,
@@ -162,15 +163,19 @@ class BatchWork:
             self._stores.batches.move(batch.id, self._owner, "failed", errors={"data": made.errors, "more": made.more})
             return
         earlier = self._stores.batches.groups(batch.id)
+        if beyond := earlier[len(made.groups) :]:
+            # The lines were told apart otherwise by a version, or under settings, that were here before.
+            self._make_sure(batch.id)
+            remove_jobs(self._stores, batch, beyond)
         if not self._stores.batches.keep_lines(batch.id, self._owner, made.lines, made.groups):
             raise _GivenBack
         # What is cancelled before it began is written as such, with no job at all.
         if self._stores.batches.get(batch.id).cancelling_at is None:
             for group in made.groups:
-                self._note_job(batch.id, group.number, self._submit(batch, made, group.number))
+                self._note_job(batch.id, group.number, self._job(batch, made, group.number))
         else:
             # Those of a try that was refused in its midst.
-            remove_jobs(self._stores, earlier)
+            remove_jobs(self._stores, batch, earlier)
         names = {group.model for group in made.groups}
         model = names.pop() if len(names) == 1 else None
         self._stores.batches.move(batch.id, self._owner, "in_progress", model=model)
@@ -202,6 +207,21 @@ class BatchWork:
             raise UnknownModel("No worker has ever served this model.", "GET /v1/models lists those that are known.")
         return None
 
+    def _job(self, batch: Batch, made: Plan, group: int) -> str:
+        try:
+            return self._submit(batch, made, group)
+        except IdempotencyConflict:
+            # An earlier try, of a version with other defaults, has made a job of other options: nobody waits for it.
+            self._make_sure(batch.id)
+            remove_unnoted_job(self._stores, batch, group)
+            return self._submit(batch, made, group)
+
+    def _make_sure(self, batch_id: str) -> None:
+        """Make sure that nobody else has gone on with a batch, before a job of it is taken away."""
+        is_ours = self._stores.batches.claim(batch_id, self._owner)
+        if not is_ours or self._stores.batches.get(batch_id).state != "validating":
+            raise _GivenBack
+
     def _submit(self, batch: Batch, made: Plan, group: int) -> str:
         file = self._stores.files.get(batch.input_file_id)
         model, revision, options = made.asked[group]
@@ -212,7 +232,7 @@ class BatchWork:
             model=model,
             revision=revision,
             on_invalid="keep",
-            idempotency_key=f"{batch.id}:{group}",
+            idempotency_key=job_key(batch.id, group),
             key_id=batch.key_id,
             # The window from now on: should nobody see to the batch, its jobs end all the same.
             expires_in=_seconds(batch.completion_window),
@@ -238,24 +258,7 @@ class BatchWork:
 
     def _finish(self, batch: Batch) -> None:
         """Write the files of a batch under new ids; they are seen from the moment on at which the batch is done."""
-        files = [
-            self._stores.files.open(
-                f"{batch.id}_{name}.jsonl", "batch_output", batch.key_id, life=batch.output_life, state="written"
-            )
-            for name in ("output", "error")
-        ]
-        output, failures = files
-        counts = batchoutput.write(
-            self._stores,
-            self._stores.batches.groups(batch.id),
-            self._stores.batches.lines(batch.id),
-            output,
-            failures,
-            batch.cancelling_at is not None,
-            lambda: self._keep(batch.id),
-        )
-        for writer in files:
-            writer.close()
+        counts, output, failures = batchoutput.write(self._stores, batch, lambda: self._keep(batch.id))
         done = "cancelled" if batch.cancelling_at is not None else "expired" if counts.unmade else "completed"
         is_ours = self._stores.batches.finish(
             batch.id,
@@ -267,7 +270,7 @@ class BatchWork:
             output_file_id=output.id if output.size else None,
             error_file_id=failures.id if failures.size else None,
         )
-        for writer in files:
+        for writer in (output, failures):
             if not is_ours or not writer.size:
                 writer.discard()
         if is_ours:
@@ -276,8 +279,9 @@ class BatchWork:
 
     def _clean(self, batch_id: str) -> None:
         """Delete the jobs of a batch that is at its end: what came of them lies in its files."""
-        remove_jobs(self._stores, self._stores.batches.groups(batch_id))
-        self._stores.batches.forget_lines(batch_id)
+        batches = self._stores.batches
+        remove_jobs(self._stores, batches.get(batch_id), batches.groups(batch_id))
+        batches.forget_lines(batch_id)
 
     def _keep(self, batch_id: str) -> None:
         """Show that somebody works at a batch; stop when another does, or when the process ends."""

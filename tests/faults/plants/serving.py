@@ -6,6 +6,7 @@ from tests.faults.plants.plant import Edit, Plant
 
 _AUTH = "producer/api/auth.py"
 _BATCHWORK = "producer/api/openai/batchwork.py"
+_BATCH_OUTPUT = "producer/api/openai/batchoutput.py"
 _DELIVERER = "producer/api/deliverer.py"
 _LEASES = "storage/leases.py"
 _METERING = "storage/metering.py"
@@ -70,7 +71,7 @@ SERVING = (
         "tests/service/openai/test_batch_ends.py::test_nobody_sees_the_files_of_a_batch_before_its_end",
         (
             Edit(
-                _BATCHWORK,
+                _BATCH_OUTPUT,
                 'batch.key_id, life=batch.output_life, state="written"\n',
                 "batch.key_id, life=batch.output_life\n",
             ),
@@ -82,9 +83,9 @@ SERVING = (
         f"{_BATCH_TESTS}::test_a_cancelled_batch_keeps_what_was_done_and_names_the_rest",
         (
             Edit(
-                "producer/api/openai/batchoutput.py",
+                _BATCH_OUTPUT,
                 "            bad.add(told)\n",
-                "            if was_made or not was_cancelled:\n                bad.add(told)\n",
+                "            if was_made or batch.cancelling_at is None:\n                bad.add(told)\n",
             ),
         ),
     ),
@@ -92,7 +93,7 @@ SERVING = (
         "batch-jobs-are-made-twice",
         "a batch that is taken up again after a crash makes its jobs anew",
         f"{_BATCH_TESTS}::test_a_batch_that_a_killed_process_left_is_taken_up_and_its_jobs_are_made_once",
-        (Edit(_BATCHWORK, 'idempotency_key=f"{batch.id}:{group}",', "idempotency_key=None,"),),
+        (Edit(_BATCHWORK, "idempotency_key=job_key(batch.id, group),", "idempotency_key=job_key(new_id(), group),"),),
     ),
     Plant(
         "late-batch-worker-is-not-fenced",
@@ -111,7 +112,7 @@ SERVING = (
         "late-batch-worker-clears-up",
         "whoever has lost the right to end a batch deletes its jobs all the same, while another one reads them",
         f"{_LATE_BATCH_TESTS}::test_whoever_ends_a_batch_too_late_takes_no_job_from_under_the_one_who_reads_it",
-        (Edit(_BATCHWORK, "        if is_ours:\n", "        if files:\n"),),
+        (Edit(_BATCHWORK, "        if is_ours:\n", "        if output.id:\n"),),
     ),
     Plant(
         "late-batch-plan-replaces",
