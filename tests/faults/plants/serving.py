@@ -247,9 +247,9 @@ SERVING = (
         (
             Edit(
                 "producer/api/calls.py",
-                "                finally:\n                    self._drop(job.id)\n",
-                "                except WaitTimeout:\n                    self._drop(job.id)\n"
-                "                    raise\n",
+                "                    finally:\n                        self._drop(job.id)\n",
+                "                    except WaitTimeout:\n                        self._drop(job.id)\n"
+                "                        raise\n",
             ),
         ),
     ),
