@@ -7,7 +7,7 @@ from tests.faults.plants.plant import Edit, Plant
 _EMBEDDING = "worker/embedding.py"
 _PROCESS = "worker/process.py"
 _RECONCILER = "worker/reconciler.py"
-_CHORES = "worker/chores.py"
+_CHILD, _CHORES = "worker/child.py", "worker/chores.py"
 _GAPS = "tests/faults/test_planted_gaps.py"
 _HANGS = "tests/faults/test_hangs.py"
 
@@ -23,6 +23,42 @@ WATCHING = (
                 "                lost += 0\n",
             ),
         ),
+    ),
+    Plant(
+        "one-look-is-enough",
+        "a message that was missing at one look, between Redis and its claim, counts as lost and is sent twice",
+        "tests/worker/test_shortages.py::test_what_was_there_once_in_between_is_not",
+        (Edit("worker/shortages.py", "len(seen) < LOOKS or min(seen) <= 0", "missing <= 0"),),
+    ),
+    Plant(
+        "servers-are-held-against-slots",
+        "a database that is away while processes start counts as deaths of the slot, which is taken out for good",
+        "tests/worker/test_child.py::test_a_server_that_is_away_is_not_held_against_a_slot_nor_its_chunks",
+        (Edit(_CHILD, "        if code in exits.OF_SERVERS:\n", "        if code in ():\n"),),
+    ),
+    Plant(
+        "standstills-are-charged",
+        "a machine that was frozen has its silent processes killed as soon as it goes on",
+        "tests/worker/test_child.py::test_a_child_is_not_charged_with_time_in_which_its_parent_stood_still",
+        (Edit(_CHILD, "            self._seen += beyond\n", ""),),
+    ),
+    Plant(
+        "the-supervisor-waits-for-the-database",
+        "a dead process is seen to before the others are looked after again, however long the database takes",
+        "tests/worker/test_chores.py::test_whoever_looks_after_processes_does_not_wait_for_the_database",
+        (
+            Edit(
+                _CHORES,
+                "        self._dead[worker_id] = child, charge\n",
+                "        self._dead[worker_id] = child, charge\n        self._release(worker_id)\n",
+            ),
+        ),
+    ),
+    Plant(
+        "a-hanging-round-is-not-seen",
+        "a process whom the database neither answers nor fails goes on, and extends no lease",
+        "tests/worker/test_child.py::test_a_child_whose_talk_with_the_database_hangs_ends_itself",
+        (Edit("worker/parent.py", "            self._judge_round(time.monotonic() - before)\n", ""),),
     ),
     Plant(
         "unsent-stays-marked",
