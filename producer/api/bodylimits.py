@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api import uploading
-from producer.api.auth import caller_of
+from producer.api.auth import Caller, caller_of
 from producer.api.bodies import JSON
 from producer.api.bodyroom import BodyRoom
 from producer.api.bodysizes import BodyKind, BodyKinds
@@ -22,8 +22,8 @@ from producer.jsonsizes import JSONSize, is_within, measured
 from storage.contract.errors import EmbedmillError, TooLarge, TooSlow, Unauthorized, Unreadable, UnsupportedMedia
 
 #: A body comes at this rate at least, once its longest silence is over, in bytes a second; one that may have any length
-#: only where it would keep others from their place.
-_SLOWEST = 1_000
+#: only where it would keep others from their place. One that keeps others from room in memory comes faster.
+_SLOWEST, _SLOWEST_CROWDING = 1_000, 100_000
 
 #: What a caller still sends after it was refused is thrown away for so long, and so far; else he may never read why.
 _DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 64_000_000
@@ -62,16 +62,10 @@ class BodyLimits:
             body.forget()
 
     async def _pass(self, headers: Headers, body: _Body, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            _check_encoding(headers)
-            body.check_length(headers.get("content-length"))
-            if body.kind.whole:
-                _check_media(headers, scope)
-                if await _is_read(scope):
-                    await body.read_whole()
-                    await _check_json(headers, body)
-        except EmbedmillError as error:
-            await _refuse(error, scope, receive, send)
+        refusal = await self._refusal(headers, body, scope)
+        if refusal is not None:
+            body.forget()
+            await _refuse(refusal, scope, receive, send)
             return
         gate = _Gate(send, body)
         try:
@@ -81,7 +75,24 @@ class BodyLimits:
             if body.refusal is None:
                 raise
         if body.refusal is not None and not gate.started:
+            body.forget()
             await _refuse(body.refusal, scope, receive, send)
+
+    async def _refusal(self, headers: Headers, body: _Body, scope: Scope) -> EmbedmillError | None:
+        """Read a body where it is read before its route is called, and return why it is refused, if it is."""
+        try:
+            _check_encoding(headers)
+            body.check_length(headers.get("content-length"))
+            if body.kind.whole:
+                _check_media(headers, scope)
+                caller = await _reader(scope)
+                if caller is not None:
+                    await body.read_whole(caller.key_id)
+                    await _check_json(headers, body)
+        except EmbedmillError as error:
+            # Its traceback would keep what was read for as long as the rest is thrown away.
+            return error.with_traceback(None)
+        return None
 
 
 def _check_media(headers: Headers, scope: Scope) -> None:
@@ -91,8 +102,8 @@ def _check_media(headers: Headers, scope: Scope) -> None:
         raise UnsupportedMedia(f"The Content-Type must be {JSON}.", "Name it in the header.")
 
 
-async def _is_read(scope: Scope) -> bool:
-    """Tell whether a body is read before its route is called: only where a route wants it, of one who may ask.
+async def _reader(scope: Scope) -> Caller | None:
+    """Return for whom a body is read before its route is called: only where a route wants it, of one who may ask.
 
     Nobody fills this machine's memory who has no key, not even by a little on each of many connections.
 
@@ -100,14 +111,13 @@ async def _is_read(scope: Scope) -> bool:
         Unauthorized: When keys are needed and the request has none that is good.
     """
     if scope["method"] in _BODILESS:
-        return False
+        return None
     try:
-        await caller_of(Request(scope))
+        return await caller_of(Request(scope))
     except Unauthorized:
         if is_routed(scope):
             raise
-        return False
-    return True
+        return None
 
 
 class _Body:
@@ -120,6 +130,7 @@ class _Body:
         self.refusal: EmbedmillError | None = None
         self._receive = receive
         self._seconds = seconds
+        self._room = room
         self._memory = room.body()
         self._received = 0
         self._waited = 0.0
@@ -137,17 +148,23 @@ class _Body:
             raise self._too_large()
 
     def forget(self) -> None:
-        """Give back the room that it took."""
+        """Let go of it, and give back the room that it took."""
+        self.data = b""
+        self._kept = None
         self._memory.leave()
 
-    async def read_whole(self) -> None:
+    async def read_whole(self, key_id: str) -> None:
         """Read all of it.
+
+        Args:
+            key_id: The key of who sends it; empty where no keys are used.
 
         Raises:
             TooLarge: When there is too much.
             TooSlow: When it comes too slowly.
             Overloaded: When there is no room for it now.
         """
+        self._memory = self._room.body(key_id)
         parts = bytearray()
         while not self._ended:
             message = await self._next()
@@ -188,11 +205,16 @@ class _Body:
         self._received += len(message.get("body", b""))
         if self.kind.most is not None and self._received > self.kind.most:
             raise self._too_large()
-        if self._waited > self._seconds + self._received / _SLOWEST and (
-            self.kind.most is not None or uploading.places.is_crowded
-        ):
+        slowest = self._slowest()
+        if slowest and self._waited > self._seconds + self._received / slowest:
             raise TooSlow("The body comes too slowly.", "Send less at a time.")
         return message
+
+    def _slowest(self) -> int:
+        """Return how many bytes of it must come a second; none where it may take its time."""
+        if self._memory.crowds:
+            return _SLOWEST_CROWDING
+        return _SLOWEST if self.kind.most is not None or uploading.places.is_crowded else 0
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body has more than the {self.kind.most:,} bytes allowed.", "Send less at a time.")

@@ -7,12 +7,13 @@ backup signs nothing that anybody believes. Every process finds a day's secret b
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Iterator
 from hashlib import sha256
 
 from fastapi import Request
 
-from storage.contract.errors import StorageFull
+from storage.contract.errors import ServerError
 from storage.stores import Stores
 
 COOKIE = "embedmill_session"
@@ -21,6 +22,9 @@ COOKIE = "embedmill_session"
 LIFE = 12 * 3600
 
 _DAY = 24 * 3600
+
+#: What this process signs with, and it alone believes, while the database keeps no secret.
+_UNKEPT = os.urandom(32)
 
 
 def new_session(stores: Stores, key_id: str) -> str:
@@ -80,15 +84,12 @@ def _is_signed(stores: Stores, signature: str, purpose: str, claim: str) -> bool
 
 
 def _todays(stores: Stores) -> bytes:
-    """Return what is signed with; while a full database keeps no new secret it is the one of the day before."""
+    """Return what is signed with; while the database takes no new secret that of the day before, or one of our own."""
     now = stores.database.clock.now()
     try:
         return stores.secrets.get(_name(now))
-    except StorageFull:
-        before = stores.secrets.find(_name(now - _DAY))
-        if before is None:
-            raise
-        return before
+    except ServerError:
+        return stores.secrets.find(_name(now - _DAY)) or _unkept(now)
 
 
 def _believed(stores: Stores) -> Iterator[bytes]:
@@ -101,6 +102,13 @@ def _believed(stores: Stores) -> Iterator[bytes]:
         before = stores.secrets.find(_name(now - _DAY))
         if before is not None:
             yield before
+    # Also once the database takes secrets again.
+    yield from {_unkept(now), _unkept(now - LIFE)}
+
+
+def _unkept(at: float) -> bytes:
+    """Return the secret of a day that is kept nowhere."""
+    return hmac.new(_UNKEPT, _name(at).encode(), sha256).digest()
 
 
 def _name(at: float) -> str:

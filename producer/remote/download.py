@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 import httpx
 
 from producer.output import Sink
 from producer.remote.connection import Connection
-from storage.contract.errors import EmbedmillError, LimitError, ServiceUnavailable, StorageUnavailable, WrongState
+from storage.contract.errors import (
+    EmbedmillError,
+    LimitError,
+    Overloaded,
+    ServiceUnavailable,
+    StorageUnavailable,
+    WrongState,
+)
+
+#: The longest that a download waits for a place, in seconds, where nothing comes meanwhile.
+_QUEUED = 600.0
 
 
 class Target(Protocol):
@@ -48,8 +59,9 @@ class Download:
         Raises:
             EmbedmillError: What the service says.
             ServiceUnavailable: When it cannot be reached for long.
+            Overloaded: When it has no place for long.
         """
-        patience = self._connection.patience()
+        patience, queued_until = self._connection.patience(), time.monotonic() + _QUEUED
         while True:
             had = self._got
             try:
@@ -61,6 +73,9 @@ class Download:
             else:
                 return
             if self._got > had:
+                patience, queued_until = self._connection.patience(), time.monotonic() + _QUEUED
+            elif isinstance(failed, Overloaded) and time.monotonic() < queued_until:
+                # It is there, and says when to come again: others are being served.
                 patience = self._connection.patience()
             if not patience.lasts(getattr(failed, "retry_after", None)):
                 raise failed

@@ -47,12 +47,13 @@ class PageForm:
 
 
 @asynccontextmanager
-async def form_of(request: Request, service: Service) -> AsyncIterator[PageForm]:
+async def form_of(request: Request, service: Service, key_id: str = "") -> AsyncIterator[PageForm]:
     """Read a form, of somebody who is known to be allowed to send one; it is there until the end of the block.
 
     Args:
         request: What sends it.
         service: Says how large it may be, and has the memory for it.
+        key_id: The key of who sends it; empty where none is known, or no keys are used.
 
     Raises:
         UnsupportedMedia: When it is not in UTF-8.
@@ -68,7 +69,7 @@ async def form_of(request: Request, service: Service) -> AsyncIterator[PageForm]
         raise TooLarge(
             f"This is larger than {service.settings.max_part_bytes:,} bytes.", "Submit it with `embedmill submit`."
         )
-    memory = service.body_room.body()
+    memory = service.body_room.body(key_id)
     try:
         with SpooledTemporaryFile(max_size=FREE) as file:
             if kind == b"multipart/form-data":

@@ -56,7 +56,7 @@ async def submit(request: Request, service: ServiceDep, visitor: VisitorDep) -> 
     check_origin(request)
     visitor.caller.require("write")
     with uploading.places.place(visitor.caller.key_id):
-        async with form_of(request, service) as form:
+        async with form_of(request, service, visitor.caller.key_id) as form:
             await run_in_threadpool(check_form, request, service, form)
             submitted = Submitted.of(form)
             try:

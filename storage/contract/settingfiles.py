@@ -80,7 +80,9 @@ class FolderGuard(PydanticBaseSettingsSource):
                     "Set it in the environment.",
                 )
         for address, secret in _SHOWN.items():
-            is_theirs = self._variables.get(f"{prefix}{address}") and address not in self.current_state
+            named = self._variables.get(f"{prefix}{address}")
+            # SQLite's is a file, to which nothing is shown.
+            is_theirs = named and not named.startswith("sqlite") and address not in self.current_state
             if is_theirs and secret in self.current_state:
                 raise InvalidOption(
                     f"{shown}{address.upper()} stands in .env, and {shown}{secret.upper()} elsewhere: a secret of yours"

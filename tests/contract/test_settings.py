@@ -282,6 +282,16 @@ def test_a_secret_of_ones_own_does_not_go_to_an_address_that_a_folder_names(
     assert getattr(settings, secret.lower()).get_secret_value() == "chaff"
 
 
+def test_a_sqlite_file_that_a_folder_names_is_shown_no_password(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a password for some PostgreSQL in the environment, and a folder that names a file
+    monkeypatch.setenv("EMBEDMILL_DATABASE_PASSWORD", "grindstone")
+    (own_folder / ".env").write_text("EMBEDMILL_DATABASE_URL=sqlite:///mill.sqlite3\n")
+    # Then that is taken, without the password
+    assert Settings.load().database == "sqlite:///mill.sqlite3"
+
+
 @pytest.mark.parametrize(
     ("content", "told"), [(None, "cannot be read"), (b" \n", "is empty"), (b"\xff\xfe", "is not UTF-8")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from producer.output import Sink
+from producer.remote import download
 from producer.remote.connection import Connection
 from producer.remote.download import Download, SinkTarget
+from storage.contract.errors import Overloaded
 
 FILE = b'{"position": 0}\n{"position": 1}\n'
 
@@ -22,11 +25,15 @@ class Cutting(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     first_ends = len(FILE)
+    refused = 0
     ranges: list[str | None]
 
     def do_GET(self) -> None:
         asked = self.headers.get("range")
         self.ranges.append(asked)
+        if len(self.ranges) <= self.refused:
+            self.refuse()
+            return
         start = 0 if asked is None else int(asked.removeprefix("bytes=").removesuffix("-"))
         if start >= len(FILE):
             self.send_error(416)
@@ -39,14 +46,22 @@ class Cutting(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if asked else b""))
         self.close_connection = True
 
+    def refuse(self) -> None:
+        body = json.dumps({"error": {"message": "All places are taken.", "code": "overloaded"}}).encode()
+        self.send_response(429)
+        self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
 @contextmanager
-def cutting(after: int) -> Iterator[tuple[str, list[str | None]]]:
+def cutting(after: int, refused: int = 0) -> Iterator[tuple[str, list[str | None]]]:
     ranges: list[str | None] = []
-    handler = type("Handler", (Cutting,), {"first_ends": after, "ranges": ranges})
+    handler = type("Handler", (Cutting,), {"first_ends": after, "refused": refused, "ranges": ranges})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -66,3 +81,22 @@ def test_one_that_is_cut_before_its_end_is_said_goes_on_and_is_whole(after: int)
     # Then every byte is there, once
     assert stream.getvalue() == FILE
     assert ranges == [None, f"bytes={after - 1}-"]
+
+
+def test_one_that_finds_no_place_waits_for_it_longer_than_for_a_service_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a service whose places are taken for longer than one that is away is sought
+    with cutting(len(FILE), refused=4) as (url, ranges):
+        connection, stream = Connection(url, None, 2), io.BytesIO()
+        # When a file is fetched, then it is waited for
+        Download(connection, "j", {"format": "parquet"}, SinkTarget(Sink(stream, "it"))).run()
+        connection.close()
+    assert stream.getvalue() == FILE and len(ranges) == 6
+    # But not for ever
+    monkeypatch.setattr(download, "_QUEUED", 0.0)
+    with cutting(len(FILE), refused=1_000) as (url, ranges):
+        connection = Connection(url, None, 2)
+        with pytest.raises(Overloaded, match="All places are taken"):
+            Download(connection, "j", {"format": "parquet"}, SinkTarget(Sink(io.BytesIO(), "it"))).run()
+        connection.close()

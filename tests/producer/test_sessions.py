@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from producer.api.sessions import LIFE, form_token, is_form_token, key_of_session, new_session
 from storage.clock import Clock
-from storage.contract.errors import StorageFull
+from storage.contract.errors import ServerError, StorageFull, StorageUnavailable
 from storage.stores import Stores
 from storage.tables import SecretRow
 
@@ -89,6 +89,29 @@ def test_a_database_that_is_full_at_midnight_ends_no_session_and_no_form(
     for seconds in (3 * 3600, 23 * 3600):
         at(monkeypatch, seconds)
         assert is_form_token(stores, session, form_token(stores, session))
+
+
+@pytest.mark.parametrize("error", [StorageFull("There is no room."), StorageUnavailable("It is read-only.")])
+def test_where_the_database_takes_no_secret_and_has_none_the_page_works_with_one_of_its_own(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, error: ServerError
+) -> None:
+    at(monkeypatch, 0)
+    with monkeypatch.context() as patch:
+        # Given a database that takes no row and has no secret of the day before
+        def refused(*_: object) -> bytes:
+            raise error
+
+        patch.setattr(type(stores.secrets), "_make", refused)
+        # When somebody signs in, then his session and his forms are good
+        session = new_session(stores, "miller")
+        token = form_token(stores, session)
+        assert key_of_session(stores, session) == "miller" and is_form_token(stores, session, token)
+    # And stay so once it takes rows again, over midnight too, but not for ever
+    new_session(stores, "baker")
+    at(monkeypatch, 3 * 3600)
+    assert key_of_session(stores, session) == "miller" and is_form_token(stores, session, token)
+    at(monkeypatch, 86_400)
+    assert key_of_session(stores, session) is None and not is_form_token(stores, session, token)
 
 
 def test_whoever_has_not_signed_in_makes_no_secret(stores: Stores) -> None:

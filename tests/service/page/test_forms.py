@@ -127,14 +127,14 @@ def test_forms_share_the_memory_of_other_bodies(plain: Served, client: httpx.Cli
     # Given a service whose memory for bodies is taken
     token, room = token_of(client), plain.service.body_room
     taken = room._free
-    room.take(taken)
+    room.take("", taken, 0)
     try:
         # When texts are pasted, then a little is taken, and more is asked to come again
         for texts, status in (("rye", 303), ("rye\n" * 50_000, 429)):
             answer = client.post("/jobs", data={"token": token, "texts": texts}, files={"file": ("", b"")})
             assert answer.status_code == status
     finally:
-        room.leave(taken)
+        room.leave("", taken)
     # And all of it is given back
     client.post("/jobs", data={"token": token, "texts": "rye\n" * 50_000})
     assert room._free == taken
