@@ -69,7 +69,7 @@ def test_whoever_looks_after_processes_does_not_wait_for_the_database(
 
     def late(self: LeaseStore, worker_id: str, died: bool = False) -> int:
         asked.set()
-        answers.wait(60)
+        answers.wait(20)
         return release(self, worker_id, died)
 
     monkeypatch.setattr(LeaseStore, "release_worker", late)
