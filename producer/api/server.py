@@ -24,7 +24,7 @@ _GRACE = 10
 
 
 def run(settings: ApiSettings, listening: socket.socket, started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; what is under way then is finished, streams of events end.
+    """Serve until SIGTERM, SIGINT or SIGHUP; what is under way then is finished, streams of events end.
 
     Args:
         settings: What is served.
@@ -41,6 +41,9 @@ def run(settings: ApiSettings, listening: socket.socket, started: Callable[[], N
     # Uvicorn sends itself the signal again once it has stopped; then it means nothing any more.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        # The terminal is gone; not so under nohup.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     server.run(sockets=[listening])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from tests.acceptance.shell import Shell, address, interrupt, until
 from tests.service.receiver import receiving
@@ -40,7 +41,8 @@ def test_a_service_that_is_killed_comes_again_on_the_same_port(stack: tuple[Path
     assert _service(stack[1].pid).pid != service.pid
 
 
-def test_the_service_alone_answers_and_stops_in_order(alone: Shell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_service_alone_answers_and_stops_in_order(alone: Shell, number: signal.Signals) -> None:
     # Given a service where nothing else runs
     process = alone.start("api", "--port", 0)
     assert process.stderr is not None
@@ -51,7 +53,7 @@ def test_the_service_alone_answers_and_stops_in_order(alone: Shell) -> None:
     assert httpx.get(f"{where}/healthz", timeout=60).status_code == 200
     assert httpx.get(f"{where}/readyz", timeout=60).json()["worker"] == "none serves a model"
     # When told to stop, then it does so without a complaint
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Traceback" not in err, err
 
