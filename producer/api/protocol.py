@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from producer.api.errors import body_of
+from storage.contract.errors import EmbedmillError, InvalidOption, TooLarge
 
 #: Longest time from a request's first byte, or from the connection, to the end of its headers, in seconds.
 HEAD_SECONDS = 10.0
@@ -14,10 +18,17 @@ HEAD_SECONDS = 10.0
 #: as headers behind its last piece: whoever reads them keeps them all.
 HEAD_BYTES = 64_000
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 36\r\nconnection: close\r\n\r\n"
-    b"The head of the request is too large"
+
+def _refusal(status: str, error: EmbedmillError) -> bytes:
+    """Return a whole answer, made before any request was understood: in the words of our own routes."""
+    body = json.dumps(body_of(error)).encode()
+    headers = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+    return f"HTTP/1.1 {status}\r\n{headers}\r\n".encode() + body
+
+
+_TOO_LARGE = _refusal("431 Request Header Fields Too Large", TooLarge("The head of the request is too large."))
+_NO_REQUEST = _refusal(
+    "400 Bad Request", InvalidOption("This is no request of HTTP, or its address has more than 65,000 bytes.")
 )
 
 
@@ -52,6 +63,11 @@ class PatientNoLonger(HttpToolsProtocol):
             if self.cycle is None or not self.cycle.response_started:
                 self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what could not be read, and end the connection."""
+        self.transport.write(_NO_REQUEST)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin to count anew with each request of a connection."""

@@ -145,6 +145,16 @@ def test_a_head_that_is_too_large_is_refused(small: Served) -> None:
     assert _is_well(small)
 
 
+@pytest.mark.parametrize(
+    "sent", [b"What is this?\r\n\r\n", b"GET /v1/jobs?name=" + b"a" * 66_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+)
+def test_what_is_no_request_is_answered_as_our_own_routes_answer(small: Served, sent: bytes) -> None:
+    told = _exchange(small.url, sent)
+    head, body = told.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"application/json" in head
+    assert json.loads(body)["error"]["code"] == "invalid_option" and _is_well(small)
+
+
 @pytest.mark.parametrize("loose", [b"a:b\r\n", b"a"], ids=["many", "one without an end"])
 def test_headers_behind_a_body_are_not_kept_without_an_end(small: Served, loose: bytes) -> None:
     # Given a request in pieces, and behind the last of them headers that do not end
