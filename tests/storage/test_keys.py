@@ -38,7 +38,8 @@ def test_a_new_key_is_found_by_itself_with_all_that_was_said_of_it(stores: Store
     # And it is found, good for what was asked and as long
     found = stores.keys.find(key)
     assert (found.id, found.name, found.scopes, found.quota) == (made.id, "nightly import", {"read", "embed"}, quota)
-    assert found.expires_at is not None and 3_500_000 < found.expires_at - found.created_at <= 3_600_000
+    # (the database reads its clock once for each of the two times)
+    assert found.expires_at is not None and 3_500_000 < found.expires_at - found.created_at < 3_700_000
 
 
 def test_a_key_may_do_all_but_govern_when_nothing_else_is_said(stores: Stores) -> None:
