@@ -26,7 +26,7 @@ from storage.metering import unspent
 from storage.moments import iso
 from storage.newjobs import NewJob, open_job
 from storage.postgresserver import allow_longer
-from storage.quotas import admit, admit_again, owe
+from storage.quotas import admit, admit_again, end_told, owe
 from storage.sealing import seal
 from storage.statementtime import statement_ms
 from storage.tables import JOB_IS_LISTED, JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
@@ -55,7 +55,7 @@ class JobStore:
             QuotaExceeded: When its key may have no other now.
         """
         try:
-            with self._db.write() as connection:
+            with end_told(self._db), self._db.write() as connection:
                 open_job(connection, job)
                 admit(connection, job.id, job.key_id, sealed=False)
         except IntegrityError:
@@ -96,7 +96,7 @@ class JobStore:
         sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
         sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
         try:
-            with self._db.write(durable=not marking) as connection:
+            with end_told(self._db), self._db.write(durable=not marking) as connection:
                 open_job(connection, job, **sealed)
                 write_chunks(connection, rows)
                 if job.model_id is None:
@@ -123,7 +123,7 @@ class JobStore:
             QuotaExceeded: When it is more than its key may have; it is then still open.
         """
         try:
-            with self._db.write() as connection:
+            with end_told(self._db), self._db.write() as connection:
                 asked = {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
                 seal(connection, job_id, total, chunks, **asked)
         except IntegrityError:
