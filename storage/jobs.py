@@ -25,8 +25,9 @@ from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
 from storage.moments import iso
 from storage.newjobs import NewJob, open_job
+from storage.nextends import end_told
 from storage.postgresserver import allow_longer
-from storage.quotas import admit, admit_again, end_told, owe
+from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
 from storage.statementtime import statement_ms
 from storage.tables import JOB_IS_LISTED, JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
@@ -124,8 +125,7 @@ class JobStore:
         """
         try:
             with end_told(self._db), self._db.write() as connection:
-                asked = {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
-                seal(connection, job_id, total, chunks, **asked)
+                seal(connection, job_id, total, chunks, payload_hash=payload_hash, idempotency_key=idempotency_key)
         except IntegrityError:
             return False
         failpoints.reach("submit.sealed")

@@ -23,8 +23,9 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database
 from storage.faults import retried
 from storage.newjobs import NewJob, open_job
+from storage.nextends import end_told
 from storage.parttables import PartedJobRow, PartRow
-from storage.quotas import admit, end_told
+from storage.quotas import admit
 from storage.sealing import seal
 from storage.tables import ChunkRow, InputRow, JobRow
 from storage.takings import IS_THERE, Taking, ends, guard, require_parted, take

@@ -19,8 +19,7 @@ from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
 from storage.filetables import FileRow
 from storage.metering import SHARE_AGAIN
-from storage.nextends import TooManyJobs
-from storage.nextends import end_told as end_told
+from storage.nextends import TooManyJobs, end_told
 from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
 #: Largest limit; a BIGINT holds it many times over.
