@@ -60,6 +60,9 @@ class Keeper:
     def check(self) -> None:
         """Look at the next page of chunks; what is found is counted, and told once a round."""
         findings = self._stores.invariants.check(self._place)
+        if findings.error is not None:
+            counters.count("sweeps_failed")
+            logger.warning("rows that follow job %s could not be looked at: %s", self._place[0], findings.error)
         for name, times in findings.broken.items():
             counters.count("invariants_broken", times)
             if name not in self._round:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from storage.contract.errors import QueueUnavailable, UnknownJob
+from storage import counters, invariants
+from storage.contract.errors import QueueUnavailable, StorageUnavailable, UnknownJob
 from storage.contract.keeping import Keeping
 from storage.database import now_ms
 from storage.purges import START
@@ -101,3 +103,27 @@ def test_texts_go_although_a_huge_job_is_being_removed(stores: Stores, monkeypat
     # Then the texts are gone, and the large job is not
     assert stores.purges.marked_texts() == []
     assert stores.purges.marked() == huge
+
+
+def test_a_page_that_takes_too_long_is_passed_over_and_counted(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given more chunks than a page has, the first page of which takes longer than a statement may
+    serve(stores)
+    job_id = submit(stores, 501)
+    pages: list[invariants.Place] = []
+    of_chunks = invariants._of_chunks
+
+    def slow(after: invariants.Place, last: invariants.Place) -> Any:
+        pages.append(after)
+        if after == invariants.START:
+            raise StorageUnavailable("canceling statement due to statement timeout")
+        return of_chunks(after, last)
+
+    monkeypatch.setattr(invariants, "_of_chunks", slow)
+    counters.take()
+    # When the housekeeper looks page after page
+    housekeeper = Keeper(stores)
+    for _ in range(3):
+        housekeeper.check()
+    # Then the next page has its turn, and after the last one the first again
+    assert pages == [invariants.START, (job_id, 499), invariants.START]
+    assert counters.take()["sweeps_failed"] == 2
