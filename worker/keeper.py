@@ -52,6 +52,9 @@ class Keeper:
         # Texts are to go a minute after their job's end, however much there is to remove of others.
         texts, no_texts = self._texts.turn(purges.marked_texts(), begin + _TURN / 2)
         rows, no_jobs = self._jobs.turn(purges.marked(), begin + _TURN)
+        if no_jobs and not no_texts:
+            more, no_texts = self._texts.turn(purges.marked_texts(), begin + _TURN)
+            texts += more
         self._may_give = self._may_give or texts + rows > 0
         if no_texts and no_jobs:
             while self._may_give and time.monotonic() < begin + _TURN:
