@@ -258,13 +258,6 @@ def test_the_migration_needs_nothing_of_the_release_that_it_comes_before() -> No
     assert "envFrom" not in container and container["args"] == ["migrate"]
 
 
-def test_keda_asks_prometheus_for_one_replica_s_figure() -> None:
-    (trigger,) = named(render(CASES["scaled by Prometheus"]), "ScaledObject", "bge-h100")["spec"]["triggers"]
-    assert trigger["metadata"]["query"] == (
-        'sum(max by (priority) (embedmill_backlog_tokens{model="BAAI/bge-base-en-v1.5",namespace="embed"}))'
-    )
-
-
 def templates(objects: list[Object]) -> dict[str, Object]:
     """Return what pods are made of, by the name of their Deployment or Job."""
     return {one["metadata"]["name"]: one["spec"]["template"] for one in objects if one["kind"] in ("Deployment", "Job")}
