@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from producer.api.settings import ApiSettings
+from storage.contract.errors import StorageFull
 from storage.contract.models import DEFAULT_MODEL
 from storage.tables import LeaderRow
 from tests.acceptance.shell import until
@@ -73,6 +74,22 @@ def test_a_call_that_no_worker_is_there_for_has_one_started(tmp_path: Path, redi
         # And when nobody has called for long, then none is wanted
         forget_calls(called)
         assert wanted() == 0
+
+
+def test_a_call_is_refused_as_it_is_where_no_note_can_be_written(
+    tmp_path: Path, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a model that nobody serves, and a database that takes no note
+    def full(model_id: str) -> None:
+        raise StorageFull("The disk is full.")
+
+    with serving(ApiSettings.load(data_dir=tmp_path, redis_url=redis_server, model=CARD.name)) as served:
+        served.service.stores.workers.leave(serve(served.service.stores))
+        monkeypatch.setattr(served.service.stores.wanted, "note", full)
+        # Then the caller hears what matters to him
+        with served.http() as http:
+            answer = http.post("/v1/embeddings", json={"input": "rye"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
 
 
 def test_a_worker_is_wanted_while_calls_are_answered(
