@@ -16,9 +16,11 @@ from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.tables import LeaderRow, ModelRow
 
-#: How long a model counts as wanted after the last call for it, in milliseconds, and how often one process notes it at
-#: most, in seconds.
-_FOR, _EACH = 300_000, 60.0
+#: One process notes a model once in so many seconds.
+_EACH = 60.0
+
+#: How long a note holds, in milliseconds: five minutes after the last call, which may come just before the next note.
+_FOR = 300_000 + int(_EACH * 1000)
 
 #: What the notes' rows begin with, among those of leaders, which have an owner and an end too.
 _DUTY = "wanted:"
