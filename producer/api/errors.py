@@ -29,6 +29,7 @@ from storage.contract.errors import (
     JobFailed,
     LimitError,
     ModelError,
+    ModelUnavailable,
     NotFound,
     Overloaded,
     QuotaExceeded,
@@ -150,7 +151,7 @@ def _type(status: int) -> str:
 
 def _headers(error: EmbedmillError, status: int) -> dict[str, str]:
     headers = {}
-    if isinstance(error, LimitError) and error.retry_after is not None:
+    if isinstance(error, LimitError | ModelUnavailable) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, ServerError) or status == 503 or (status == 429 and not isinstance(error, LimitError)):
         headers["Retry-After"] = str(_RETRY_SERVER)
