@@ -192,8 +192,8 @@ def test_whoever_was_not_served_in_time_hears_whether_others_were() -> None:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Served]:
-    """A service whose one worker does about eight calls a second, and which waits for six seconds."""
-    with serving(ApiSettings.load(data_dir=tmp_path, model=CARD.name, call_timeout=6)) as served:
+    """A service whose one worker does about two calls a second, and which waits for twenty seconds."""
+    with serving(ApiSettings.load(data_dir=tmp_path, model=CARD.name, call_timeout=20)) as served:
         stopping = threading.Event()
         working = threading.Thread(target=work, args=(served.service.stores, stopping))
         working.start()
@@ -205,7 +205,7 @@ def slow(tmp_path: Path) -> Iterator[Served]:
 def work(stores: Stores, stopping: threading.Event) -> None:
     """Do one call after the other, in the order they came."""
     worker = serve_for_long(stores)
-    while not stopping.wait(0.12):
+    while not stopping.wait(0.4):
         with stores.database.read() as connection:
             open_ones = select(ChunkRow.job_id).where(ChunkRow.state.in_(["pending", "dispatched"]))
             job_id = connection.execute(open_ones.order_by(ChunkRow.job_id).limit(1)).scalar()
