@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 
 from embedmill import Client
 from tests.acceptance.shell import Shell, interrupt, serving, until
@@ -47,6 +48,7 @@ def test_a_submission_that_is_killed_is_never_seen(alone: Shell) -> None:
         assert client.jobs() == []
 
 
+@pytest.mark.timeout(600)  # it starts a stack amid its commands
 def test_jobs_wait_for_a_worker_and_are_done_once_one_comes(alone: Shell) -> None:
     # Given a folder where nothing runs, in which somebody keeps a package of their own named `storage`
     (alone.cwd / "storage").mkdir()
