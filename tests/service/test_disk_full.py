@@ -57,7 +57,6 @@ def ways(request: pytest.FixtureRequest) -> Iterator[Ways]:
         yield Ways(small, parted, file)
 
 
-@pytest.mark.timeout(180)
 def test_every_way_in_answers_507_and_works_again_with_room(ways: Ways) -> None:
     small = ways.small
     stores = small.served.service.stores

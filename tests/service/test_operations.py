@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
-import pytest
 import yaml
 
 from tests.chart.rendering import of_kind, pods, render
@@ -22,7 +21,6 @@ from tests.stack import free_port
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
-@pytest.mark.timeout(300)
 def test_the_commands_do_what_the_page_says(served: Served, data_dir: Path, tmp_path: Path) -> None:
     # Given the page's commands that need nothing but this machine, in order
     commands = [block for block in blocks(PAGE) if block.is_typed]
