@@ -25,8 +25,8 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-# Under nohup the tests go on when the terminal is gone, but the programs that they start do not inherit that: an ignored
-# signal stays ignored in them, a handled one does not.
+# Under nohup the tests go on when the terminal is gone, but the programs that they start do not inherit that: a signal
+# that is ignored stays so in them, one that is handled does not.
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
