@@ -27,7 +27,7 @@ MEANINGS = {
     "batches_bisected": "batches cut in half to find a text that cannot be embedded",
     "budgets_halved": "token budgets halved because the device was out of memory",
     "vectors_refused": "vectors tried again alone because they were NaN, infinite, zero or of a wrong width",
-    "workers_died": "worker processes that ended by a crash, a signal or an error",
+    "workers_died": "worker processes that ended by a crash, a signal or an error, of which no server was the cause",
     "workers_silenced": "worker processes killed because they showed no sign of life",
     "workers_stalled": "worker processes that ended themselves because the engine made no progress",
     "workers_starved": "worker processes that ended themselves because no message reached them",
