@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,12 @@ from tests.stack import children
 from tests.storage.builders import CARD, serve, submit
 from tests.worker.fakenvml import FakeNvml
 from worker.child import Child
+from worker.devices import Gpu, choose_slots, visible
 from worker.measures import COUNTS, Measures
 from worker.metrics import Metrics
 from worker.parent import PIPE_VARIABLE
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
 
 #: A child that measures something, tells it, and waits for its end.
 _PROGRAM = """
@@ -124,7 +129,7 @@ def test_measures_are_told_once_and_a_beat_of_theirs_fits_into_one_write() -> No
 
 def test_gpus_tell_what_they_do_and_their_absence_is_no_error(stores: Stores, child: Child, nvml: FakeNvml) -> None:
     # Given two GPUs whose load changes
-    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["GPU-0", "GPU-1"])
     assert told(metrics)['embedmill_gpu_utilization_ratio{gpu="1"}'] == 0.5
     nvml.load[1], nvml.used[1] = 100, 79_000
     found = told(metrics)
@@ -161,7 +166,7 @@ def test_a_driver_that_hangs_keeps_one_question_waiting_and_no_other(
         return 0
 
     monkeypatch.setattr(nvml, "nvmlDeviceGetCount", hang)
-    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["GPU-0"])
     waiting = threading.Thread(target=metrics.text)
     waiting.start()
     assert asked.wait(60)
@@ -175,7 +180,42 @@ def test_a_driver_that_hangs_keeps_one_question_waiting_and_no_other(
 
 def test_without_the_package_there_are_no_gpus(stores: Stores, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert not [name for name in told(Metrics(stores, CARD.name, {"cpu": child})) if "gpu_" in name]
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["GPU-0"])
+    assert not [name for name in told(metrics) if "gpu_" in name]
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted", "there"),
+    [
+        ("1", "auto", {"1"}),
+        ("GPU-0", "auto", {"0"}),
+        ("0,1", "cuda:1", {"1"}),
+        ("0,1", "cpu", set()),
+        ("", "auto", set()),
+    ],
+)
+def test_gpus_of_others_are_none_of_ours(
+    migrated_sqlite: Path,
+    tmp_path: Path,
+    nvml: FakeNvml,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    wanted: str,
+    there: set[str],
+) -> None:
+    # Given a machine of two GPUs, of which the environment or the settings leave a worker some
+    gpus = visible([Gpu(0, "GPU-0"), Gpu(1, "GPU-1")], named)
+    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
+    supervisor = Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), choose_slots(wanted, gpus))
+    # When asked, then it tells of those alone
+    with closing(supervisor._stores.database):
+        found = supervisor.metrics().decode()
+    assert set(re.findall(r'embedmill_gpu_memory_used_bytes{gpu="(\d+)"}', found)) == there
+
+
+def test_of_a_part_of_a_gpu_the_machine_s_gpus_are_told(stores: Stores, child: Child, nvml: FakeNvml) -> None:
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["MIG-1"])
+    assert {'embedmill_gpu_memory_bytes{gpu="0"}', 'embedmill_gpu_memory_bytes{gpu="1"}'} <= told(metrics).keys()
 
 
 def test_a_reconciler_by_itself_tells_what_it_does(tmp_path: Path) -> None:
