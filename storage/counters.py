@@ -36,6 +36,13 @@ MEANINGS = {
     "jobs_expired": "jobs that ended because their time was over",
     "jobs_purged": "jobs removed with their texts and vectors",
     "texts_purged": "jobs whose texts were removed, their vectors kept",
+    "webhooks_delivered": "ends of jobs that a webhook's receiver has taken",
+    "webhooks_failed": "tries to tell the end of a job to a webhook that failed",
+    "webhooks_given_up": "ends of jobs that were told to a webhook in vain, for the last time",
+    "openai_batches_completed": "OpenAI's batches that were done",
+    "openai_batches_failed": "OpenAI's batches that could not be done",
+    "openai_batches_expired": "OpenAI's batches whose time was over before all of their lines were done",
+    "openai_batches_cancelled": "OpenAI's batches that were cancelled",
     "sweeps_failed": "duties of the reconciler that an error cut short",
     "invariants_broken": "rows found in a state that must not be",
 }

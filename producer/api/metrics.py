@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import httpx
@@ -17,8 +17,9 @@ from prometheus_client import (
 )
 from starlette.types import Scope
 
+from storage import fullness
 from storage.exposition import FigureCollector
-from storage.figures import Figures
+from storage.figures import Figure, Figures
 from storage.stores import Stores
 
 #: Upper ends of the classes that durations are counted in, in seconds.
@@ -51,6 +52,7 @@ class Metrics:
         self._machine = machine
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(FigureCollector(Figures(stores).get))
+        self._registry.register(FigureCollector(lambda: _overdue(stores)))
         ProcessCollector(registry=self._registry)
         labels = ("method", "route")
         self._requests = self._counter("requests", "Requests answered", (*labels, "status"))
@@ -64,6 +66,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        meaning = "Writes of this service refused because the database's disk was full"
+        fullness.listen(Counter("embedmill_service_storage_full", meaning, registry=self._registry).inc)
         streams = Gauge("embedmill_http_streams", "Streams of events that are open", registry=self._registry)
         streams.set_function(open_streams)
         info = Gauge("embedmill_build_info", "Its version; always 1", ("version",), registry=self._registry)
@@ -112,6 +116,12 @@ class Metrics:
 def route_of(scope: Scope) -> str:
     """Return the template of the route that a request came to, such as `/v1/jobs/{job_id}`: it holds nobody's words."""
     return str(getattr(scope.get("route"), "path", "") or "elsewhere")
+
+
+def _overdue(stores: Stores) -> Iterator[Figure]:
+    """Yield what the service alone may look at; see `storage/rights.py`."""
+    meaning = "Age of the oldest end of a job that should have been told to its webhook by now"
+    yield Figure("embedmill_webhook_oldest_due_seconds", meaning, "gauge", (), {(): stores.webhooks.overdue()})
 
 
 def is_probe(scope: Scope) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import urllib.request
@@ -16,18 +17,25 @@ from pathlib import Path
 
 import pytest
 
-from storage import counters
+from storage import counters, fullness
+from storage.contract.errors import StorageFull
+from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
+from storage.faults import translated
 from storage.stores import Stores
 from tests.acceptance.shell import Shell, address, until
+from tests.faults.smalldisk import small_disk
+from tests.servers import short_folder
 from tests.stack import children
 from tests.storage.builders import CARD, serve, submit
 from tests.worker.fakenvml import FakeNvml
+from worker import exits, measures
 from worker.child import Child
 from worker.devices import Gpu, choose_slots, visible
 from worker.measures import COUNTS, Measures
 from worker.metrics import Metrics
 from worker.parent import PIPE_VARIABLE
+from worker.process import Process
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -236,6 +244,44 @@ def test_a_reconciler_by_itself_tells_what_it_does(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
     assert {json.loads(line)["role"] for line in log.read_text().splitlines()} == {"reconciler"}
+
+
+@pytest.mark.timeout(240)
+def test_a_reconciler_tells_that_the_database_has_no_room() -> None:
+    # Given a reconciler whose database lies on a small disk
+    with small_disk(24) as disk, short_folder() as folder:
+        shell, log = Shell(disk.path / "data", folder), folder / "log"
+        refused = re.compile(rb"embedmill_reconciler_storage_full_total [1-9]")
+        with log.open("wb") as output:
+            process = shell.start("reconcile", "--health-port", 0, stdout=output, stderr=output)
+        try:
+            until(lambda: b"/readyz" in log.read_bytes(), "its address", 100)
+            where = address(log)
+            until(lambda: b"embedmill_reconciler_leads 1.0" in fetched(f"{where}/metrics/all"), "it to lead", 60)
+            assert refused.search(fetched(f"{where}/metrics")) is None
+            # When the disk is full, then it tells so, although the database cannot keep it
+            disk.fill()
+            until(lambda: refused.search(fetched(f"{where}/metrics")), "a write to be refused", 60)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, log.read_text()
+
+
+def test_a_worker_process_measures_how_often_the_database_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker process, which ends since there is no database
+    monkeypatch.setattr(fullness, "_listeners", [])
+    settings = WorkerSettings.load(database_url=f"sqlite:///{tmp_path / 'away' / 'none.sqlite3'}")
+    assert Process(settings, "cpu", "cpu", new_id()).run() == exits.STORAGE_AWAY
+    before = measures.here.counts["worker_storage_full"]
+    # When a statement finds no room, as SQLite tells it
+    with pytest.raises(StorageFull), translated():
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorname = "SQLITE_FULL"
+        raise full
+    # Then its supervisor is told with the next beat
+    assert measures.here.counts["worker_storage_full"] == before + 1
 
 
 def fetched(url: str) -> bytes:
