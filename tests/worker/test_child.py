@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from storage import counters
 from tests.worker.pipes import open_pipes
 from worker import child as child_module
 from worker import exits
@@ -185,8 +186,10 @@ def test_a_death_charged_to_chunks_does_not_lengthen_the_pause(
 
 def test_the_pause_grows_with_each_death_of_a_sick_device(nursery: Nursery, caplog: pytest.LogCaptureFixture) -> None:
     nursery.charged = 2
+    counters.take()
     sick = nursery.start("raise SystemExit(70)")
     nursery.tend_until(lambda: sick.deaths == 3)
+    assert counters.take()["workers_died"] == 3
     # Then each is twice as long as the one before
     assert re.findall(r"starting again within (\S+) s", caplog.text) == ["0.5", "1.0", "2.0"]
 
@@ -196,9 +199,12 @@ def test_a_server_that_is_away_is_not_held_against_a_slot_nor_its_chunks(
     nursery: Nursery, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     # Given a child that ends for want of the database, or of messages, again and again
+    counters.take()
     child = nursery.start(READY + f"raise SystemExit({code})")
     nursery.tend_until(lambda: len(nursery.deaths) >= 3)
     # Then nobody is charged, the slot is not counted down, and the pause grows all the same
+    # And no alarm is given of devices and memory: the server has alerts of its own
+    assert counters.take()["workers_died"] == 0
     assert [died for _, died in nursery.deaths] == [False] * len(nursery.deaths) and child.deaths == 0
     assert re.findall(r"starting again within (\S+) s", caplog.text)[:3] == ["0.5", "1.0", "2.0"]
 
