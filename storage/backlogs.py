@@ -12,6 +12,7 @@ from storage.contract.models import Priority
 from storage.database import Database, now_ms
 from storage.loads import Load, load_of, waiting
 from storage.tables import JOB_IS_OPEN, JobRow, ModelRow, WorkerRow
+from storage.wanted import is_wanted
 from storage.workers import IS_LIVE
 
 #: A model's name and a priority's, in lower case.
@@ -63,6 +64,7 @@ class Backlog:
         oldest_seconds: How long ago the oldest of these jobs was accepted; 0 where there is none.
         workers: Live workers that serve it.
         is_known: Whether a worker of this kind was ever there.
+        is_wanted: Whether calls have asked for it lately.
     """
 
     bulk: Load
@@ -70,6 +72,7 @@ class Backlog:
     oldest_seconds: float
     workers: int
     is_known: bool
+    is_wanted: bool = False
 
 
 class BacklogStore:
@@ -119,6 +122,7 @@ class BacklogStore:
             ids = set(connection.execute(select(ModelRow.id).where(*identity)).scalars())
             now = int(connection.execute(select(now_ms())).scalar_one())
             workers = int(connection.execute(serving.where(WorkerRow.model_id.in_(ids))).scalar_one())
+            wanted = bool(connection.execute(select(is_wanted(*identity))).scalar_one())
         # A job that no worker's identity was bound to yet is taken by the first one that registers, of any precision.
         theirs = [one for one in everything if one.model_id in ids or (one.model_id is None and one.model == model)]
         bulk, urgent = (
@@ -126,7 +130,7 @@ class BacklogStore:
             for priority in (Priority.BULK, Priority.URGENT)
         )
         oldest = min((one.oldest for one in theirs), default=now)
-        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, bool(ids))
+        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, bool(ids), wanted)
 
     def unserved(self) -> dict[tuple[str, str], int]:
         """Return the tokens that no live worker may do, by model and class of precision; see `JobRow.model_id`.

@@ -28,6 +28,7 @@ from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
 from storage.uploads import UploadStore
 from storage.vitals import VitalStore
+from storage.wanted import WantedStore
 from storage.webhooks import WebhookStore
 from storage.workers import WorkerStore
 from storage.workloads import WorkloadStore
@@ -63,6 +64,7 @@ class Stores:
     backlogs: BacklogStore
     vitals: VitalStore
     services: ServiceStore
+    wanted: WantedStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -99,6 +101,7 @@ class Stores:
             BacklogStore(database),
             VitalStore(database),
             ServiceStore(database),
+            WantedStore(database),
         )
 
     @classmethod
