@@ -215,6 +215,8 @@ def purge(
             else:
                 try:
                     stores.purges.delete(job_id)
+                    # The rows of a large job too: who makes room may have no reconciler running.
+                    stores.purges.purge(job_id)
                 except (UnknownJob, WrongState):  # somebody else deleted it, or sent it round again
                     continue
             jobs += 1

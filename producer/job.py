@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from producer.anyjob import AnyJob, check_item
 from producer.output import Target
+from producer.pace import pause
 from storage import tracing
 from storage.contract.durations import checked_number
 from storage.contract.errors import JobFailed, NotFound, WaitTimeout, WrongState
@@ -65,7 +66,8 @@ class Job(AnyJob):
 
         Args:
             timeout: Longest wait in seconds; default for ever.
-            progress: Called with the status, first at once and then about four times a second.
+            progress: Called with the status, first at once and then about four times a second; of a huge job the less
+                often, so that counting takes a twentieth of the time.
 
         Returns:
             The final status.
@@ -76,22 +78,28 @@ class Job(AnyJob):
             UnknownJob: When it has been deleted.
         """
         deadline = None if timeout is None else time.monotonic() + checked_number("timeout", timeout)
+        due = 0.0
         with self._hints.listen() as listener:
             while True:
-                status = self.status()
-                if progress is not None:
-                    progress(status)
-                if status.is_final:
-                    return status
-                pause = WATCHED_POLL if progress is not None else POLL
-                if deadline is not None:
-                    pause = min(pause, deadline - time.monotonic())
-                    if pause <= 0:
+                now = time.monotonic()
+                over = deadline is not None and now >= deadline
+                # Its state is one row; counts are sums over all its chunks, and asked for where somebody hears them.
+                ended = self.record().state in FINAL_JOB_STATES
+                if ended or over or (progress is not None and now >= due):
+                    status = self.status()
+                    due = time.monotonic() + pause(time.monotonic() - now, WATCHED_POLL)
+                    if progress is not None:
+                        progress(status)
+                    if status.is_final:
+                        return status
+                    if over:
                         raise WaitTimeout(
                             f"Job {self.id} is still {status.state}: {status.pending} of {status.total} items pending.",
                             "It goes on; wait again, or ask for its status.",
                         )
-                listener.wait(self.id, pause)
+                now = time.monotonic()
+                until = [now + POLL, *([due] if progress is not None else []), *([deadline] if deadline else [])]
+                listener.wait(self.id, max(0.0, min(until) - now))
 
     def pages(self, settled_only: bool = False, around: int = 0) -> Iterator[Page]:
         """Yield the job's results chunk by chunk, in submission order, as bytes that need no decoding.
@@ -132,11 +140,12 @@ class Job(AnyJob):
         with self._hints.listen() as listener:
             while True:
                 # The state is read first: pages read after the end are complete.
-                status = self.status()
-                for page in self._pages(following, status.total, settled_only=not status.is_final):
+                record = self.record()
+                is_final = record.state in FINAL_JOB_STATES
+                for page in self._pages(following, record.total, settled_only=not is_final):
                     following = page.first + page.size
                     yield from page.outcomes()
-                if status.is_final:
+                if is_final:
                     return
                 listener.wait(self.id, WATCHED_POLL)
 

@@ -34,7 +34,7 @@ class Sender:
         Args:
             record: The job.
         """
-        waiting = self._stores.statuses.get(record.id).waiting_for
+        waiting = self._stores.statuses.waiting_for(record.id)
         if waiting is not None or record.model_id is None:
             others = f" (served now: {', '.join(names)})" if waiting and (names := self._served.names()) else ""
             return f"The job is safe and waits for {waiting}{others}" if waiting else None

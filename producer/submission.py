@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from producer.intake import Intake
+from producer.patience import of_sender
 from producer.records import RecordLike
 from storage import tracing
 from storage.chunks import NewChunk
@@ -20,6 +21,7 @@ from storage.contract.durations import checked_life
 from storage.contract.errors import (
     IdempotencyConflict,
     InvalidOption,
+    QuotaExceeded,
     ServerError,
     StorageUnavailable,
     UnknownJob,
@@ -159,6 +161,7 @@ class Submission:
         Raises:
             InvalidItems: When items are invalid and `on_invalid` is `refuse`; every record was read and judged.
             IdempotencyConflict: When the key was used with another payload.
+            QuotaExceeded: When its API key may not have it; where it may later, after the sender's patience.
             StorageUnavailable: When the database cannot be reached; nothing was accepted.
         """
         begin = time.time_ns()
@@ -237,11 +240,21 @@ class Submission:
                 return marked is not None
             if rest:
                 self._write(rest)
-            return self._stores.jobs.seal(self._job.id, self._intake.items, self._intake.chunks, payload, self._key)
+            return self._sealed(payload)
         except StorageUnavailable as error:
             if error.begun and self._was_accepted(error):
                 return True
             raise
+
+    def _sealed(self, payload: str | None) -> bool:
+        """Seal the job; while its key may not yet submit so much, wait with all that was sent, and try again."""
+        patience = of_sender.get()
+        while True:
+            try:
+                return self._stores.jobs.seal(self._job.id, self._intake.items, self._intake.chunks, payload, self._key)
+            except QuotaExceeded as error:
+                if patience is None or not patience.outlasts(error.retry_after):
+                    raise
 
     def _was_accepted(self, error: StorageUnavailable) -> bool:
         """Find out by writes, which wait for a COMMIT that is still under way: a look might come too early.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,25 @@ class QueueBacklog:
 
 
 NOTHING = QueueBacklog(Load(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits or is in hand of the jobs that have a model and a priority in common.
+
+    Args:
+        model: The model's name.
+        model_id: The identity that they are bound to; None where none was ever known.
+        priority: Theirs.
+        load: How much.
+        oldest: When the oldest of them was accepted, in milliseconds since 1970.
+    """
+
+    model: str
+    model_id: str | None
+    priority: Priority
+    load: Load
+    oldest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +88,49 @@ class BacklogStore:
             found = connection.execute(_BY_QUEUE).all()
         return {_queue(row): QueueBacklog(load_of(row), ages.get(_queue(row), 0.0)) for row in found}
 
-    def of_model(self, model: str, revision: str | None = None, precision: str | None = None) -> Backlog:
+    def waiting(self) -> list[Waiting]:
+        """Return what waits or is in hand, of all models: where many millions of texts wait, this takes seconds."""
+        with self._db.read() as connection:
+            found = connection.execute(_WAITING).all()
+        return [
+            Waiting(row.model, row.model_id, Priority(row.priority), load_of(row), int(row.oldest)) for row in found
+        ]
+
+    def of_model(
+        self,
+        model: str,
+        revision: str | None = None,
+        precision: str | None = None,
+        waits: Sequence[Waiting] | None = None,
+    ) -> Backlog:
         """Return what waits for one model; nothing where nobody has ever asked for it.
 
         Args:
             model: Its name, as jobs have it.
             revision: Only what this revision, or one that begins so, may do; default: any.
             precision: Only what a worker of this class of precision may do; default: any.
+            waits: What `waiting` has returned a moment ago; default: it is asked now.
         """
         identity = [ModelRow.name == model]
         if revision is not None:
             identity.append(ModelRow.revision.startswith(revision, autoescape=True))
         if precision is not None:
             identity.append(ModelRow.precision == precision)
-        ids = select(ModelRow.id).where(*identity)
-        # A job that no worker's identity was bound to yet is taken by the first one that registers, of any precision.
-        theirs = or_(JobRow.model_id.in_(ids), and_(JobRow.model_id.is_(None), JobRow.model == model))
-        serving = select(func.count()).select_from(WorkerRow).where(IS_LIVE, WorkerRow.model_id.in_(ids))
+        serving = select(func.count()).select_from(WorkerRow).where(IS_LIVE)
+        everything = self.waiting() if waits is None else waits
         with self._db.read() as connection:
-            found = {row.priority: row for row in connection.execute(waiting(JobRow.priority, jobs=[theirs]))}
+            ids = set(connection.execute(select(ModelRow.id).where(*identity)).scalars())
             now = int(connection.execute(select(now_ms())).scalar_one())
-            workers = int(connection.execute(serving).scalar_one())
-            is_known = connection.execute(ids.limit(1)).first() is not None
+            workers = int(connection.execute(serving.where(WorkerRow.model_id.in_(ids))).scalar_one())
             wanted = bool(connection.execute(select(is_wanted(*identity))).scalar_one())
+        # A job that no worker's identity was bound to yet is taken by the first one that registers, of any precision.
+        theirs = [one for one in everything if one.model_id in ids or (one.model_id is None and one.model == model)]
         bulk, urgent = (
-            load_of(found[priority]) if priority in found else Load() for priority in (Priority.BULK, Priority.URGENT)
+            sum((one.load for one in theirs if one.priority == priority), Load())
+            for priority in (Priority.BULK, Priority.URGENT)
         )
-        oldest = min((int(row.oldest) for row in found.values()), default=now)
-        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, is_known, wanted)
+        oldest = min((one.oldest for one in theirs), default=now)
+        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, bool(ids), wanted)
 
     def unserved(self) -> dict[tuple[str, str], int]:
         """Return the tokens that no live worker may do, by model and class of precision; see `JobRow.model_id`.
@@ -119,6 +154,7 @@ def _queue(row: Any) -> Queue:
     return row.model, Priority(row.priority).name.lower()
 
 
+_WAITING = waiting(JobRow.model, JobRow.model_id, JobRow.priority)
 _BY_QUEUE = waiting(JobRow.model, JobRow.priority)
 _SERVED = select(WorkerRow.model_id).where(IS_LIVE)
 _UNSERVED = waiting(

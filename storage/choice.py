@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select
 
 from storage.contract.models import Priority
 from storage.database import now_ms
-from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED, CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
+from storage.tables import CHUNK_IS_PENDING, JOB_IS_OPEN, ChunkRow, JobRow
+from storage.underway import under_way
 
 #: A job of at most so many chunks is small: it goes before large ones of the same key.
 SMALL = 4
@@ -41,9 +42,10 @@ def choose(connection: Connection, model_id: str, priority: Priority, room: int,
     """
     queue = {"model_id": model_id, "priority": priority}
     keys = [key for key in connection.execute(_OPEN_KEYS, queue).scalars() if key != beside]
+    known = under_way(connection, queue)
     if len(keys) > 1:
         # Who has the least under way comes first; a share of one chunk goes round by chance, not by name.
-        out = {row.key_id: row.chunks for row in connection.execute(_OUT_BY_KEY, queue)}
+        out = known.counts(connection, queue)
         keys.sort(key=lambda key: (out.get(key, 0), random.random()))
     shares: dict[str, Chosen] = {}
     left = room
@@ -58,6 +60,9 @@ def choose(connection: Connection, model_id: str, priority: Priority, room: int,
                 more = _best(connection, pending(model_id, priority, key), room)
                 left -= len(more.keys() - shares[key].keys())
                 shares[key] |= more
+    # Of what is chosen beside a message a claim takes as much as it has room for, which nobody knows here.
+    for key in shares if beside is None and len(keys) > 1 else ():
+        known.add(key, len(shares[key]))
     # In turns, so that whoever takes only the first ones is fair too.
     turns = zip_longest(*(share.items() for share in shares.values()))
     return dict(islice((chunk for turn in turns for chunk in turn if chunk is not None), room))
@@ -124,9 +129,3 @@ _ANYTHING = _pending().limit(1)
 _OPEN_KEYS = _open_keys()
 _OLDEST = pending_chunks().limit(bindparam("share")).with_for_update(**SKIP_LOCKED)
 _OF_SMALL_JOBS = _OLDEST.where(JobRow.chunk_count <= SMALL)
-_OUT_BY_KEY = (
-    select(JobRow.key_id, func.count().label("chunks"))
-    .join(ChunkRow, ChunkRow.job_id == JobRow.id)
-    .where(or_(CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED), *_IN_QUEUE)
-    .group_by(JobRow.key_id)
-)

@@ -6,22 +6,16 @@ The figures come out of the database: whoever is asked gives the same answer. He
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Literal
 
 from storage.backlogs import NOTHING
-from storage.contract.errors import ServerError
 from storage.contract.models import Priority
 from storage.counters import MEANINGS
+from storage.kept import Kept
 from storage.spreads import Spread
 from storage.stores import Stores
-
-#: Largest share of time that collecting may take: where much waits it takes longer, and is done the less often.
-_SHARE = 0.05
-
 
 #: Values by the labels' values.
 _Values = dict[tuple[str, ...], float]
@@ -57,32 +51,15 @@ class Figures:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._lock = threading.Lock()
-        self._found: list[Figure] = []
-        self._due = 0.0
-        #: The last failure, and when it was.
-        self._failure: tuple[float, ServerError] | None = None
+        self._kept = Kept(lambda: [*self._counted(), *self._waiting(), *self._alive(), *self._of_database()])
 
     def get(self) -> list[Figure]:
         """Return every figure, some of them a little old where collecting them takes long.
 
         Raises:
-            StorageUnavailable: When the database cannot be reached; whoever waited for another one's turn meanwhile
-                hears of it with that one, since to wait as long again would be in vain.
+            StorageUnavailable: When the database cannot be reached.
         """
-        asked = monotonic()
-        with self._lock:
-            if self._failure is not None and self._failure[0] >= asked:
-                raise self._failure[1]
-            begin = monotonic()
-            if begin >= self._due:
-                try:
-                    self._found = [*self._counted(), *self._waiting(), *self._alive(), *self._of_database()]
-                except ServerError as error:
-                    self._failure = monotonic(), error
-                    raise
-                self._due = monotonic() + (monotonic() - begin) / _SHARE
-            return self._found
+        return self._kept.get()
 
     def _counted(self) -> Iterable[Figure]:
         for name, value in self._stores.counters.all().items():

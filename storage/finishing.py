@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from storage import naming
 from storage.contract.states import JobState
@@ -25,14 +25,24 @@ def has_open_chunks() -> ColumnElement[bool]:
     """Whether a job has chunks without an outcome."""
     # One by one: each has a partial index of its own, and SQLite would else walk all chunks of the job.
     of_job = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id)
-    return or_(*(of_job.where(state).exists() for state in (CHUNK_IS_PENDING, CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)))
+    out = (of_job.where(state).exists() for state in (CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED))
+    return or_(_has_pending(), *out)
+
+
+def _has_pending() -> ColumnElement[bool]:
+    """Whether a job has chunks that wait to be sent.
+
+    They are sent in order, so that the index is read from its end: while a transaction is open for long, its beginning
+    is full of dead entries of all that were pending since.
+    """
+    last = select(func.max(ChunkRow.number)).where(ChunkRow.job_id == JobRow.id, CHUNK_IS_PENDING)
+    return last.correlate(JobRow).scalar_subquery().is_not(None)
 
 
 # Statements of every commit, put together once.
 
 _OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
-_PENDING = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id, CHUNK_IS_PENDING).exists()
-_ENDING = select(JobRow.id).where(_OF_JOBS, ~_PENDING).order_by(JobRow.id).with_for_update()
+_ENDING = select(JobRow.id).where(_OF_JOBS, ~_has_pending()).order_by(JobRow.id).with_for_update()
 _FINISH = (
     update(JOBS).where(_OF_JOBS, JOB_IS_OPEN, ~has_open_chunks()).values(ended(JobState.COMPLETED)).returning(JobRow.id)
 )

@@ -25,6 +25,7 @@ from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
 from storage.metering import unspent
 from storage.moments import iso
 from storage.newjobs import NewJob, open_job
+from storage.nextends import end_told
 from storage.postgresserver import allow_longer
 from storage.quotas import admit, admit_again, owe
 from storage.sealing import seal
@@ -55,7 +56,7 @@ class JobStore:
             QuotaExceeded: When its key may have no other now.
         """
         try:
-            with self._db.write() as connection:
+            with end_told(self._db), self._db.write() as connection:
                 open_job(connection, job)
                 admit(connection, job.id, job.key_id, sealed=False)
         except IntegrityError:
@@ -96,7 +97,7 @@ class JobStore:
         sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
         sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
         try:
-            with self._db.write(durable=not marking) as connection:
+            with end_told(self._db), self._db.write(durable=not marking) as connection:
                 open_job(connection, job, **sealed)
                 write_chunks(connection, rows)
                 if job.model_id is None:
@@ -123,9 +124,8 @@ class JobStore:
             QuotaExceeded: When it is more than its key may have; it is then still open.
         """
         try:
-            with self._db.write() as connection:
-                asked = {"payload_hash": payload_hash, "idempotency_key": idempotency_key}
-                seal(connection, job_id, total, chunks, **asked)
+            with end_told(self._db), self._db.write() as connection:
+                seal(connection, job_id, total, chunks, payload_hash=payload_hash, idempotency_key=idempotency_key)
         except IntegrityError:
             return False
         failpoints.reach("submit.sealed")

@@ -23,6 +23,7 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database
 from storage.faults import retried
 from storage.newjobs import NewJob, open_job
+from storage.nextends import end_told
 from storage.parttables import PartedJobRow, PartRow
 from storage.quotas import admit
 from storage.sealing import seal
@@ -74,7 +75,7 @@ class PartStore:
             False when the idempotency key has been used by another job.
         """
         try:
-            with self._db.write() as connection:
+            with end_told(self._db), self._db.write() as connection:
                 open_job(connection, job, payload_hash=payload_hash, idempotency_key=key)
                 parted = insert(PartedJobRow).values(job_id=job.id, token=0, on_invalid=on_invalid)
                 connection.execute(parted)
@@ -204,7 +205,7 @@ class PartStore:
             _compare(taking.next, taking.items, parts, items)
             if not taking.next:
                 raise WrongState(f"Job {job_id} has no parts yet.", f"Send the first: PUT /v1/jobs/{job_id}/parts/0.")
-            with self._db.write() as connection:
+            with end_told(self._db), self._db.write() as connection:
                 guard(connection, taking)
                 seal(connection, job_id, taking.items, taking.chunks)
         except WrongState:

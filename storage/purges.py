@@ -20,6 +20,9 @@ from storage.tables import JOB_IS_CALL, JOB_IS_UNFINISHED, ChunkRow, InputRow, J
 #: vectors of 1,024 numbers some 8 MB.
 _CHUNKS, _ITEMS = 64, 2_048
 
+#: Chunks of a job that go while whoever deletes it waits: what is behind them, the reconciler removes.
+_AT_ONCE = 200
+
 #: Jobs marked in one transaction.
 MARKED_AT_ONCE = 256
 
@@ -39,7 +42,9 @@ class PurgeStore:
         self._given_up: set[str] = set()
 
     def delete(self, job_id: str) -> None:
-        """Delete a job with its texts and results, in small steps; it is unknown from the first one on.
+        """Delete a job with its texts and results; it is unknown from here on, and its rows go in small steps.
+
+        Of a large one the first rows alone go here: the reconciler removes the rest.
 
         Raises:
             UnknownJob: When there is none of that id.
@@ -54,15 +59,15 @@ class PurgeStore:
             raise UnknownJob(job_id)
         if not marked and found is not None:
             raise WrongState(f"Job {job_id} is {found.state}.", f"Cancel it first: embedmill cancel {job_id}")
-        self.purge(job_id)
+        self._begin(job_id)
 
     def discard(self, job_id: str) -> bool:
-        """Delete a job that was never sealed; return whether it was one: a sealed one is left alone."""
+        """Delete a job that was never sealed, as `delete` does; return whether it was one: others are left alone."""
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING)
             unsealed = connection.execute(update(JobRow).where(*accepting).values(_GOING)).rowcount == 1
         if unsealed:
-            self.purge(job_id)
+            self._begin(job_id)
         return unsealed
 
     def give_up(self, job_id: str) -> None:
@@ -157,6 +162,12 @@ class PurgeStore:
     def _some(self, jobs: Select[Any]) -> list[str]:
         with self._db.read() as connection:
             return list(connection.execute(jobs.limit(MARKED_AT_ONCE)).scalars())
+
+    def _begin(self, job_id: str) -> None:
+        """Remove the first rows of a marked job, of a small one all."""
+        after: int | None = START
+        while after is not None and after < _AT_ONCE:
+            after = self.step(job_id, after)
 
     def purge(self, job_id: str) -> None:
         """Remove the rows of a marked job; can be taken up again where it was cut off."""

@@ -2,7 +2,8 @@
 
 Every transaction that makes a job, or adds texts to one or bytes to a file, asks here. It locks the key's row, so that
 of two at once the second sees what the first has taken; keys without limits have no row and lock nothing. The row is
-the last that such a transaction locks, and whoever locks several takes them in order: nobody waits in a circle.
+the last that such a transaction locks, and whoever locks several takes them in order: nobody waits in a circle. When
+there may be room again is asked outside (`nextends.end_told`): it may take long.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
 from storage.filetables import FileRow
 from storage.metering import SHARE_AGAIN
+from storage.nextends import TooManyJobs, end_told
 from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
 #: Largest limit; a BIGINT holds it many times over.
@@ -28,9 +30,6 @@ _NO_JOB = "00000000-0000-0000-0000-000000000000"
 
 #: A file whose writer has not been done for so long counts no more, in milliseconds: he is gone, and nobody sees it.
 _WRITTEN_WITHIN = 2 * 3600 * 1000
-
-#: After how many seconds a job that cannot be told the end of may have ended.
-_SOON, _LATE = 10.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ def check_room(database: Database, key_id: str) -> None:
         QuotaExceeded: When it may not yet.
     """
     key = {"key": key_id, "job": _NO_JOB}
-    with database.read() as connection:
+    with end_told(database), database.read() as connection:
         quota = connection.execute(_QUOTA, key).first() if key_id else None
         if quota is None:
             return
@@ -202,10 +201,11 @@ def owe(connection: Connection, tokens: Mapping[str, float]) -> None:
 def _admit_jobs(connection: Connection, most: int, key: dict[str, str]) -> None:
     others = connection.execute(_OPEN, key).scalar_one()
     if others >= most:
-        raise QuotaExceeded(
+        # The count alone: nobody adds up chunks while others wait for the key's row.
+        raise TooManyJobs(
             f"This API key may have {most:,} open job{'s' if most != 1 else ''} at a time, and has {others:,}.",
             "Wait until one has ended, or cancel one.",
-            _next_end(connection, key),
+            key["key"],
         )
 
 
@@ -235,14 +235,6 @@ def _set_owed(connection: Connection, quota: Any, owed: float) -> None:
     # Its clock may have been read before it was waited for the row.
     values = {"owed": max(owed, 0.0), "as_of": max(quota.now, quota.as_of)}
     connection.execute(update(QuotaRow).where(QuotaRow.key_id == quota.key_id).values(values))
-
-
-def _next_end(connection: Connection, key: dict[str, str]) -> float:
-    """Return in how many seconds one of a key's open jobs may have ended, at the rate of the one that is furthest."""
-    found = connection.execute(_PROGRESS, key).all()
-    # PostgreSQL adds bigints up to a decimal.
-    left = [(job.now - job.started_at) / 1000 * float((job.size - job.done) / job.done) for job in found if job.done]
-    return min(max(min(left, default=_SOON), 1.0), _LATE)
 
 
 # Statements, put together once. That a key is not empty is said again, so that SQLite takes the index of owned jobs.
@@ -277,14 +269,3 @@ _COUNTED_FILE = and_(
     or_(FileRow.expires_at.is_(None), FileRow.expires_at > now_ms()),
 )
 _BYTES = select(func.sum(FileRow.size)).where(FileRow.key_id == bindparam("key"), _COUNTED_FILE)
-_PROGRESS = (
-    select(
-        JobRow.started_at,
-        now_ms().label("now"),
-        func.sum(ChunkRow.size).label("size"),
-        func.sum(ChunkRow.succeeded + ChunkRow.failed).label("done"),
-    )
-    .join(ChunkRow, ChunkRow.job_id == JobRow.id)
-    .where(*_OTHERS, JobRow.started_at.is_not(None), ChunkRow.state != ChunkState.SPLIT)
-    .group_by(JobRow.id, JobRow.started_at)
-)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -18,31 +20,39 @@ from storage.moments import iso
 from storage.tables import JobRow, ModelRow
 from storage.workers import live_workers
 
+#: Jobs whose sums are remembered: what is over changes no more, and lists show it again and again.
+_REMEMBERED = 2_048
+
+#: A job of more chunks is huge: what it cost to add them up is made up for by not doing it again for a while.
+_HUGE = 10_000
+
+#: Largest share of time that adding up one huge job may take, and the longest that its sums are believed, in seconds.
+_SHARE, _BELIEVED = 0.05, 60.0
+
+#: A job, its state, how often it was sent round again, and when it ended.
+_Stand = tuple[str, str, int, int]
+
 #: The rate shown is that of the last so many milliseconds.
 _RATE_WINDOW = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Where a job stands, and what of it waits or was done lately, for who adds up all jobs.
+    """Where a job stands, and what of it waits, for who adds up all jobs.
 
     Args:
         status: As everybody is told.
         model_id: The identity that it is bound to; None where none was ever known.
         chunks: Chunks that have no outcome yet.
         tokens: Tokens in them, estimated.
-        recent: Tokens read in the last 30 s.
         created: When it was accepted, in milliseconds since 1970.
-        began: When it began; None before.
     """
 
     status: JobStatus
     model_id: str | None
     chunks: int
     tokens: int
-    recent: int
     created: int
-    began: int | None
 
 
 class StatusStore:
@@ -50,6 +60,8 @@ class StatusStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        #: What was added up, and until when it is believed.
+        self._known: dict[_Stand, tuple[ChunkCounts, float]] = {}
 
     def get(self, job_id: str) -> JobStatus:
         """Return where a job stands.
@@ -59,7 +71,16 @@ class StatusStore:
         """
         # A retry between two statements would show a completed job with items that are pending.
         with self._db.read(one_moment=True) as connection:
-            return _look(connection, job_id).status
+            return self._look(connection, job_id).status
+
+    def waiting_for(self, job_id: str) -> str | None:
+        """Return what a job waits for and what to do about it, or None; no chunk is counted for that.
+
+        Raises:
+            UnknownJob: When there is none of that id.
+        """
+        with self._db.read(one_moment=True) as connection:
+            return _waiting_for(connection, _job(connection, job_id))
 
     def many(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return where several jobs stand, leaving out those deleted meanwhile."""
@@ -71,22 +92,45 @@ class StatusStore:
         for job_id in job_ids:
             try:
                 with self._db.read(one_moment=True) as connection:
-                    found.append(_look(connection, job_id))
+                    found.append(self._look(connection, job_id))
             except UnknownJob:
                 continue
         return found
 
+    def _look(self, connection: Connection, job_id: str) -> Look:
+        job = _job(connection, job_id)
+        counts = self._counts(connection, job_id, job)
+        status = _status(connection, job_id, job, counts)
+        return Look(status, job.model_id, counts.chunks_left, counts.estimated_left, job.created_at)
 
-def _look(connection: Connection, job_id: str) -> Look:
+    def _counts(self, connection: Connection, job_id: str, job: Any) -> ChunkCounts:
+        """Return the sums over a job's chunks: remembered of what has ended, and for a while of what is huge."""
+        stand = (job_id, job.state, int(job.generation), int(job.finished_at or 0))
+        counts, until = self._known.get(stand, (None, 0.0))
+        begin = monotonic()
+        if counts is not None and begin < until:
+            return counts
+        begun = job.started_at is not None or job.state not in (JobState.ACCEPTING, JobState.QUEUED)
+        waiting = job.state != JobState.COMPLETED
+        counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun, waiting)
+        if job.state in FINAL_JOB_STATES and not counts.chunks_left:
+            self._remember(stand, counts, inf)
+        elif job.chunk_count > _HUGE:
+            self._remember(stand, counts, monotonic() + min((monotonic() - begin) / _SHARE, _BELIEVED))
+        return counts
+
+    def _remember(self, stand: _Stand, counts: ChunkCounts, until: float) -> None:
+        if len(self._known) >= _REMEMBERED:
+            # All at once, since many threads look: what is shown again is added up again.
+            self._known = {}
+        self._known[stand] = counts, until
+
+
+def _job(connection: Connection, job_id: str) -> Any:
     job = connection.execute(_JOB, {"job": job_id}).first()
     if job is None:
         raise UnknownJob(job_id)
-    begun = job.started_at is not None or job.state not in (JobState.ACCEPTING, JobState.QUEUED)
-    waiting = job.state != JobState.COMPLETED
-    counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun, waiting)
-    status = _status(connection, job_id, job, counts)
-    left = (counts.chunks_left, counts.estimated_left, counts.recent)
-    return Look(status, job.model_id, *left, job.created_at, job.started_at)
+    return job
 
 
 def _status(connection: Connection, job_id: str, job: Any, counts: ChunkCounts) -> JobStatus:
@@ -181,6 +225,8 @@ _JOB = select(
     JobRow.revision,
     JobRow.model_id,
     JobRow.total,
+    JobRow.chunk_count,
+    JobRow.generation,
     JobRow.error,
     JobRow.created_at,
     JobRow.started_at,

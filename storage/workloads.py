@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from storage.contract.states import ChunkState
+from storage.backlogs import Waiting
 from storage.database import Database, now_ms
 from storage.loads import LOAD, Load, load_of, waiting
 from storage.pulses import Pulse
@@ -17,9 +17,6 @@ from storage.statuses import Look
 from storage.tables import CHUNK_IS_LEASED, JOB_IS_OPEN, ChunkRow, JobRow, WorkerRow
 from storage.tallies import Tally
 from storage.workers import IS_LIVE
-
-#: The rates are those of the last so many milliseconds.
-RATE_WINDOW = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Workload:
     Args:
         workers: Live workers, by host and device.
         queued: What waits or is in hand, by model id; under an empty id what no worker has ever been known for.
-        tokens_per_second: Of the last 30 s, by model id.
+        tokens_per_second: Of the last 30 s, by model id, as live workers have told it with their last heartbeats.
         oldest_seconds: How long ago the oldest job was accepted of which something waits or is in hand, by model id.
     """
 
@@ -76,25 +73,26 @@ class WorkloadStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def get(self, beside: Sequence[Look] = ()) -> Workload:
+    def get(self, beside: Sequence[Look] = (), waits: Sequence[Waiting] | None = None) -> Workload:
         """Return what there is to do and who does it.
 
         Args:
             beside: Jobs that have just been looked at, whose chunks need not be counted again.
+            waits: What `BacklogStore.waiting` has returned a moment ago, of all jobs; default: it is asked now.
         """
         ids = [look.status.id for look in beside]
         with self._db.read() as connection:
-            now = int(connection.execute(select(now_ms())).scalar_one())
-            tally = Tally(now, RATE_WINDOW)
+            tally = Tally(int(connection.execute(select(now_ms())).scalar_one()))
+            for one in waits or ():
+                tally.waits(one.model_id, one.load, one.oldest)
             # A planner may read all chunks to find none: it is asked only where there are other jobs.
-            if not ids or connection.execute(_others(ids, now)).first() is not None:
+            if waits is None and (not ids or connection.execute(_others(ids)).first() is not None):
                 for row in connection.execute(waiting(JobRow.model_id, jobs=_besides(ids))):
                     tally.waits(row.model_id, load_of(row), int(row.oldest))
-                for row in connection.execute(_recent(now).where(*_besides(ids))):
-                    tally.was_done(row.model_id, int(row.tokens or 0), int(row.began or 0))
-            for look in beside:
+            for look in beside if waits is None else ():
                 tally.add(look)
-            return Workload(_workers(connection), tally.queued, tally.rates(), tally.oldest())
+            workers = _workers(connection)
+        return Workload(workers, tally.queued, _rates(workers), tally.oldest())
 
     def workers(self) -> list[WorkerLoad]:
         """Return live workers with what they have in hand, by host and device."""
@@ -120,19 +118,20 @@ def _besides(ids: Sequence[str]) -> list[ColumnElement[bool]]:
     return [JobRow.id.not_in(ids)] if ids else []
 
 
-def _others(ids: Sequence[str], now: int) -> Any:
-    """Return the statement that asks for any job besides these that is open or was lately."""
-    return select(JobRow.id).where(_lately(now - RATE_WINDOW), JobRow.id.not_in(ids)).limit(1)
+def _others(ids: Sequence[str]) -> Any:
+    """Return the statement that asks for any open job besides these."""
+    return select(JobRow.id).where(JOB_IS_OPEN, JobRow.id.not_in(ids)).limit(1)
 
 
-def _lately(since: int) -> ColumnElement[bool]:
-    # Chunks have no index of their time; jobs that were at work lately are few, and found by an index each: of both
-    # conditions in one SQLite makes a walk through all jobs, or through all chunks.
-    ended = select(JobRow.id).where(JobRow.finished_at.is_not(None), JobRow.finished_at > since)
-    return JobRow.id.in_(union_all(select(JobRow.id).where(JOB_IS_OPEN), ended))
+def _rates(workers: Sequence[WorkerLoad]) -> dict[str, float]:
+    """Return the tokens a second of each model that is worked at, as its live workers have told them."""
+    rates: dict[str, float] = {}
+    for worker in workers:
+        if worker.pulse.tokens_per_second:
+            rates[worker.model_id] = rates.get(worker.model_id, 0.0) + worker.pulse.tokens_per_second
+    return {model_id: round(rate, 1) for model_id, rate in rates.items()}
 
 
-_OF_JOB = ChunkRow.job_id == JobRow.id
 _IN_HAND = (
     select(ChunkRow.lease_owner, *LOAD, func.count(ChunkRow.job_id.distinct()).label("jobs"))
     .where(CHUNK_IS_LEASED)
@@ -156,14 +155,3 @@ _WORKERS = (
     .where(IS_LIVE)
     .order_by(WorkerRow.host, WorkerRow.device, WorkerRow.id)
 )
-
-
-def _recent(now: int) -> Any:
-    """Return the statement of what has been done lately; a fixed moment, as SQLite would ask its clock at each row."""
-    since = now - RATE_WINDOW
-    return (
-        select(JobRow.model_id, func.sum(ChunkRow.tokens).label("tokens"), func.min(JobRow.started_at).label("began"))
-        .join(ChunkRow, _OF_JOB)
-        .where(_lately(since), ChunkRow.state == ChunkState.DONE, ChunkRow.done_at > since)
-        .group_by(JobRow.model_id)
-    )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 
 from storage import counters
-from storage.contract.errors import ServerError
 from storage.invariants import START
 from storage.purges import MARKED_AT_ONCE
-from storage.purges import START as START_OF_REMOVAL
 from storage.stores import Stores
+from worker.removals import Removals
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,10 @@ class Keeper:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._jobs, self._texts = Removals(stores.purges.step), Removals(stores.purges.step_texts)
         self._looked = -_LOOK_EVERY
         self._place = START
         self._round: Counter[str] = Counter()
-        #: How far each removal under way has come; after a restart each begins anew, and finds what is left.
-        self._come: dict[str, int] = {}
         #: Whether there may be room to give back: asked once something was removed, and at the start.
         self._may_give = True
 
@@ -51,38 +48,24 @@ class Keeper:
             # Where there is more than one look takes, the next one follows at once.
             if self._stores.purges.mark(ABANDONED_AFTER) < MARKED_AT_ONCE:
                 self._looked = time.monotonic()
-        purges, deadline = self._stores.purges, time.monotonic() + _TURN
-        done = self._remove(purges.marked(), purges.step, deadline)
-        if done and self._remove(purges.marked_texts(), purges.step_texts, deadline):
-            self._come.clear()
-            while self._may_give and time.monotonic() < deadline:
+        purges, begin = self._stores.purges, time.monotonic()
+        # Texts are to go a minute after their job's end, however much there is to remove of others.
+        texts, no_texts = self._texts.turn(purges.marked_texts(), begin + _TURN / 2)
+        rows, no_jobs = self._jobs.turn(purges.marked(), begin + _TURN)
+        if no_jobs and not no_texts:
+            more, no_texts = self._texts.turn(purges.marked_texts(), begin + _TURN)
+            texts += more
+        self._may_give = self._may_give or texts + rows > 0
+        if no_texts and no_jobs:
+            while self._may_give and time.monotonic() < begin + _TURN:
                 self._may_give = self._stores.database.give_back()
-
-    def _remove(self, job_ids: Sequence[str], step: Callable[[str, int], int | None], deadline: float) -> bool:
-        """Remove rows of some jobs until their time is over; return whether that was all."""
-        for job_id in job_ids:
-            try:
-                after: int | None = self._come.get(job_id, START_OF_REMOVAL)
-                while after is not None:
-                    if time.monotonic() > deadline:
-                        return False
-                    after = step(job_id, after)
-                    self._may_give = True
-                    if after is not None:
-                        self._come[job_id] = after
-                # All are forgotten once nothing is left to remove; where that never comes, each as it goes.
-                self._come.pop(job_id, None)
-            except ServerError:
-                raise
-            except Exception:
-                # One that cannot be removed must not keep the others.
-                counters.count("sweeps_failed")
-                logger.exception("job %s cannot be removed", job_id)
-        return True
 
     def check(self) -> None:
         """Look at the next page of chunks; what is found is counted, and told once a round."""
         findings = self._stores.invariants.check(self._place)
+        if findings.error is not None:
+            counters.count("sweeps_failed")
+            logger.warning("rows that follow job %s could not be looked at: %s", self._place[0], findings.error)
         for name, times in findings.broken.items():
             counters.count("invariants_broken", times)
             if name not in self._round:

@@ -81,7 +81,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """
     client = Client(settings=settings, folders=False)
     hints = Hints(settings.redis)
-    streams = Streams(lambda job_id: events.look(service, job_id), settings.max_streams)
+    streams = Streams(lambda job_id: events.look(service, job_id), settings.max_streams, client.stores.jobs.ended)
     metrics = Metrics(client.stores, lambda: streams.open, settings.machine)
     waiting = Waiting(client.stores.jobs, hints)
     calls = Calls(client, waiting, settings.max_calls, settings.call_timeout)

@@ -67,6 +67,7 @@ async def submit(
     """Submit JSON with `texts` or `items`, or NDJSON of any length, each line a string or an object with `text`.
 
     With `parts` a job is only opened; its texts follow part by part, and it is then sealed.
+    Lines that a key may submit only a little later are kept, and the answer waits for that, up to a quarter of an hour.
     What is not in the body may stand in the query. The same Idempotency-Key and payload give the same job.
     """
     known = idempotency_key(key)
@@ -80,7 +81,7 @@ async def submit(
         job = submit_records(service, caller, asked, known, records, records.with_ids)
         return submitted(service, job.id, job.notice)
 
-    return await taken_in(caller.key_id, request.stream(), take)
+    return await taken_in(caller.key_id, request.stream(), take, request.is_disconnected)
 
 
 @router.get(

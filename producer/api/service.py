@@ -19,6 +19,8 @@ from producer.api.streams import Streams
 from producer.api.waiting import Waiting
 from producer.client import Client
 from producer.parting import Parting
+from storage.backlogs import Waiting as Backlogged
+from storage.kept import Kept
 from storage.stores import Stores
 
 #: Result files that are made, or still being read, at a time: each is as large on the disk as a job's vectors.
@@ -43,6 +45,7 @@ class Service:
         body_room: Memory for bodies that are kept in it as a whole.
         states_room: Memory for answers that hold states of tokens, in numbers.
         tokens_room: Memory for answers that hold tokens, in bytes of their texts.
+        backlog: What waits for each model, added up for all who ask.
         made_files: Places of result files that are made on the disk before they are sent.
     """
 
@@ -58,6 +61,7 @@ class Service:
     body_room: BodyRoom = field(init=False)
     states_room: AnswerRoom = field(init=False, default_factory=lambda: AnswerRoom(MOST_NUMBERS_AT_ONCE))
     tokens_room: AnswerRoom = field(init=False)
+    backlog: Kept[list[Backlogged]] = field(init=False)
     made_files: Shares = field(init=False, default_factory=lambda: Shares(_MADE_FILES, _TOO_MANY_FILES))
 
     def __post_init__(self) -> None:
@@ -66,6 +70,7 @@ class Service:
         object.__setattr__(self, "parting", Parting(self.client.stores, *limits))
         # A token takes some hundred bytes, for a tokenizer and as JSON: there is room for one text of the longest.
         object.__setattr__(self, "tokens_room", AnswerRoom(self.settings.max_text_bytes, FREE_TEXT))
+        object.__setattr__(self, "backlog", Kept(self.client.stores.backlogs.waiting))
         object.__setattr__(self, "body_room", BodyRoom(self.settings.max_body_bytes))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from producer.api.shares import Shares
+from producer.patience import Patience, of_sender
 
 T = TypeVar("T")
 
@@ -22,6 +23,9 @@ _WAITING = 8
 
 #: Bytes that are still read when nobody wants them any more: who writes all before he reads would else see no answer.
 _DRAINED = 16_000_000
+
+#: How often it is asked whether a sender is still there who waits for his answer, in seconds.
+_ASK_AGAIN = 1.0
 
 #: Seconds after which a body may be sent again that found no room.
 _RETRY = 5
@@ -37,13 +41,19 @@ class Cut(Exception):
     """Raised in the thread when the body ends before its end: whatever it began must be undone."""
 
 
-async def taken_in(key_id: str, blocks: AsyncIterator[bytes], take: Callable[[Iterator[bytes]], T]) -> T:
+async def taken_in(
+    key_id: str,
+    blocks: AsyncIterator[bytes],
+    take: Callable[[Iterator[bytes]], T],
+    is_gone: Callable[[], Awaitable[bool]] | None = None,
+) -> T:
     """Return what a function makes of a body's blocks; it runs in a thread and need not read all of them.
 
     Args:
         key_id: The key of who sends it; empty where no keys are used.
         blocks: The body. Whatever it raises is raised here, and `Cut` in the thread.
         take: Works on the blocks.
+        is_gone: Whether the sender has gone, after the body; where it is given, he has patience (see `patience.py`).
 
     Raises:
         Overloaded: When too many bodies are being taken in.
@@ -57,7 +67,10 @@ async def taken_in(key_id: str, blocks: AsyncIterator[bytes], take: Callable[[It
         finally:
             pipe.close()
 
-    working = asyncio.get_running_loop().run_in_executor(_threads, copy_context().run, work)
+    patience = Patience()
+    context = copy_context()
+    context.run(of_sender.set, patience if is_gone is not None else None)
+    working = asyncio.get_running_loop().run_in_executor(_threads, context.run, work)
 
     def ended(done: asyncio.Future[T]) -> None:
         places.leave(key_id)
@@ -76,7 +89,14 @@ async def taken_in(key_id: str, blocks: AsyncIterator[bytes], take: Callable[[It
     except BaseException:
         pipe.end(Cut())
         raise
-    return await asyncio.shield(working)
+    try:
+        while not (await asyncio.wait({working}, timeout=_ASK_AGAIN))[0]:
+            if is_gone is not None and await is_gone():
+                patience.end()
+    finally:
+        # The service stops, or he has his answer.
+        patience.end()
+    return working.result()
 
 
 class _Pipe:

@@ -7,12 +7,11 @@ from pydantic import BaseModel, Field
 
 from producer.api.auth import Reader
 from producer.api.documented import failures
-from producer.api.service import ServiceDep
+from producer.api.service import Service, ServiceDep
 from storage.contract.models import ModelCard
 from storage.loads import Load
 from storage.releases import HERE
 from storage.services import ServiceProcess
-from storage.stores import Stores
 from storage.workloads import WorkerLoad
 
 router = APIRouter(tags=["workers"])
@@ -83,7 +82,7 @@ class ModelView(BaseModel):
     oldest_seconds: float | None = Field(
         description="Age of the oldest job of which something waits or is in hand; null where nothing is."
     )
-    tokens_per_second: float = Field(description="Tokens read in the last 30 s, a second.")
+    tokens_per_second: float = Field(description="Tokens that its live workers read in their last 30 s, a second.")
 
 
 class WorkersView(BaseModel):
@@ -95,7 +94,7 @@ class WorkersView(BaseModel):
     workers: list[WorkerView] = Field(description="Live workers, by host and device.")
     models: list[ModelView] = Field(description="Models ever registered: those served now first.")
     queued: LoadView = Field(description="What waits or is in hand, of all models, of unknown ones too.")
-    tokens_per_second: float = Field(description="Tokens read in the last 30 s by all, a second.")
+    tokens_per_second: float = Field(description="Tokens that all live workers read in their last 30 s, a second.")
 
 
 @router.get(
@@ -107,16 +106,17 @@ class WorkersView(BaseModel):
 )
 def list_workers(service: ServiceDep, caller: Reader) -> WorkersView:
     """Return live workers with what they have in hand, and models with what waits for them."""
-    return overview(service.stores)
+    return overview(service)
 
 
-def overview(stores: Stores) -> WorkersView:
-    """Return live workers, models and what waits, at one moment.
+def overview(service: Service) -> WorkersView:
+    """Return live workers and models, and what waits, which may be a little old where much does: see `/v1/backlog`.
 
     Args:
-        stores: Where all of it is kept.
+        service: Knows where all of it is kept.
     """
-    workload = stores.workloads.get()
+    stores = service.stores
+    workload = stores.workloads.get(waits=service.backlog.get())
     served = sorted(stores.workers.cards(), key=lambda one: one.workers == 0)
     names = {one.card.id: one.card.name for one in served}
     models = [

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import httpx
 
+from producer.pace import pause
 from producer.remote.connection import Connection
 from producer.remote.events import listening
 from producer.remote.values import STATUS, status_of
@@ -18,7 +19,8 @@ from storage.jobstatus import JobStatus
 #: The longest silence on a connection that tells events, in seconds; the service lets its heart beat oftener.
 _SILENCE = 45.0
 
-#: How often the service is asked where events do not come through, or the time is nearly over, in seconds.
+#: How often the service is asked where events do not come through, or the time is nearly over, in seconds; the less
+#: often the longer it takes to answer.
 _POLL = 0.5
 
 #: The least time that is worth a connection that tells events, in seconds.
@@ -60,6 +62,7 @@ class Watch:
             ServiceUnavailable: When the service cannot be reached for long.
         """
         while True:
+            begin = time.monotonic()
             status = self._see(status_of(self._connection.told("GET", f"/v1/jobs/{self._job_id}", STATUS)))
             if status.is_final:
                 return status
@@ -69,14 +72,15 @@ class Watch:
                     f"Job {self._job_id} is still {status.state}: {status.pending} of {status.total} items pending.",
                     "It goes on; wait again, or ask for its status.",
                 )
+            rest = pause(time.monotonic() - begin, _POLL)
             # A read blocks for half of what is left at most, and none begins later: the deadline is kept.
             silence = min(_SILENCE, left / 2)
             if not self._hears or silence < _WORTH:
-                time.sleep(min(_POLL, left))
+                time.sleep(min(rest, left))
             elif self._listen(silence):
                 continue  # it has ended: one more look gives the status that counts
             else:
-                time.sleep(min(_POLL, max(0.0, self._deadline - time.monotonic())))
+                time.sleep(min(rest, max(0.0, self._deadline - time.monotonic())))
 
     def _listen(self, silence: float) -> bool:
         """Hear events while there is time; return whether the job has ended."""

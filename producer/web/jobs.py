@@ -96,7 +96,7 @@ def _page(
         "wanted": wanted,
         "model": model,
         "before": before,
-        "overview": overview(service.stores),
+        "overview": overview(service),
         "default_model": service.settings.model,
         "usual_days": "for ever" if service.settings.keep_days is None else f"{service.settings.keep_days:g}",
         "given": dict.fromkeys(FIELDS, "") | (given or {}),

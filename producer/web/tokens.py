@@ -86,7 +86,7 @@ async def show(request: Request, service: ServiceDep, visitor: VisitorDep) -> Re
                 # The pieces are worth seeing all the same.
                 values["no_vector"] = error
     values |= {"given": given, "default_model": service.settings.model, "longest": LONGEST}
-    values["overview"] = await run_in_threadpool(overview, service.stores)
+    values["overview"] = await run_in_threadpool(overview, service)
     code = status_of(values["error"]) if values["error"] else 200
     return page(request, "tokens", visitor=visitor, code=code, **values)
 

@@ -19,5 +19,5 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 def show(request: Request, service: ServiceDep, visitor: VisitorDep) -> Response:
     """Show who works on what, and what waits for whom."""
     visitor.caller.require("read")
-    seen, model = overview(service.stores), service.settings.model
+    seen, model = overview(service), service.settings.model
     return page(request, "workers", visitor=visitor, overview=seen, silent=SILENT, model=model)

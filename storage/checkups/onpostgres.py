@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, text
 
 from storage.checkups.check import Outcome, not_checked, ok, warning, wrong
+from storage.checkups.ondeadrows import transactions
 from storage.checkups.places import size
 from storage.checkups.postgresdisk import check_room
 from storage.database import Database
@@ -24,9 +25,6 @@ _EACH = 16
 
 #: Share of the connections from which a server counts as nearly full.
 _NEARLY_FULL = 0.8
-
-#: A transaction open for so long keeps dead rows from being removed, in seconds.
-_LONG = 300
 
 #: Whoever waits for a lock for so long waits for somebody who does something unusual, in seconds.
 _WAIT = 5
@@ -169,24 +167,6 @@ def _limits(database: Database) -> Outcome:
     return ok("No limit of the server's stands in the way; each transaction of ours brings its own.")
 
 
-def _transactions(database: Database) -> Outcome:
-    long = _rows(
-        database,
-        "SELECT pid, state, application_name, extract(epoch FROM now() - xact_start)::bigint AS seconds"
-        " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND xact_start < now() - make_interval(secs => :long) ORDER BY xact_start LIMIT 5",
-        long=_LONG,
-    )
-    if long:
-        worst = long[0]
-        return warning(
-            f"A transaction of {worst.application_name or 'somebody'} (pid {worst.pid}, {worst.state}) has been open"
-            f" for {worst.seconds:,} s: no dead row is removed meanwhile.",
-            f"End it if it is not wanted: SELECT pg_terminate_backend({worst.pid}).",
-        )
-    return ok(f"No transaction has been open for longer than {_LONG // 60} minutes.")
-
-
 def _locks(database: Database) -> Outcome:
     waiting = _rows(
         database,
@@ -263,7 +243,7 @@ CHECKS: dict[str, Callable[[Database], Outcome]] = {
     "durability": _durability,
     "replication": _replication,
     "limits": _limits,
-    "transactions": _transactions,
+    "transactions": transactions,
     "locks": _locks,
     "size": _size,
     "room": check_room,

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from storage import filesystems
-from storage.checkups import ondatabase, onpostgres, onsqlite
+from storage.checkups import ondatabase, ondeadrows, onpostgres, onsqlite
 from storage.checkups.check import Verdict
 from storage.contract.errors import StorageUnavailable
 from storage.contract.settings import Settings
@@ -243,7 +243,7 @@ def test_a_pooler_between_is_seen(own_server: PostgresServer) -> None:
 def test_a_long_transaction_and_a_lock_waited_for_are_told_of(
     own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onpostgres, "_LONG", 0)
+    monkeypatch.setattr(ondeadrows, "_LONG", 0)
     monkeypatch.setattr(onpostgres, "_WAIT", 0)
     name = own_server.create()
     url = own_server.url(name)

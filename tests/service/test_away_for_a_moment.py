@@ -101,7 +101,7 @@ def test_a_stream_tells_the_end_although_the_jobs_were_away(stores: Stores, capl
 
     async def follow() -> bytes:
         # Given somebody who follows a job, while the table cannot be seen
-        streams = Streams(look, 1)
+        streams = Streams(look, 1, stores.jobs.ended)
         events: AsyncIterator[bytes] = streams.follow(job_id, *look(job_id), nobody_objects)
         assert b"retry" in await anext(events) and b"status" in await anext(events)
         with _away(stores.database):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from producer.api.settings import ApiSettings
+from storage.backlogs import Waiting
 from storage.contract.errors import StorageFull
 from storage.contract.models import DEFAULT_MODEL
 from storage.tables import LeaderRow
@@ -107,6 +110,12 @@ def test_a_worker_is_wanted_while_calls_are_answered(
 def test_texts_that_no_worker_takes_are_a_backlog_until_they_are_cancelled(served: Served, http: httpx.Client) -> None:
     # Given a job whose workers were all scaled away, and a model that nobody has asked for
     job = submit(served.service.stores, 2, card=None, model="mill/far-away")
+
+    def tokens() -> int:
+        return int(http.get("/v1/backlog", params={"model": "mill/far-away"}).json()["tokens"])
+
+    # What waits is added up for all who ask within a moment
+    until(lambda: tokens() > 0, "the job in the backlog")
     # When an autoscaler asks, then it is told of the one, and that nothing waits for the other
     waiting, unknown = (
         http.get("/v1/backlog", params={"model": name}).json() for name in ("mill/far-away", "mill/unknown")
@@ -117,7 +126,28 @@ def test_texts_that_no_worker_takes_are_a_backlog_until_they_are_cancelled(serve
     assert (waiting["wanted_tokens"], unknown["wanted_tokens"]) == (40, 1)
     # And when nobody wants it any more, then nothing waits
     assert http.post(f"/v1/jobs/{job}/cancel").status_code == 200
-    assert http.get("/v1/backlog", params={"model": "mill/far-away"}).json()["tokens"] == 0
+    until(lambda: tokens() == 0, "an empty backlog")
+
+
+def test_many_who_ask_at_once_have_chunks_added_up_once(
+    served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a database in which it takes long to add up what waits
+    added_up = []
+
+    def add_up() -> list[Waiting]:
+        added_up.append(1)
+        time.sleep(1.5)
+        return []
+
+    monkeypatch.setattr(served.service.backlog, "_find", add_up)
+    monkeypatch.setattr(served.service.backlog, "_due", 0.0)
+    # When many autoscalers ask, for one model or another, and somebody looks at the workers and at the page
+    asked = ["/v1/backlog", "/v1/backlog?model=mill/other", "/v1/workers", "/", "/workers"] * 4
+    with ThreadPoolExecutor(8) as threads:
+        assert {answer.status_code for answer in threads.map(http.get, asked)} == {200}
+    # Then all of them have the one answer, which is kept for twenty times as long as it took
+    assert len(added_up) == 1
 
 
 def test_a_precision_that_is_none_is_refused(http: httpx.Client) -> None:

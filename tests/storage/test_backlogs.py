@@ -57,7 +57,7 @@ def test_what_takes_long_to_collect_is_collected_the_less_often(
 ) -> None:
     # Given a clock that stands still but where backlogs are counted, which takes two seconds
     now = [1000.0]
-    monkeypatch.setattr("storage.figures.monotonic", lambda: now[0])
+    monkeypatch.setattr("storage.kept.monotonic", lambda: now[0])
     counted = []
 
     def count(self: object) -> dict[tuple[str, str], QueueBacklog]:

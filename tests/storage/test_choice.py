@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import event, select
 
-from storage import claiming
+from storage import claiming, underway
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
 from storage.database import Database
@@ -53,6 +54,26 @@ def test_who_has_less_under_way_goes_first(stores: Stores) -> None:
     done(stores, worker, [Pointer(second, 0)])
     (pointer,) = stores.chunks.dispatch(CARD.id, BULK)
     assert pointer.job_id == second
+
+
+def test_what_is_under_way_is_counted_once_a_second_and_not_with_each_message(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given large jobs of three keys, a machine that may be slow, and statements that are listened to
+    monkeypatch.setattr(underway, "_BELIEVED", 3600.0)
+    worker = serve_for_long(stores)
+    jobs = {submit(stores, 40, owner=owner): owner for owner in ("early", "later", "last")}
+    asked: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    # When message after message is sent, one at a time
+    shares: Counter[str] = Counter()
+    for _ in range(12):
+        pointers = stores.chunks.dispatch(CARD.id, BULK, 1)
+        shares.update(jobs[pointer.job_id] for pointer in pointers)
+        done(stores, worker, pointers)
+    # Then it was counted once, and each key has had its share all the same
+    assert len([told for told in asked if "GROUP BY jobs.key_id" in told]) == 1
+    assert set(shares.values()) == {4}
 
 
 def test_room_that_a_key_cannot_use_goes_to_the_others(stores: Stores) -> None:

@@ -81,3 +81,17 @@ def test_a_row_that_must_not_be_is_found_on_whatever_page(stores: Stores, databa
         finish(stores, job_id, 1, worker)
     ruin(database, name, jobs[3])
     assert broken(stores)[name] == broken(stores, page=2)[name] == 1
+
+
+def test_a_huge_job_is_not_added_up(stores: Stores, database: Database) -> None:
+    # Given a job of which an item is missing, and that has more chunks than are added up in one go
+    serve(stores)
+    job_id = submit(stores)
+    ruin(database, "items_missing", job_id)
+    assert broken(stores) == {"items_missing": 1}
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(chunk_count=10_001))
+    # Then that is looked for in other jobs alone, and its chunks are looked at one by one all the same
+    assert broken(stores) == {}
+    set_chunk(database, job_id, 0, state="leased", lease_owner=None)
+    assert broken(stores) == {"leased_by_nobody": 1}

@@ -12,6 +12,7 @@ from storage.stores import Stores
 from storage.tables import JobRow
 from tests.storage.builders import accept, chunk, claim, finish, new_job, result, serve, submit
 from tests.storage.test_jobs import count_rows
+from worker.keeper import Keeper
 
 
 def test_delete_removes_every_row_of_a_job_and_no_row_of_another(stores: Stores, database: Database) -> None:
@@ -24,6 +25,31 @@ def test_delete_removes_every_row_of_a_job_and_no_row_of_another(stores: Stores,
     assert stores.jobs.list_ids() == [kept]
     with pytest.raises(UnknownJob):
         stores.jobs.get(gone)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_of_a_large_job_whoever_deletes_it_removes_the_first_rows_alone(
+    stores: Stores, database: Database, sealed: bool
+) -> None:
+    # Given a job of more chunks than go while somebody waits
+    serve(stores)
+    job_id = submit(stores, 300) if sealed else accept(stores, 300)
+    # When it is deleted
+    if sealed:
+        stores.jobs.cancel(job_id)
+        stores.purges.delete(job_id)
+    else:
+        assert stores.purges.discard(job_id)
+    # Then nobody knows it, and some of it is still there
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(job_id)
+    assert 0 < count_rows(database)[0] <= 100
+    # And the rest goes with the reconciler's turns
+    assert stores.purges.marked() == [job_id]
+    keeper = Keeper(stores)
+    while stores.purges.marked():
+        keeper.purge()
+    assert count_rows(database) == [0, 0, 0, 0]
 
 
 def test_a_job_at_work_cannot_be_deleted(stores: Stores, database: Database) -> None:

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
+from storage import statuses
+from storage.chunkcounts import ChunkCounts, count_chunks
 from storage.contract.errors import InvalidOption, UnknownJob
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
@@ -35,6 +38,70 @@ def test_of_a_job_that_nobody_has_begun_what_was_sent_counts_as_what_waits(store
     # When it is looked at, then it stands as before, and all its chunks wait
     (look,) = stores.statuses.looks([job_id])
     assert [look] == before and (look.chunks, look.tokens, look.status.pending) == (3, 60, 6)
+
+
+def test_what_has_ended_is_added_up_once(stores: Stores, database: Database) -> None:
+    # Given a job that has ended with a failure, and was looked at
+    worker = serve(stores)
+    job_id = submit(stores, 2)
+    finish(stores, job_id, 2, worker, failed=[1])
+    before = stores.statuses.get(job_id)
+    asked: list[str] = []
+    listen = lambda *told: asked.append(told[2])  # noqa: E731
+    event.listen(database.engine, "before_cursor_execute", listen)
+    # When it is looked at again, then it stands as before, and no chunk is read
+    assert stores.statuses.get(job_id) == before
+    assert asked and not [told for told in asked if "FROM chunks" in told]
+    # And once it is sent round again, and ended anew, it is added up anew
+    stores.jobs.retry_failed(job_id)
+    assert counts(stores.statuses.get(job_id)) == (4, 2, 0, 0, 2)
+    stores.jobs.cancel(job_id)
+    assert counts(stores.statuses.get(job_id)) == (4, 2, 0, 2, 0)
+
+
+def test_a_huge_job_is_added_up_seldom_and_anew_when_it_ends(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a running job of many chunks, a clock that stands still, and adding up that takes two seconds
+    now = [1000.0]
+    monkeypatch.setattr(statuses, "monotonic", lambda: now[0])
+
+    def count(*given: Any) -> ChunkCounts:
+        now[0] += 2.0
+        return count_chunks(*given)
+
+    monkeypatch.setattr(statuses, "count_chunks", count)
+    worker = serve(stores)
+    job_id = submit(stores, 3)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(chunk_count=10_001))
+    finish(stores, job_id, 1, worker)
+    assert counts(stores.statuses.get(job_id)) == (6, 2, 0, 0, 4)
+    # When it goes on, then its sums are believed for twenty times as long as they took
+    (held,) = claim(stores, job_id, 1, worker)
+    stores.leases.commit([(held, result())])
+    now[0] += 39.0
+    assert counts(stores.statuses.get(job_id)) == (6, 2, 0, 0, 4)
+    now[0] += 2.0
+    assert counts(stores.statuses.get(job_id)) == (6, 4, 0, 0, 2)
+    # When it ends, then it is added up at once
+    (held,) = claim(stores, job_id, 2, worker)
+    stores.leases.commit([(held, result())])
+    assert (stores.statuses.get(job_id).state, counts(stores.statuses.get(job_id))) == ("completed", (6, 6, 0, 0, 0))
+
+
+def test_what_a_job_waits_for_is_told_without_counting_it(stores: Stores, database: Database) -> None:
+    # Given a job whose model nobody serves, and one that is gone
+    job_id = submit(stores, 2, card=None, model="mill/unknown")
+    asked: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    # When it is asked what it waits for, then that is told, and no chunk is read
+    told = stores.statuses.waiting_for(job_id)
+    assert told is not None and "a worker that serves mill/unknown" in told
+    assert asked and not [one for one in asked if "chunks" in one]
+    assert stores.statuses.get(job_id).waiting_for == told
+    with pytest.raises(UnknownJob):
+        stores.statuses.waiting_for(new_id())
 
 
 def test_counts_add_up_at_every_stage(stores: Stores) -> None:

@@ -1,7 +1,7 @@
 """What waits, who works and how fast it went, over both databases."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from storage.contract.errors import UnknownJob
 from storage.contract.ids import new_id
@@ -10,8 +10,10 @@ from storage.database import Database
 from storage.failures import Failure
 from storage.loads import Load
 from storage.outcomes import ItemError
+from storage.pulses import Pulse
 from storage.stores import Stores
-from storage.tables import JobRow
+from storage.tables import JobRow, WorkerRow
+from storage.workers import touch_worker
 from tests.storage.builders import CARD, OTHER, chunk, claim, finish, result, serve, set_chunk, submit
 
 REFUSED = ItemError("invalid_item", "Refused at the door: empty or blank.")
@@ -38,9 +40,8 @@ def test_what_waits_and_what_is_in_hand_is_counted_by_model_and_by_worker(stores
     assert (busy[worker].in_hand, busy[worker].jobs) == (Load(1, 2, 20), 1)
     idle = next(one for one in seen.workers if one.model_id == OTHER.id)
     assert (idle.in_hand, idle.jobs) == (Load(), 0)
-    # And the fourteen tokens that were read make its rate, as if it had begun a second ago at the earliest
-    assert seen.tokens_per_second[CARD.id] == 14
-    assert OTHER.id not in seen.tokens_per_second
+    # And nothing is known of a rate as long as no worker has told one
+    assert seen.tokens_per_second == {}
 
 
 def test_jobs_that_were_just_looked_at_are_not_counted_again_and_all_adds_up_the_same(
@@ -63,8 +64,30 @@ def test_jobs_that_were_just_looked_at_are_not_counted_again_and_all_adds_up_the
     for beside in (jobs[:1], jobs[1:4], jobs[2:], jobs):
         again = stores.workloads.get(stores.statuses.looks(beside))
         assert again.queued == seen.queued == {CARD.id: Load(3, 6, 60), "": Load(2, 4, 40)}
-        assert again.tokens_per_second == seen.tokens_per_second == {CARD.id: 42, OTHER.id: 14}
         assert again.oldest_seconds.keys() == seen.oldest_seconds.keys()
+
+
+def test_a_models_rate_is_what_its_live_workers_have_told_and_no_chunk_that_is_done_is_read(
+    stores: Stores, database: Database
+) -> None:
+    # Given two workers of one model and one of another, one that has gone, and a job that is half done
+    workers = [serve(stores), serve(stores), serve(stores, OTHER), serve(stores)]
+    for worker, rate in zip(workers, (100.5, 50.0, 7.0, 900.0), strict=True):
+        with database.write() as connection:
+            touch_worker(connection, worker, Pulse(rate))
+    with database.write() as connection:
+        connection.execute(update(WorkerRow).where(WorkerRow.id == workers[3]).values(last_seen=1))
+    finish(stores, submit(stores, 2), 1, workers[0])
+    asked: list[str] = []
+    listen = lambda *told: asked.append(told[2])  # noqa: E731
+    event.listen(database.engine, "before_cursor_execute", listen)
+    # When one looks
+    seen = stores.workloads.get()
+    event.remove(database.engine, "before_cursor_execute", listen)
+    # Then the rates are those of who is there
+    assert seen.tokens_per_second == {CARD.id: 150.5, OTHER.id: 7.0}
+    # And nobody has asked for what is done
+    assert asked and not [told for told in asked if "done_at" in told]
 
 
 def test_work_for_a_model_that_nobody_knows_waits_under_no_model(stores: Stores) -> None:
