@@ -142,12 +142,12 @@ class ChunkStore:
             return connection.execute(sent.where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id)).scalar_one()
 
     def open_by_state(self) -> dict[str, int]:
-        """Return how many chunks are pending, dispatched and leased."""
+        """Return how many chunks are pending, dispatched and leased; of an ended job none counts."""
         found = {}
         with self._db.read() as connection:
             # One by one: each has a partial index of its own.
             for state, condition in _OPEN.items():
-                count = select(func.count()).select_from(ChunkRow).where(condition)
+                count = select(func.count()).select_from(ChunkRow).where(condition, ChunkRow.job_id.not_in(_UNSETTLED))
                 found[state] = connection.execute(count).scalar_one()
         return found
 
@@ -169,6 +169,9 @@ def mark_next(connection: Connection, model_id: str, priority: Priority, most: i
         failpoints.reach("dispatch.marking")
     return [Pointer(job_id, number) for job_id, number in keys]
 
+
+#: Jobs that have ended and not all of whose chunks are settled; see `storage/settling.py`.
+_UNSETTLED = select(JobRow.id).where(JobRow.unsettled_after.is_not(None))
 
 #: The condition of each open state, written as the partial indexes have it.
 _OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}

@@ -28,11 +28,17 @@ def has_open_chunks() -> ColumnElement[bool]:
     return or_(*(of_job.where(state).exists() for state in (CHUNK_IS_PENDING, CHUNK_IS_DISPATCHED, CHUNK_IS_LEASED)))
 
 
+#: Nothing of the job is still to be sent round again; see `storage/retries.py`.
+IS_WHOLE = JobRow.unretried_from.is_(None)
+
 # Statements of every commit, put together once.
 
 _OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
 _PENDING = select(ChunkRow.number).where(ChunkRow.job_id == JobRow.id, CHUNK_IS_PENDING).exists()
 _ENDING = select(JobRow.id).where(_OF_JOBS, ~_PENDING).order_by(JobRow.id).with_for_update()
 _FINISH = (
-    update(JOBS).where(_OF_JOBS, JOB_IS_OPEN, ~has_open_chunks()).values(ended(JobState.COMPLETED)).returning(JobRow.id)
+    update(JOBS)
+    .where(_OF_JOBS, JOB_IS_OPEN, IS_WHOLE, ~has_open_chunks())
+    .values(ended(JobState.COMPLETED))
+    .returning(JobRow.id)
 )

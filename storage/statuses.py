@@ -84,6 +84,8 @@ def _look(connection: Connection, job_id: str) -> Look:
     begun = job.started_at is not None or job.state not in (JobState.ACCEPTING, JobState.QUEUED)
     waiting = job.state != JobState.COMPLETED
     counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun, waiting)
+    if job.state in FINAL_JOB_STATES:
+        counts = counts.ended()
     status = _status(connection, job_id, job, counts)
     left = (counts.chunks_left, counts.estimated_left, counts.recent)
     return Look(status, job.model_id, *left, job.created_at, job.started_at)

@@ -21,8 +21,10 @@ from storage.leases import LeaseStore
 from storage.parts import PartStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
+from storage.retries import RetryStore
 from storage.secrets import SecretStore
 from storage.services import ServiceStore
+from storage.settling import SettlingStore
 from storage.statuses import StatusStore
 from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
@@ -63,6 +65,8 @@ class Stores:
     backlogs: BacklogStore
     vitals: VitalStore
     services: ServiceStore
+    settling: SettlingStore
+    retries: RetryStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -99,6 +103,8 @@ class Stores:
             BacklogStore(database),
             VitalStore(database),
             ServiceStore(database),
+            SettlingStore(database),
+            RetryStore(database),
         )
 
     @classmethod

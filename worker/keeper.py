@@ -1,4 +1,4 @@
-"""The reconciler's housekeeping: what is to go goes in small steps, and what must hold is looked at page by page."""
+"""The reconciler's housekeeping: what is much goes in small steps, and what must hold is looked at page by page."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _LOOK_EVERY = 60.0
 
 #: Most seconds that one turn removes rows: what is waiting to be sent is sent between two turns.
 _TURN = 0.2
+
+#: Most seconds that one turn goes on with jobs of very many chunks that have ended, or go round again.
+_SETTLING = 1.0
 
 
 class Keeper:
@@ -57,6 +60,36 @@ class Keeper:
             self._come.clear()
             while self._may_give and time.monotonic() < deadline:
                 self._may_give = self._stores.database.give_back()
+
+    def settle(self) -> list[str]:
+        """Go on with the ends of jobs of very many chunks, and with retries of such; return those that ended with that.
+
+        Whoever asked for it has done some of it, and may be gone.
+        """
+        deadline = time.monotonic() + _SETTLING
+        finished: list[str] = []
+
+        def retry(job_id: str) -> bool:
+            more, ended = self._stores.retries.step(job_id)
+            finished.extend(ended)
+            return more
+
+        self._go_on(self._stores.settling.unsettled(), self._stores.settling.step, deadline)
+        # Begun whatever the ends have left of the time: as many tokens wait for it.
+        self._go_on(self._stores.retries.unretried(), retry, deadline + _SETTLING)
+        return finished
+
+    def _go_on(self, job_ids: Sequence[str], step: Callable[[str], bool], deadline: float) -> None:
+        """Do the steps of some jobs until their time is over; one that cannot be done keeps no other from it."""
+        for job_id in job_ids:
+            try:
+                while time.monotonic() < deadline and step(job_id):
+                    pass
+            except ServerError:
+                raise
+            except Exception:
+                counters.count("sweeps_failed")
+                logger.exception("job %s cannot be brought to its end", job_id)
 
     def _remove(self, job_ids: Sequence[str], step: Callable[[str, int], int | None], deadline: float) -> bool:
         """Remove rows of some jobs until their time is over; return whether that was all."""
