@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from storage import counters, naming, texts
+from storage.arrivals import more_counts
 from storage.choice import anything_pending, choose
 from storage.contract import failpoints
 from storage.contract.errors import WrongState
@@ -79,7 +80,8 @@ class ChunkStore:
         rows = packed(job_id, chunks)
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
-            touched = update(JobRow).where(*accepting).values(touched_at=now_ms()).returning(JobRow.key_id)
+            changed = {"touched_at": now_ms(), **more_counts(rows[0])}
+            touched = update(JobRow).where(*accepting).values(changed).returning(JobRow.key_id)
             key_id = connection.execute(touched).scalar()
             if key_id is None:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")

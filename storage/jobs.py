@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
+from storage.arrivals import counts
 from storage.chunks import NewChunk, mark_next, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
@@ -95,7 +96,7 @@ class JobStore:
         rows = packed(job.id, chunks)
         total = sum(len(chunk.texts) for chunk in chunks)
         sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
-        sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
+        sealed |= {"payload_hash": payload_hash, "idempotency_key": key, **counts(rows[0])}
         try:
             with self._db.write(durable=not marking) as connection:
                 open_job(connection, job, **sealed)

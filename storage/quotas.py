@@ -116,7 +116,7 @@ def admit(connection: Connection, job_id: str, key_id: str, *, sealed: bool) -> 
     if quota.texts is not None:
         _admit_texts(connection, quota.texts, key)
     if quota.tokens_per_minute is not None:
-        tokens = int(connection.execute(_ESTIMATE, key).scalar() or 0) if sealed else 0
+        tokens = _estimate(connection, key) if sealed else 0
         _admit_tokens(connection, quota, tokens, tokens)
 
 
@@ -210,12 +210,18 @@ def _admit_jobs(connection: Connection, most: int, key: dict[str, str]) -> None:
 
 
 def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None:
-    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (SEALED_TEXTS, _UNSEALED_TEXTS))
+    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (SEALED_TEXTS, UNSEALED_TEXTS))
     if kept > most:
         raise QuotaExceeded(
             f"This API key may keep {most:,} texts, and this would make it {kept:,}.",
             "Delete jobs whose results you have fetched.",
         )
+
+
+def _estimate(connection: Connection, key: dict[str, str]) -> int:
+    """Return the tokens that a sealed job is estimated at."""
+    counted = connection.execute(_COUNTED, key).scalar()
+    return int(counted if counted is not None else connection.execute(_ESTIMATE, key).scalar() or 0)
 
 
 def _admit_tokens(connection: Connection, quota: Any, tokens: float, now: float) -> None:
@@ -258,9 +264,11 @@ _OPEN = select(func.count()).select_from(JobRow).where(*_OTHERS)
 #: Split chunks stand for no text: others have taken their place, or their part was cut off.
 _STANDS = ChunkRow.state != ChunkState.SPLIT
 SEALED_TEXTS = select(func.sum(JobRow.total)).where(*_OWNED)
-_UNSEALED_TEXTS = (
-    select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING, _STANDS)
-)
+_ADDED_UP = select(func.sum(ChunkRow.size)).where(ChunkRow.job_id == JobRow.id, _STANDS).scalar_subquery()
+#: As they were counted when they came; of a job whose row has no count they are added up.
+UNSEALED_TEXTS = select(func.sum(func.coalesce(JobRow.arrived, _ADDED_UP))).where(*_OWNED, _IS_ACCEPTING)
+#: Where every text was counted when it came: a program of the version before may have taken some in, and counts none.
+_COUNTED = select(JobRow.estimated).where(JobRow.id == bindparam("job"), JobRow.arrived == JobRow.total)
 _ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(ChunkRow.job_id == bindparam("job"), _STANDS)
 #: What is on its way counts as far as it is; what a batch writes, only once it is seen and can be deleted.
 _IS_COMING = and_(
