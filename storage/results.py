@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage import texts, vectors
+from storage import idhashes, texts, vectors
 from storage.attempts import AttemptKey
 from storage.contract.states import ChunkState
 from storage.database import Database
-from storage.idhashes import CANDIDATES
+from storage.idhashes import CANDIDATES, LAST
 from storage.outcomes import ItemError, Page
 from storage.pagequeries import AROUND, HAS_FAILED, MAY_FAIL_YET, MAY_HOLD, PAGE, PAGES, PAGES_BEHIND
 from storage.tables import RESULTS
@@ -208,24 +208,37 @@ class ResultStore:
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; decodes the chunks that have its hash."""
-        wanted = texts.hash_ids([custom_id])
-        asked = {"job": job_id, "hash": wanted.tobytes()}
-        # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
-        with self._db.read(one_moment=True) as connection:
-            for number, blob in connection.execute(CANDIDATES, asked):
-                if wanted[0] not in np.frombuffer(blob or b"", dtype="<u8"):
-                    continue
-                row = connection.execute(PAGE, {"job": job_id, "number": number}).first()
-                # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.
-                page = None if row is None else _page(row)
-                if page is not None and page.ids is not None and custom_id in page.ids:
-                    return page
+        least, last = 0, 0
+        while least <= last:
+            # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
+            with self._db.read(one_moment=True) as connection:
+                page = _found(connection, job_id, custom_id, least)
+                # Asked again each time: the halves of a chunk that was split come behind the last one.
+                last = connection.execute(LAST, {"job": job_id}).scalar() or 0
+            if page is not None:
+                return page
+            least += idhashes.RANGE
         return None
 
 
 def _bytes_an_item(rows: Sequence[Any]) -> int:
     """Return how many bytes of vectors an item has, of the chunk where they are most; 0 where there are none yet."""
     return max(-(-len(row.vectors or b"") // int(row.size)) for row in rows)
+
+
+def _found(connection: Connection, job_id: str, custom_id: str, least: int) -> Page | None:
+    """Return the page that holds the item of a caller's id, if it is among some chunks from a number on."""
+    wanted = texts.hash_ids([custom_id])
+    asked = {"job": job_id, "hash": wanted.tobytes(), "least": least, "below": least + idhashes.RANGE}
+    for number, blob in connection.execute(CANDIDATES, asked):
+        if wanted[0] not in np.frombuffer(blob or b"", dtype="<u8"):
+            continue
+        row = connection.execute(PAGE, {"job": job_id, "number": number}).first()
+        # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.
+        page = None if row is None else _page(row)
+        if page is not None and page.ids is not None and custom_id in page.ids:
+            return page
+    return None
 
 
 def _is_pending(row: Row[Any]) -> bool:
