@@ -127,6 +127,10 @@ class SettlingStore:
 
 def _settle(connection: Connection, job_id: str, after: int) -> bool:
     """Cancel a step of what is pending behind a number, and all that is out; return whether more is left."""
+    is_begun = after != _START
+    if not is_begun:
+        # Whatever is done already lies before the first that is pending, mostly, and need not be walked.
+        after = int(connection.execute(_FIRST, {"job": job_id}).scalar() or 0) - 1
     place = {"job": job_id, "after": after}
     following = connection.execute(_FOLLOWING, place | {"step": STEP}).scalar()
     if following is None:
@@ -139,7 +143,7 @@ def _settle(connection: Connection, job_id: str, after: int) -> bool:
         # Last, so that what was sent or claimed a moment ago is among it.
         connection.execute(_CANCEL_OUT, {"of": job_id})
     come = None if following is None else following - 1
-    if come is not None or after != _START:
+    if come is not None or is_begun:
         connection.execute(update(JobRow).where(JobRow.id == job_id).values(unsettled_after=come))
     owe(connection, given_back)
     return following is not None
@@ -150,6 +154,13 @@ def _settle(connection: Connection, job_id: str, after: int) -> bool:
 _IS_UNSETTLED = JobRow.unsettled_after.is_not(None) & ~JOB_IS_UNFINISHED
 _COME = select(JobRow.unsettled_after).where(JobRow.id == bindparam("job"), _IS_UNSETTLED).with_for_update()
 _UNSETTLED = select(JobRow.id).where(_IS_UNSETTLED, JobRow.deleted_at.is_(None)).order_by(JobRow.id).limit(_SOME)
+#: A job's first pending chunk.
+_FIRST = (
+    select(ChunkRow.number)
+    .where(ChunkRow.job_id == bindparam("job"), CHUNK_IS_PENDING)
+    .order_by(ChunkRow.number)
+    .limit(1)
+)
 #: The first pending chunk that is not of the step.
 _FOLLOWING = (
     select(ChunkRow.number)
