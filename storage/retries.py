@@ -20,7 +20,6 @@ from storage.contract.states import ChunkState, JobState
 from storage.database import Database
 from storage.ends import begun_again
 from storage.faults import retried
-from storage.finishing import finish_settled
 from storage.metering import SHARE_AGAIN
 from storage.moments import iso
 from storage.quotas import admit_again, owe
@@ -61,6 +60,9 @@ class _Failed:
     end: int
 
 
+_NOTHING = _Failed(0, 0.0, 0, 0)
+
+
 class RetryStore:
     """Every write that sends failed items round again."""
 
@@ -82,15 +84,8 @@ class RetryStore:
             return list(connection.execute(_UNRETRIED).scalars())
 
     @retried
-    def step(self, job_id: str) -> tuple[bool, list[str]]:
-        """Send a few thousand chunks of a job round again.
-
-        Args:
-            job_id: The job.
-
-        Returns:
-            Whether more are left; and the job, where it has ended with that.
-        """
+    def step(self, job_id: str) -> bool:
+        """Send a few thousand chunks of a job round again; return whether more are left."""
         with self._db.write() as connection:
             return _step(connection, job_id)
 
@@ -138,7 +133,7 @@ class RetryStore:
         while time.monotonic() < deadline:
             failpoints.reach("retry.begun")
             try:
-                if not self.step(job_id)[0]:
+                if not self.step(job_id):
                     return
             except ServerError as error:
                 logger.warning("what failed of job %s is sent round again by the reconciler: %s", job_id, error)
@@ -172,26 +167,22 @@ def _send(connection: Connection, job_id: str, place: int) -> _Failed:
     return sent
 
 
-def _step(connection: Connection, job_id: str) -> tuple[bool, list[str]]:
+def _step(connection: Connection, job_id: str) -> bool:
     job = connection.execute(_LOCKED, {"job": job_id}).first()
     if job is None or job.unretried_from is None or job.state == JobState.ACCEPTING:
-        return False, []
-    values: dict[str, Any] = {}
-    if job.state == JobState.COMPLETED and job.texts_gone_at is None:
-        # Completed too early, by a program of the version before, which knows nothing of what is left.
-        values = begun_again()
-    elif job.state not in (JobState.QUEUED, JobState.RUNNING):
-        connection.execute(update(JobRow).where(JobRow.id == job_id).values(unretried_from=None))
-        return False, []
-    sent = _send(connection, job_id, job.unretried_from)
+        return False
+    goes_on = job.state in (JobState.QUEUED, JobState.RUNNING, JobState.COMPLETED) and job.texts_gone_at is None
+    sent = _send(connection, job_id, job.unretried_from) if goes_on else _NOTHING
     more = sent.chunks == STEP
-    values["unretried_from"] = sent.end if more else None
+    values: dict[str, Any] = {"unretried_from": sent.end if more else None}
+    if job.state == JobState.COMPLETED and sent.chunks:
+        # Completed too early, by a program of the version before, which knows nothing of what is left.
+        values |= begun_again()
+    # Where all that was sent before is done by now, the reconciler completes the job, and tells of it.
     connection.execute(update(JobRow).where(JobRow.id == job_id).values(values))
-    # All that was sent before may have been done by now.
-    finished = [] if more else finish_settled(connection, [job_id])
     if job.key_id and sent.tokens:
         owe(connection, {job.key_id: sent.tokens})
-    return more, finished
+    return more
 
 
 # Statements, put together once.

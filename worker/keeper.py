@@ -61,26 +61,18 @@ class Keeper:
             while self._may_give and time.monotonic() < deadline:
                 self._may_give = self._stores.database.give_back()
 
-    def settle(self) -> list[str]:
-        """Go on with the ends of jobs of very many chunks, and with retries of such; return those that ended with that.
+    def settle(self) -> None:
+        """Go on with the ends of jobs of very many chunks, and with retries of such.
 
         Whoever asked for it has done some of it, and may be gone.
         """
-        deadline = time.monotonic() + _SETTLING
-        finished: list[str] = []
+        settling, retries = self._stores.settling, self._stores.retries
+        self._go_on(settling.unsettled(), settling.step)
+        self._go_on(retries.unretried(), retries.step)
 
-        def retry(job_id: str) -> bool:
-            more, ended = self._stores.retries.step(job_id)
-            finished.extend(ended)
-            return more
-
-        self._go_on(self._stores.settling.unsettled(), self._stores.settling.step, deadline)
-        # Begun whatever the ends have left of the time: as many tokens wait for it.
-        self._go_on(self._stores.retries.unretried(), retry, deadline + _SETTLING)
-        return finished
-
-    def _go_on(self, job_ids: Sequence[str], step: Callable[[str], bool], deadline: float) -> None:
+    def _go_on(self, job_ids: Sequence[str], step: Callable[[str], bool]) -> None:
         """Do the steps of some jobs until their time is over; one that cannot be done keeps no other from it."""
+        deadline = time.monotonic() + _SETTLING
         for job_id in job_ids:
             try:
                 while time.monotonic() < deadline and step(job_id):

@@ -158,7 +158,7 @@ class Reconciler:
         failpoints.reach("reconcile.expired")
 
     def _settle(self) -> None:
-        self._tell(self._keeper.settle())
+        self._keeper.settle()
 
     def _recover(self) -> None:
         """Take back chunks whose message is lost, so that they are sent again."""

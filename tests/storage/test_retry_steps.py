@@ -75,24 +75,24 @@ def test_a_job_is_not_completed_before_all_of_it_went_round_again(stores: Stores
     assert (status.state, status.succeeded, status.failed, status.pending) == ("running", 3 * STEP, 3 * STEP, 0)
     assert stores.jobs.finish_all() == []
     # When the next step is sent and done, and the last one too, then it ends, and each item has gone round once
-    assert stores.retries.step(job_id) == (True, []) and embed_all(stores, worker) == []
-    more, finished = stores.retries.step(job_id)
-    finished += stores.retries.step(job_id)[1] if more else []
-    assert finished + embed_all(stores, worker) == [job_id]
+    assert stores.retries.step(job_id) and embed_all(stores, worker) == []
+    until_done(lambda: stores.retries.step(job_id))
+    assert embed_all(stores, worker) == [job_id]
     status = stores.statuses.get(job_id)
     assert (status.state, status.failed, status.pending) == ("completed", STEP, 0)
     assert claims_of(database, job_id) == {1: 3 * STEP}
 
 
-def test_the_last_step_ends_a_job_of_which_nothing_else_is_open(stores: Stores) -> None:
+def test_a_job_of_which_nothing_is_open_at_the_last_step_is_completed_all_the_same(stores: Stores) -> None:
     # Given as many failed chunks as two steps have: whether that is all is seen at the third
     worker = serve(stores)
     job_id = large_job(stores, 2 * STEP, failed=2 * STEP)
     stores.jobs.retry_failed(job_id)
-    assert stores.retries.step(job_id) == (True, [])
-    assert embed_all(stores, worker) == []
-    # Then the keeper tells that the job has ended with it
-    assert Keeper(stores).settle() == [job_id]
+    assert stores.retries.step(job_id)
+    assert embed_all(stores, worker) == [] and stores.jobs.finish_all() == []
+    # Then the reconciler finds that it has ended
+    Keeper(stores).settle()
+    assert stores.jobs.finish_all() == [job_id]
     assert stores.statuses.get(job_id).succeeded == 2 * STEP * ITEMS
 
 
@@ -106,11 +106,10 @@ def test_whoever_asks_for_a_retry_may_be_killed_and_each_item_goes_round_once(
     assert job_row(database, job_id).unretried_from == STEP * ITEMS
     # When what was sent is done and fails again, and the reconciler has its turns beside that
     assert embed_all(stores, worker, failed=(1,)) == []
-    finished: list[str] = []
-    until_done(lambda: finished.extend(Keeper(stores).settle()) or stores.retries.unretried() == [job_id])
-    finished += embed_all(stores, worker)
+    keeper = Keeper(stores)
+    until_done(lambda: keeper.settle() is None and stores.retries.unretried() == [job_id])
     # Then each item went round once more, and no more often
-    assert finished == [job_id] and claims_of(database, job_id) == {1: CHUNKS}
+    assert embed_all(stores, worker) == [job_id] and claims_of(database, job_id) == {1: CHUNKS}
     status = stores.statuses.get(job_id)
     assert (status.state, status.failed, status.succeeded) == ("completed", STEP, CHUNKS * ITEMS - STEP)
 
@@ -128,7 +127,7 @@ def test_a_chunk_that_is_split_meanwhile_does_not_go_round_twice(stores: Stores,
         halves = select(ChunkRow.state, ChunkRow.failed).where(ChunkRow.number == 2 * STEP + 1)
         assert tuple(connection.execute(halves).one()) == ("done", 1)
     # Then the steps that follow pass it over, though its number is behind theirs
-    until_done(lambda: stores.retries.step(job_id)[0])
+    until_done(lambda: stores.retries.step(job_id))
     with database.read() as connection:
         assert connection.execute(halves).scalar_one() == "done"
 
@@ -166,7 +165,7 @@ def test_a_retry_that_is_cancelled_leaves_errors_that_were_not_sent(stores: Stor
     assert owed(database, key) - before == pytest.approx(0)
     status = stores.statuses.get(job_id)
     assert (status.state, status.failed, status.cancelled) == ("cancelled", STEP, 2 * STEP)
-    assert stores.retries.unretried() == [] and stores.retries.step(job_id) == (False, [])
+    assert stores.retries.unretried() == [] and not stores.retries.step(job_id)
 
 
 def test_there_must_be_room_for_all_of_a_retry(stores: Stores, database: Database) -> None:
