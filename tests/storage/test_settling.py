@@ -25,6 +25,7 @@ from tests.storage.builders import CARD, claim, finish, result, serve, set_chunk
 from tests.storage.large import ITEMS, TOKENS, changed_chunks, job_row, killed, large_job, until_done
 from tests.storage.test_quotas import freeze, owed
 from worker.keeper import Keeper
+from worker.reconciler import Reconciler
 
 #: Chunks of a large job, and of a step.
 CHUNKS, STEP = 5_000, 100
@@ -163,7 +164,7 @@ def _wait_for_nobody(connection: Any) -> None:
 
 
 def test_whoever_ends_a_job_may_be_killed_and_the_reconciler_goes_on(
-    stores: Stores, database: Database, database_url: str, tmp_path: Path
+    stores: Stores, database: Database, database_url: str, redis_server: str, tmp_path: Path
 ) -> None:
     # Given a process that cancels a job, and is killed between two steps
     serve(stores)
@@ -172,8 +173,8 @@ def test_whoever_ends_a_job_may_be_killed_and_the_reconciler_goes_on(
     killed(database_url, "end.begun", f"jobs.cancel({job_id!r})", folder, f"settling.STEP = {STEP}")
     assert stores.statuses.get(job_id).state == "cancelled" and open_chunks(database, job_id) > 0
     # When the reconciler has its turns, then all is settled
-    keeper = Keeper(stores)
-    turns = until_done(lambda: keeper.settle() is None and stores.settling.unsettled() == [job_id])
+    reconciler = Reconciler(stores, redis_server, lambda pointers, queue: None)
+    turns = until_done(lambda: reconciler.sweep() is None and stores.settling.unsettled() == [job_id])
     assert turns >= 1 and open_chunks(database, job_id) == 0
     assert job_row(database, job_id).unsettled_after is None
 
