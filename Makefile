@@ -120,8 +120,11 @@ licences: .venv/.dev ## Write docs/licences.md from the metadata of what the ima
 	@$(PY) -m deploy.licences
 
 audit: .venv/.dev ## Look for known holes in what the images hold; asks an advisory service
-	@for lock in base worker torch-cuda build; do \
-		$(PY) -m pip_audit --strict --disable-pip --require-hashes -r deploy/locks/$$lock.txt || exit 1; done
+	@mkdir -p build
+	@for lock in base worker torch-cuda torch-cpu models build; do \
+		: advisories know versions without the name of a build; \
+		sed 's/+cpu / /' deploy/locks/$$lock.txt > build/audited.txt; \
+		$(PY) -m pip_audit --strict --disable-pip --require-hashes -r build/audited.txt || exit 1; done; rm build/audited.txt
 
 lock: .venv/.made ## Resolve everything anew into constraints.txt and deploy/locks; CPU_INDEX=FOLDER_OR_URL for CPU torch
 	@mkdir -p build

@@ -166,7 +166,8 @@ def _draw_panel(axes: Axes, one: Drawn, began: float, lasted: float) -> None:
     if one.panel["type"] == "stat":
         axes.axis("off")
         told = "\n".join(f"{values[-1][1]:g} {legend}" for legend, values in one.series) or "no data"
-        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=20, color="#2f7d32")
+        size = 20 if len(one.series) < 3 else 13
+        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=size, color="#2f7d32")
         return
     scale, unit = {"bytes": (2**20, "MiB"), "Bps": (2**10, "KiB/s"), "percentunit": (0.01, "%"), "s": (1, "s")}.get(
         one.panel["fieldConfig"]["defaults"]["unit"], (1, "")

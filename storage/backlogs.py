@@ -11,6 +11,7 @@ from storage.contract.models import Priority
 from storage.database import Database, now_ms
 from storage.loads import Load, load_of, waiting
 from storage.tables import JOB_IS_OPEN, JobRow, ModelRow, WorkerRow
+from storage.wanted import is_wanted
 from storage.workers import IS_LIVE
 
 #: A model's name and a priority's, in lower case.
@@ -43,6 +44,7 @@ class Backlog:
         oldest_seconds: How long ago the oldest of these jobs was accepted; 0 where there is none.
         workers: Live workers that serve it.
         is_known: Whether a worker of this kind was ever there.
+        is_wanted: Whether calls have asked for it lately.
     """
 
     bulk: Load
@@ -50,6 +52,7 @@ class Backlog:
     oldest_seconds: float
     workers: int
     is_known: bool
+    is_wanted: bool = False
 
 
 class BacklogStore:
@@ -87,11 +90,12 @@ class BacklogStore:
             now = int(connection.execute(select(now_ms())).scalar_one())
             workers = int(connection.execute(serving).scalar_one())
             is_known = connection.execute(ids.limit(1)).first() is not None
+            wanted = bool(connection.execute(select(is_wanted(*identity))).scalar_one())
         bulk, urgent = (
             load_of(found[priority]) if priority in found else Load() for priority in (Priority.BULK, Priority.URGENT)
         )
         oldest = min((int(row.oldest) for row in found.values()), default=now)
-        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, is_known)
+        return Backlog(bulk, urgent, max(0, now - oldest) / 1000, workers, is_known, wanted)
 
     def unserved(self) -> dict[tuple[str, str], int]:
         """Return the tokens that no live worker may do, by model and class of precision; see `JobRow.model_id`.

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 
 from storage.batchrecords import Batch, Group, Line
 from storage.contract.errors import Conflict, NotFound
+from storage.counted import count_at_once
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.files import made_id
@@ -180,7 +181,10 @@ class BatchStore:
         mine = (BatchRow.id == batch_id, BatchRow.lease_owner == owner, BatchRow.state.in_(UNFINISHED))
         with self._db.write() as connection:
             moved: dict[str, Any] = {"state": state, f"{state}_at": now_ms()} | values
-            return connection.execute(update(BatchRow).where(*mine).values(moved)).rowcount == 1
+            is_ours = connection.execute(update(BatchRow).where(*mine).values(moved)).rowcount == 1
+        if is_ours and state in FINAL:
+            count_at_once(self._db, f"openai_batches_{state}")
+        return is_ours
 
     @retried
     def keep_lines(self, batch_id: str, owner: str, lines: Sequence[Line], groups: Sequence[Group]) -> bool:
@@ -221,7 +225,8 @@ class BatchStore:
                 return False
             written = (FileRow.id.in_(files), FileRow.state == "written")
             connection.execute(update(FileRow).where(*written).values(state="ready"))
-            return True
+        count_at_once(self._db, f"openai_batches_{state}")
+        return True
 
     @retried
     def set_job(self, batch_id: str, number: int, job_id: str) -> bool:

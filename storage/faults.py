@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from storage import counters
+from storage import counters, fullness
 from storage.contract.errors import ServerError, StorageFull, StorageUnavailable
 
 _PG_FULL = {"53100"}
@@ -93,6 +93,7 @@ def _our_error(error: Exception) -> ServerError:
     sentence = _sentence(cause)
     sqlite = sqlite_name(cause)
     if sqlite == "SQLITE_FULL" or getattr(cause, "sqlstate", None) in _PG_FULL:
+        fullness.met()
         return StorageFull("The database's disk is full.", "Make room; what was accepted before is safe.")
     if sqlite.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         how = "is read-only" if sqlite.startswith("SQLITE_READONLY") else "cannot be opened or made"

@@ -30,6 +30,7 @@ from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
 from storage.uploads import UploadStore
 from storage.vitals import VitalStore
+from storage.wanted import WantedStore
 from storage.webhooks import WebhookStore
 from storage.workers import WorkerStore
 from storage.workloads import WorkloadStore
@@ -67,6 +68,7 @@ class Stores:
     services: ServiceStore
     settling: SettlingStore
     retries: RetryStore
+    wanted: WantedStore
 
     @classmethod
     def on(cls, database: Database, **timings: int) -> Stores:
@@ -105,6 +107,7 @@ class Stores:
             ServiceStore(database),
             SettlingStore(database),
             RetryStore(database),
+            WantedStore(database),
         )
 
     @classmethod

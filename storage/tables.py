@@ -212,7 +212,7 @@ class ResultRow(Row):
 
 
 class LeaderRow(Row):
-    """Which process does a duty that only one should do at a time."""
+    """Which process does a duty that only one should do at a time; and which models calls want (`WantedStore`)."""
 
     __tablename__ = "leaders"
     duty: Mapped[str] = mapped_column(String(32), primary_key=True)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from storage.contract.errors import Conflict
 from storage.contract.ids import new_id
+from storage.counted import count_at_once
 from storage.database import Database, now_ms
 from storage.faults import retried
 from storage.statementtime import statement_ms
@@ -136,10 +137,25 @@ class WebhookStore:
             wanted.append(WebhookRow.key_id.not_in(sorted(without)))
         return self._found(*wanted, limit=limit, order=WebhookRow.next_at)
 
+    def overdue(self) -> float:
+        """Return for how many seconds the end has been due that was due first, of those not told yet; 0: there is none.
+
+        Between two tries an end is not due: this tells of nobody who tells, and of more than are told in time.
+        """
+        due = select(func.min(WebhookRow.next_at)).where(_PENDING)
+        # Whose job has ended, and nobody has begun with.
+        job = JobRow.finished_at.is_not(None) & JobRow.deleted_at.is_(None)
+        begun = select(func.min(JobRow.finished_at)).join(WebhookRow, WebhookRow.job_id == JobRow.id)
+        with self._db.read() as connection:
+            now = int(connection.execute(select(statement_ms())).scalar_one())
+            first = [connection.execute(one).scalar_one() for one in (due, begun.where(_WAITING, job))]
+        return max([0.0, *((now - int(moment)) / 1000 for moment in first if moment is not None)])
+
     def delivered(self, webhook: Webhook, status: int) -> None:
         """Note that a message was answered well."""
         values = {"state": "delivered", "delivered_at": now_ms(), "next_at": None, "last_error": None}
-        self._note(webhook, values | {"last_status": status})
+        if self._note(webhook, values | {"last_status": status}):
+            count_at_once(self._db, "webhooks_delivered")
 
     def missed(self, webhook: Webhook, status: int | None, error: str, again_in: float | None) -> None:
         """Note that a try failed.
@@ -153,7 +169,8 @@ class WebhookStore:
         following: dict[str, Any] = {"state": "failed", "next_at": None}
         if again_in is not None:
             following = {"next_at": now_ms() + int(again_in * 1000)}
-        self._note(webhook, following | {"last_status": status, "last_error": error})
+        if self._note(webhook, following | {"last_status": status, "last_error": error}):
+            count_at_once(self._db, "webhooks_failed", *(["webhooks_given_up"] if again_in is None else []))
 
     def tidy(self) -> None:
         """Have the ends of jobs that were sent round again told too, and forget the webhooks of jobs that are gone."""
@@ -215,13 +232,13 @@ class WebhookStore:
             return [Webhook(**row._mapping) for row in connection.execute(wanted)]
 
     @retried
-    def _note(self, webhook: Webhook, values: dict[str, Any]) -> None:
+    def _note(self, webhook: Webhook, values: dict[str, Any]) -> bool:
         # Guarded: of two that both believe to lead, the later must not undo what the earlier has noted.
         message = (WebhookRow.id == webhook.id, WebhookRow.message_id == webhook.message_id)
         same = (*message, _PENDING, WebhookRow.attempts == webhook.attempts)
         with self._db.write() as connection:
             tried = values | {"attempts": webhook.attempts + 1}
-            connection.execute(update(WebhookRow).where(*same).values(tried))
+            return connection.execute(update(WebhookRow).where(*same).values(tried)).rowcount == 1
 
 
 def _new_secret() -> str:

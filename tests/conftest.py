@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from storage.database import Database
 from storage.stores import Stores
 from tests.acceptance.shell import Shell, serving
 from tests.servers import PostgresServer, running_postgres, running_redis
 from tests.skips import ALLOWED, allowed_patterns, unexpected
+
+# A machine that stands still for a moment makes no example wrong: nowhere is one timed, whichever profile else is used.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("untimed")
+
+# Under nohup the tests go on when the terminal is gone, but the programs that they start do not inherit that: a signal
+# that is ignored stays so in them, one that is handled does not.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session", autouse=True)

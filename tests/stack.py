@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,11 +13,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Longest start and stop, in seconds: a cold machine loads torch for half a minute.
-_START, _STOP = 120, 60
+_START, _STOP = 240, 60
+
+#: Ports of one process that runs tests, and their numbers: those of several runs on one machine begin anywhere.
+_PORTS = 1_000
+_numbers = itertools.count(random.randrange(_PORTS))
 
 
 @contextmanager
@@ -49,10 +55,18 @@ def running(arguments: list[str], environment: dict[str, str], log: Path) -> Ite
 
 
 def free_port() -> int:
-    """Return a TCP port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of this machine that nobody listens on, and that nobody else is given soon.
+
+    It lies below those that the kernel hands out, to servers on port 0 and to every connection that is opened: one of
+    these would be taken by somebody before our server has started, or comes back.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for _ in range(_PORTS):
+        port = 20_000 + _PORTS * (worker % 12) + next(_numbers) % _PORTS
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -259,3 +259,17 @@ def test_images_hold_what_the_locks_name_and_nothing_else() -> None:
     for lock in re.findall(r"-r /(locks/\S+)", DOCKERFILE):
         for torch in ("cuda", "cpu"):
             assert (ROOT / "deploy" / lock.replace("${TORCH}", torch)).is_file()
+
+
+def test_the_page_tells_what_the_last_whole_run_has_measured() -> None:
+    page, log = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("containers.md", "compose-test.log"))
+    measured = re.findall(r"(embedmill-\w+):compose-test .*\n(?:  holds .*\n)*\s+of which (\d+) MB are", log)
+    assert [name for name, _ in measured] == list(IMAGES.values())
+    for name, size in measured:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |") and line.endswith(" MB |")]
+        assert row.endswith(f"| {int(size):,} MB |")
+    (held,) = re.findall(r"^(\d+) things held", log, re.MULTILINE)
+    assert f"beside other work: {held} things held" in page
+    # And with what it was run
+    ((engine, compose),) = re.findall(r"^Docker ([\d.]+)\S* .*, docker[ -]compose ([\d.]+)", log, re.MULTILINE)
+    assert f" {compose} on Docker {engine}" in page

@@ -219,12 +219,13 @@ class Child:
         self._hear()  # its last words
         os.close(self._pipe)
         self._process, self._rest, self.ready, self._code = None, b"", False, code
-        crashed = code != 0 and not stopping
+        # A server that is away or silent has alerts and counters of its own: no device and no text is to be looked at.
+        crashed = code != 0 and not stopping and code not in exits.OF_SERVERS
         counters.count("workers_died", int(crashed))
         self._count_death(code)
         pause = min(_BACKOFF_CAP, _BACKOFF * 2 ** min(max(self.deaths, self._turned_away) - 1, 10))
         self._next_start = time.monotonic() + pause
-        charge = crashed and self.deaths < SICK_AFTER and code not in exits.OF_SERVERS
+        charge = crashed and self.deaths < SICK_AFTER
         # One that was never ready holds nothing.
         if self._ready_at is not None:
             self._died(self, self._id, charge)

@@ -34,6 +34,11 @@ class Slot:
     torch_device: str
     environment: dict[str, str]
 
+    @property
+    def gpu(self) -> str:
+        """The UUID of its GPU, or of a part of one; empty where it has none."""
+        return self.environment.get(_VISIBLE, "")
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

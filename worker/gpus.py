@@ -1,9 +1,9 @@
-"""What the driver says of this machine's GPUs, by NVML; nothing where there is no driver or no `nvidia-ml-py`."""
+"""What the driver says of the GPUs that a worker takes, by NVML; nothing without a driver or `nvidia-ml-py`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from storage.figures import Figure
@@ -15,9 +15,15 @@ _PATIENCE = 2.0
 
 
 class Gpus:
-    """Asks the driver anew at each question: it may be loaded later than this process was started, or fall ill."""
+    """Asks the driver anew at each question: it may be loaded later than this process was started, or fall ill.
 
-    def __init__(self) -> None:
+    Args:
+        names: UUIDs of those that are told of: others' GPUs on this machine are none of ours. Where there are parts of
+            GPUs among them (MIG), which do not say whose they are, all GPUs of the machine are told of.
+    """
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self._names = frozenset(names)
         self._nvml: Any = None
         self._asking = threading.Lock()
 
@@ -26,6 +32,8 @@ class Gpus:
 
         A driver that hangs has one thread wait for it, and no other for longer than two seconds.
         """
+        if not self._names:
+            return []
         if not self._asking.acquire(timeout=_PATIENCE):
             return []
         try:
@@ -38,12 +46,17 @@ class Gpus:
         if nvml is None:
             return []
         try:
-            handles = _handles(nvml, nvml.nvmlDeviceGetCount())
+            handles = self._ours(nvml, _handles(nvml, nvml.nvmlDeviceGetCount()))
         except nvml.NVMLError:
             # A driver that was unloaded: asked from the beginning next time.
             self._nvml = None
             return []
         return [*_read(nvml, handles), _about(nvml, handles)]
+
+    def _ours(self, nvml: Any, handles: dict[str, Any]) -> dict[str, Any]:
+        if any(name.startswith("MIG-") for name in self._names):
+            return handles
+        return {index: handle for index, handle in handles.items() if _uuid(nvml, handle) in self._names}
 
     def _open(self) -> Any:
         if self._nvml is not None:
@@ -69,6 +82,13 @@ def _handles(nvml: Any, count: int) -> dict[str, Any]:
             # One that fell off the bus: the others are still to be watched.
             continue
     return handles
+
+
+def _uuid(nvml: Any, handle: Any) -> str | None:
+    try:
+        return str(nvml.nvmlDeviceGetUUID(handle))
+    except nvml.NVMLError:
+        return None
 
 
 def _read(nvml: Any, handles: dict[str, Any]) -> Iterator[Figure]:

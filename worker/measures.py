@@ -35,8 +35,10 @@ COUNTS = {
     "batch_tokens": "Tokens in batches, padding left out",
     "batch_padding_tokens": "Padding in batches",
     "batch_room_tokens": "Tokens that batches had room for, by the budget of their time",
+    "worker_storage_full": "Writes refused because the database's disk was full",
     "reconciler_sweeps": "Sweeps of this machine's reconciler while it led",
     "reconciler_sweep_seconds": "Time that those took",
+    "reconciler_storage_full": "Writes of this machine's reconciler refused because the database's disk was full",
 }
 
 

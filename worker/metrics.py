@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from storage import exposition
 from storage.contract.errors import EmbedmillError
@@ -32,6 +32,7 @@ class Metrics:
         workers: Its worker processes, by slot.
         others: Its other children.
         reconciler: What its reconciler has measured.
+        gpus: UUIDs of the GPUs that its processes are pinned to.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class Metrics:
         workers: dict[str, Child],
         others: Sequence[Child] = (),
         reconciler: Measures | None = None,
+        gpus: Collection[str] = (),
     ) -> None:
         self._installation = Figures(stores)
         self._model = model
         self._workers = workers
         self._others = others
         self._reconciler = reconciler or Measures()
-        self._gpus = Gpus()
+        self._gpus = Gpus(gpus)
         #: Of this process, which has children or is a reconciler itself.
         self._role = "supervisor" if others else "reconciler"
 

@@ -12,14 +12,14 @@ import warnings
 from functools import partial
 from typing import Any
 
-from storage import counters, logs, tracing
+from storage import counters, fullness, logs, tracing
 from storage.contract.errors import EmbedmillError, ModelError, QueueUnavailable, ServerError
 from storage.contract.ids import new_id
 from storage.contract.models import Priority, queue_name
 from storage.dispatch import dispatch_next
 from storage.hints import Hints
 from storage.stores import Stores
-from worker import exits
+from worker import exits, measures
 from worker.embedding import Embedding
 from worker.heartbeat import INTERVAL, Heartbeat
 from worker.memory import MemoryWatch
@@ -64,6 +64,7 @@ class Process:
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
+        fullness.listen(lambda: measures.here.count(worker_storage_full=1))
         self._supervisor.beat_for_ever()
         try:
             self._stores = Stores.open(self._settings, lease=int(self._settings.lease_seconds * 1000))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import redis
 
-from storage import counters, logs, tracing
+from storage import counters, fullness, logs, tracing
 from storage.contract import failpoints
 from storage.contract.broker import KEY_PREFIX
 from storage.contract.errors import EmbedmillError, ServerError
@@ -243,6 +243,7 @@ def run_until_stopped(
     from worker.app import send
 
     tracing.start(settings, "reconciler")
+    fullness.listen(lambda: measures.here.count(reconciler_storage_full=1))
     stopped = Stop()
     on_signals(stopped.set)
     Reconciler(Stores.open(settings), settings.redis, send, leader_id).run(stopped, ticked)

@@ -74,7 +74,12 @@ class Supervisor:
             lambda _, id_, __: self._chores.resign(id_),
         )
         self._metrics = Metrics(
-            self._stores, model_name(settings.model), by_slot, [self._reconciler], self._reconciler.measures
+            self._stores,
+            model_name(settings.model),
+            by_slot,
+            [self._reconciler],
+            self._reconciler.measures,
+            [slot.gpu for slot in slots if slot.gpu],
         )
 
     def run(self) -> None:

@@ -40,8 +40,9 @@ class BacklogView(BaseModel):
         description="Tokens without an outcome yet, estimated: of bulk and urgent jobs.", examples=[98304]
     )
     wanted_tokens: int = Field(
-        description="The same, and 1 where no worker of this model, revision and precision was ever there: it has one "
-        "started, by which they become known. What an autoscaler goes by.",
+        description="The same, and 1 at least where no worker of this model, revision and precision was ever there, by "
+        "which they become known, and where a call for it came in the last five minutes, answered, or refused for want "
+        "of a worker. What an autoscaler goes by.",
         examples=[98304],
     )
     urgent_tokens: int = Field(description="Those of urgent jobs alone.", examples=[0])
@@ -77,7 +78,7 @@ def get_backlog(
     return BacklogView(
         model=name,
         tokens=tokens,
-        wanted_tokens=tokens if found.is_known else max(tokens, 1),
+        wanted_tokens=tokens if found.is_known and not found.is_wanted else max(tokens, 1),
         urgent_tokens=found.urgent.tokens,
         texts=found.bulk.texts + found.urgent.texts,
         chunks=found.bulk.chunks + found.urgent.chunks,

@@ -40,6 +40,9 @@ _AFTERLIFE = 30
 #: Seconds after which a call may be sent again that found no room.
 _RETRY = 1
 
+#: Seconds after which a call may be sent again that found no worker: one that is started for it must load its model.
+_COMING = 30
+
 #: Longest wait of a call that Redis took no message of, in seconds: it may be back in a moment, or not. As often it is
 #: looked whether that holds of a call whose message was left to others to be sent.
 _UNSENT = 10.0
@@ -178,9 +181,11 @@ class Calls:
             raise UnknownModel(
                 f"No worker has ever served {name} at this revision.", "Leave it out for the one served."
             )
+        if served:
+            self._want(served[0].card.id)
         # A model that nobody has ever served is refused on submission, in its own words.
         if not any(one.workers for one in served) and (served or name == self._client.named(None)):
-            raise ModelUnavailable(f"No worker serves {name} now.", _AWAY)
+            raise ModelUnavailable(f"No worker serves {name} now.", _AWAY, _COMING)
         try:
             return self._client.submit_records(
                 [Record(text, None, f"input {place}") for place, text in enumerate(texts)],
@@ -196,6 +201,13 @@ class Calls:
             )
         except InvalidItems as error:
             raise InvalidItems(error.problems, error.count, MEND_INPUTS) from None
+
+    def _want(self, model_id: str) -> None:
+        """Note for autoscalers that a model is called; a call is done, or refused, without that too."""
+        try:
+            self._client.stores.wanted.note(model_id)
+        except ServerError as error:
+            logger.warning("an autoscaler is not told of calls: %s", error)
 
     async def _until_ended(self, request: Request, job: Job, line: Line, place: Place) -> None:
         timeout = self._timeout if job.notice is None else min(self._timeout, _UNSENT)
@@ -233,7 +245,7 @@ class Calls:
         """Raise where a call was not done because the last worker of its model went away meanwhile."""
         status = job.status()
         if status.waiting_for:
-            raise ModelUnavailable(f"No worker serves {status.model} any more.", _AWAY)
+            raise ModelUnavailable(f"No worker serves {status.model} any more.", _AWAY, _COMING)
 
     def _late(self) -> WaitTimeout:
         return WaitTimeout(

@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from producer.api import teierrors
 from producer.api.invalid import place, sentence
-from producer.api.metrics import route_of
+from producer.api.metrics import is_probe, note_unserved, route_of
 from storage.contract.errors import (
     CallerError,
     CallerGone,
@@ -29,6 +29,7 @@ from storage.contract.errors import (
     JobFailed,
     LimitError,
     ModelError,
+    ModelUnavailable,
     NotFound,
     Overloaded,
     QuotaExceeded,
@@ -150,7 +151,7 @@ def _type(status: int) -> str:
 
 def _headers(error: EmbedmillError, status: int) -> dict[str, str]:
     headers = {}
-    if isinstance(error, LimitError) and error.retry_after is not None:
+    if isinstance(error, LimitError | ModelUnavailable) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, ServerError) or status == 503 or (status == 429 and not isinstance(error, LimitError)):
         headers["Retry-After"] = str(_RETRY_SERVER)
@@ -164,10 +165,14 @@ def _headers(error: EmbedmillError, status: int) -> dict[str, str]:
 
 async def _answer_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, EmbedmillError)
-    if status_of(error) >= 500:
+    if status_of(error) >= 500 and not is_probe(request.scope):
         logger.warning("%s %s: %s", request.method, route_of(request.scope), error.code)
     param = error.param if isinstance(error, InvalidField) else None
-    return answer(error, path=_path(request), param=param)
+    told = answer(error, path=_path(request), param=param)
+    # TEI's routes answer so for a model that nobody has ever served, too: they know one alone.
+    if told.status_code == 503 and isinstance(error, ModelUnavailable | UnknownModel):
+        note_unserved(request.scope)
+    return told
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api.errors import answer, form_path, unforeseen
-from producer.api.metrics import Metrics, route_of
+from producer.api.metrics import Metrics, is_probe, route_of
 from storage import logs, tracing
 from storage.contract.errors import ServiceUnavailable
 
@@ -85,10 +85,9 @@ class Guard:
                 await told(scope, exchange.receive, exchange.send)
         finally:
             seconds = time.monotonic() - exchange.began
-            counts = (exchange.status, seconds, exchange.received, exchange.sent)
-            self._metrics.count(scope["method"], route_of(scope), *counts)
+            self._metrics.count(scope, exchange.status, seconds, exchange.received, exchange.sent)
             # Of what is not ready each probe would tell anew.
-            if exchange.status >= 500 and route_of(scope) != "/readyz":
+            if exchange.status >= 500 and not is_probe(scope):
                 logger.info("%s answered %d", route_of(scope), exchange.status)
 
 

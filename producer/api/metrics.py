@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import httpx
@@ -17,8 +17,9 @@ from prometheus_client import (
 )
 from starlette.types import Scope
 
+from storage import fullness
 from storage.exposition import FigureCollector
-from storage.figures import Figures
+from storage.figures import Figure, Figures
 from storage.stores import Stores
 
 #: Upper ends of the classes that durations are counted in, in seconds.
@@ -26,6 +27,13 @@ _SECONDS = (0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60)
 
 #: How long the supervisor beside the service may take to answer, in seconds.
 _MACHINE = 2.0
+
+#: What asks how the service is, again and again: what that is answered with is no caller's trouble, and has alerts of
+#: its own. `/health` and `/ping` are TEI's and SageMaker's.
+PROBES = frozenset({"/healthz", "/readyz", "/health", "/ping", "/metrics"})
+
+#: Where a request's scope says that it was refused since no worker serves its model.
+_UNSERVED = "embedmill.unserved"
 
 # When each series began, as a series of its own: nobody asks.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -44,9 +52,11 @@ class Metrics:
         self._machine = machine
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(FigureCollector(Figures(stores).get))
+        self._registry.register(FigureCollector(lambda: _overdue(stores)))
         ProcessCollector(registry=self._registry)
         labels = ("method", "route")
         self._requests = self._counter("requests", "Requests answered", (*labels, "status"))
+        self._unserved = self._counter("unserved", "Requests refused since no worker serves their model", ())
         self._received = self._counter("request_bytes", "Bytes of bodies received", labels)
         self._sent = self._counter("response_bytes", "Bytes of bodies sent", labels)
         self._seconds = Histogram(
@@ -56,22 +66,26 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        meaning = "Writes of this service refused because the database's disk was full"
+        fullness.listen(Counter("embedmill_service_storage_full", meaning, registry=self._registry).inc)
         streams = Gauge("embedmill_http_streams", "Streams of events that are open", registry=self._registry)
         streams.set_function(open_streams)
         info = Gauge("embedmill_build_info", "Its version; always 1", ("version",), registry=self._registry)
         info.labels(version("embedmill")).set(1)
 
-    def count(self, method: str, route: str, status: int, seconds: float, received: int, sent: int) -> None:
+    def count(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
         """Count one answered request.
 
         Args:
-            method: Its method.
-            route: The template of its route, such as `/v1/jobs/{job_id}`.
+            scope: The request.
             status: What it was answered with.
             seconds: How long that took.
             received: Bytes of its body.
             sent: Bytes of the answer's body.
         """
+        method, route = scope["method"], route_of(scope)
+        if scope.get(_UNSERVED) and route not in PROBES:
+            self._unserved.inc()
         self._requests.labels(method, route, str(status)).inc()
         self._received.labels(method, route).inc(received)
         self._sent.labels(method, route).inc(sent)
@@ -102,3 +116,19 @@ class Metrics:
 def route_of(scope: Scope) -> str:
     """Return the template of the route that a request came to, such as `/v1/jobs/{job_id}`: it holds nobody's words."""
     return str(getattr(scope.get("route"), "path", "") or "elsewhere")
+
+
+def _overdue(stores: Stores) -> Iterator[Figure]:
+    """Yield what the service alone may look at; see `storage/rights.py`."""
+    meaning = "Age of the oldest end of a job that should have been told to its webhook by now"
+    yield Figure("embedmill_webhook_oldest_due_seconds", meaning, "gauge", (), {(): stores.webhooks.overdue()})
+
+
+def is_probe(scope: Scope) -> bool:
+    """Return whether a request only asks how the service is."""
+    return route_of(scope) in PROBES
+
+
+def note_unserved(scope: Scope) -> None:
+    """Note that a request is refused since no worker serves its model: nothing is wrong with the service."""
+    scope[_UNSERVED] = True

@@ -15,6 +15,7 @@ from storage.contract.errors import (
     InvalidItems,
     InvalidOption,
     LimitError,
+    ModelUnavailable,
     NotFound,
     Overloaded,
     Problem,
@@ -69,7 +70,7 @@ def failure_of(response: httpx.Response) -> EmbedmillError:
     error = kind.__new__(kind)
     # Not the class's own way, which would make up the sentence anew.
     EmbedmillError.__init__(error, message.removesuffix(f" {remedy}") if remedy else message, remedy)
-    if isinstance(error, LimitError):
+    if isinstance(error, LimitError | ModelUnavailable):
         error.retry_after = retry_after(response)
     if isinstance(error, InvalidItems):
         error.problems = [Problem(p["position"], p["where"], p["reason"]) for p in told.get("problems", [])]

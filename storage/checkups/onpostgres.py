@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, func, select, text
 
 from storage.checkups.check import Outcome, not_checked, ok, warning, wrong
 from storage.checkups.places import size
+from storage.checkups.postgresdisk import check_room
 from storage.database import Database
 from storage.rights import Side, missing
+from storage.services import ServiceStore
+from storage.tables import WorkerRow
+from storage.workers import IS_LIVE
 
 #: Oldest version that its makers still mend.
 _OLDEST = 14
@@ -72,19 +76,27 @@ def _connections(database: Database) -> Outcome:
     remedy = "Raise max_connections, or put PgBouncer in transaction mode before it."
     if used > _NEARLY_FULL * most:
         return warning(told, remedy)
+    # A reconciler that runs by itself is noted nowhere: room for one.
     wanted = _EACH * (_processes(database) + 1)
     if wanted > most:
-        more = f"{told} The processes that are alive may open up to {wanted}."
+        more = f"{told} The processes that are alive, and a reconciler, may open up to {wanted}."
         return warning(more, remedy)
     return ok(told)
 
 
 def _processes(database: Database) -> int:
-    """Return how many worker processes and reconcilers have been seen; none where there is no schema yet."""
-    if not _rows(database, "SELECT 1 WHERE to_regclass('workers') IS NOT NULL"):
-        return 0
-    ((workers, hosts),) = _rows(database, "SELECT count(*), count(DISTINCT host) FROM workers")
-    return int(workers) + 2 * int(hosts)  # on each host a reconciler and a supervisor beside them
+    """Return how many processes of services and of worker machines are alive, as docs/operations.md adds them up."""
+    ((has_workers, has_services),) = _rows(
+        database, "SELECT to_regclass('workers') IS NOT NULL, to_regclass('services') IS NOT NULL"
+    )
+    services = len(ServiceStore(database).live()) if has_services else 0
+    if not has_workers:
+        return services
+    # Each supervisor serves one model, with a reconciler beside its workers.
+    machines = select(WorkerRow.host, WorkerRow.model_id).where(IS_LIVE).distinct()
+    with database.read() as connection:
+        workers = connection.execute(select(func.count()).where(IS_LIVE)).scalar_one()
+        return services + int(workers) + 2 * len(connection.execute(machines).all())
 
 
 def _autovacuum(database: Database) -> Outcome:
@@ -240,10 +252,6 @@ def _size(database: Database) -> Outcome:
     return ok(f"The database has {size(bytes_)}.")
 
 
-def _room(database: Database) -> Outcome:
-    return not_checked("PostgreSQL does not tell how full its disk is.", "Look on its host: df -h.")
-
-
 #: What is looked at, in order.
 CHECKS: dict[str, Callable[[Database], Outcome]] = {
     "version": _version,
@@ -258,5 +266,5 @@ CHECKS: dict[str, Callable[[Database], Outcome]] = {
     "transactions": _transactions,
     "locks": _locks,
     "size": _size,
-    "room": _room,
+    "room": check_room,
 }

@@ -251,9 +251,20 @@ class JobFailed(EmbedmillError):
 
 
 class ModelUnavailable(ServerError):
-    """Raised when somebody waits for a model that no worker serves just now."""
+    """Raised when somebody waits for a model that no worker serves just now.
+
+    Args:
+        message: As for all errors.
+        remedy: As for all errors.
+        retry_after: Seconds after which a worker may be there; None: nobody can tell.
+    """
 
     code = "model_unavailable"
+    retry_after: float | None = None
+
+    def __init__(self, message: str, remedy: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, remedy)
+        self.retry_after = retry_after
 
 
 class WaitTimeout(EmbedmillError):

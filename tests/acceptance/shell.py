@@ -26,7 +26,7 @@ EMBEDMILL = str(BIN / "embedmill")
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Longest time of one command, of a start and of a stop, in seconds; all take far less.
-_COMMAND, _START, _STOP = 100, 300, 60
+_COMMAND, _START, _STOP = 200, 240, 60
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,22 @@ def by_name(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {f"{check['area']} {check['check']}": check for check in told["checks"]}
 
 
+def _all_ok(checks: dict[str, dict[str, Any]], *names: str) -> bool:
+    return all(checks[name]["verdict"] == "ok" for name in names)
+
+
 def test_beside_a_running_stack_nothing_is_wrong(stack: tuple[Path, subprocess.Popen[bytes]], shell: Shell) -> None:
     # Given a stack that has done a job
     shell.write("in.txt", "a text\n")
     assert shell("submit", "in.txt", "--wait").code == 0
     # When looked at, for people and for programs
-    seen, told = shell("doctor", "--limit", 60), shell("doctor", "--limit", 60, "--json")
+    deadline = time.monotonic() + 60
+    while True:
+        seen, told = shell("doctor", "--limit", 60), shell("doctor", "--limit", 60, "--json")
+        # (a reconciler that a busy machine has kept from its term, or a look at the database that took too long, is
+        # told, and rightly; not for long)
+        if _all_ok(by_name(told.data), "queues reconciler", "database integrity") or time.monotonic() > deadline:
+            break
     # Then all was checked, and nothing is wrong
     assert seen.code == told.code == 0, seen
     checks = by_name(told.data)

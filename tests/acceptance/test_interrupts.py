@@ -9,9 +9,11 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 
 from embedmill import Client
 from tests.acceptance.shell import Shell, interrupt, serving, until
+from tests.standstill import standing_still
 
 
 def test_ctrl_c_in_the_middle_of_submit_leaves_nothing(alone: Shell) -> None:
@@ -46,6 +48,7 @@ def test_a_submission_that_is_killed_is_never_seen(alone: Shell) -> None:
         assert client.jobs() == []
 
 
+@pytest.mark.timeout(600)  # it starts a stack amid its commands
 def test_jobs_wait_for_a_worker_and_are_done_once_one_comes(alone: Shell) -> None:
     # Given a folder where nothing runs, in which somebody keeps a package of their own named `storage`
     (alone.cwd / "storage").mkdir()
@@ -85,12 +88,9 @@ def test_a_job_submitted_while_redis_is_down_is_safe_and_done_later(
     cut_off = Shell(shell.data_dir, shell.cwd, {"EMBEDMILL_REDIS_URL": "redis://127.0.0.1:1/0"})
     children = psutil.Process(stack[1].pid).children()
     [reconciler] = [child for child in children if "worker.reconciler" in child.cmdline()]
-    reconciler.suspend()
     # When submitted
-    try:
+    with standing_still(reconciler.pid, shell.data_dir / "embedmill.sqlite3"):
         ran = cut_off("submit", "in.txt")
-    finally:
-        reconciler.resume()
     # Then the id is there all the same, and it is said that the job waits
     assert ran.code == 0
     assert "Redis cannot be reached: the job is safe and starts when Redis takes messages again" in ran.err

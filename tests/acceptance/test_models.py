@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from embedmill import Client
 from tests.acceptance.shell import Shell, address, get, serving
@@ -63,6 +64,7 @@ def test_a_broken_model_folder_is_refused_before_anything_starts(alone: Shell, t
     assert not alone.data_dir.exists()
 
 
+@pytest.mark.timeout(600)  # beside the stack it starts a worker, which measures, between several commands
 def test_a_worker_of_ones_own_serves_another_model_beside_the_stack(shell: Shell, tiny: Path) -> None:
     # Given a model that nobody has served yet
     shell.write("in.txt", "the mill grinds flour\nthe river\n")

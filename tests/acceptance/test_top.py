@@ -12,13 +12,14 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedmill import Client
+from storage.contract.errors import WrongState
 from storage.jobfilter import JobFilter
 from tests.acceptance.shell import EMBEDMILL, Shell, address
 
@@ -32,7 +33,8 @@ def nothing_else_waits(shell: Shell) -> None:
     with Client(data_dir=shell.data_dir) as client:
         jobs = client.stores.jobs
         for job_id in jobs.list_ids(1_000, wanted=JobFilter(states=["queued", "running"])):
-            jobs.cancel(job_id)
+            with suppress(WrongState):  # it may have ended by now
+                jobs.cancel(job_id)
 
 
 class Terminal:

@@ -80,6 +80,11 @@ CASES: dict[str, dict[str, Any]] = {
         "api": {"ingress": INGRESS, "replicas": 3, "webhookHosts": ["hooks.internal"], "model": GPU["model"]}
     },
     "a role of its own for each side": {"servers": ROLES},
+    "URLs in the environment": {"servers": ROLES | {"asFiles": False}},
+    "traces to a collector": {
+        "settings": {"otlpEndpoint": "http://collector.monitoring:4318"},
+        "networkPolicy": {"traces": {"to": [PEER], "ports": [14318]}},
+    },
     "no network policy": {"networkPolicy": {"enabled": False}},
     "a tight network policy": {
         "networkPolicy": {
@@ -144,6 +149,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"api": {"extraEnv": [{"name": "EMBEDMILL_DATABASE_URL", "value": "postgresql://u:p@h/d"}]}},
         "extraEnv",
     ),
+    "a collector with a password": ({"settings": {"otlpEndpoint": "https://u:p@collector"}}, "otlpEndpoint"),
     "no Secret for the servers": ({"servers": {"existingSecret": ""}}, "existingSecret"),
     "a precision that is none": ({"workers": [{"name": "cpu", "dtype": "float8"}]}, "dtype"),
     "a group without a name": ({"workers": [{"devices": "cpu"}]}, "name"),

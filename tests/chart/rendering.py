@@ -117,6 +117,23 @@ def pods(objects: list[Object]) -> dict[str, tuple[Object, Object]]:
     return found
 
 
+def selected(selector: Object, made: dict[str, dict[str, str]]) -> list[str]:
+    """Return the names of those pods that a selector finds.
+
+    Args:
+        selector: As policies, Deployments and budgets have it.
+        made: The labels of all pods, by name.
+    """
+    wanted, expressions = selector.get("matchLabels", {}), selector.get("matchExpressions", [])
+    assert wanted
+    assert all(one["operator"] == "In" for one in expressions)
+    return [
+        name
+        for name, labels in made.items()
+        if wanted.items() <= labels.items() and all(labels.get(one["key"]) in one["values"] for one in expressions)
+    ]
+
+
 class _Strict(yaml.SafeLoader):
     """Refuses a key that comes twice: YAML keeps the last and says nothing."""
 

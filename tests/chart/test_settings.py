@@ -39,16 +39,22 @@ def test_what_pods_are_told_are_settings_of_the_program(monkeypatch: pytest.Monk
     for command, container in containers().items():
         kind = _KINDS.get(command, Settings)
         told = {one["name"]: one.get("value") or _URLS.get(one["name"], "x") for one in container["env"]}
+        for name, url in _URLS.items():
+            # What a Secret is mounted as: a file, with a line's end where somebody wrote it in an editor.
+            (tmp_path / name).write_text(url + "\n")
+            assert told[f"{name}_FILE"].startswith("/run/secrets/")
+            told[f"{name}_FILE"] = str(tmp_path / name)
         ours = {name: value for name, value in told.items() if name.startswith("EMBEDMILL_")}
         # Each name is a field's; the log's level is one that not every command has
         fields = {f"EMBEDMILL_{name.upper()}" for name in kind.model_fields} | {"EMBEDMILL_LOG_LEVEL"}
+        fields |= {f"{name}_FILE" for name in _URLS}
         assert set(ours) <= fields, command
         # And each value is one that it takes
         with monkeypatch.context() as environment:
             for name, value in ours.items():
                 environment.setenv(name, value)
             settings = kind.load(host="0.0.0.0") if kind is ApiSettings else kind.load()
-            assert settings.database_url == _URLS["EMBEDMILL_DATABASE_URL"]
+            assert (settings.redis_url, settings.database_url) == tuple(_URLS.values())
             if isinstance(settings, ApiSettings):
                 settings.check_exposure()
                 assert "embed.svc" in settings.hosts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -51,11 +52,11 @@ def test_five_threads_each_get_their_own_rows(engine: Engine) -> None:
 
 def test_each_core_works_on_a_batch_of_its_own(watched: MakeWatched) -> None:
     # Given an engine on two cores, where no batch goes on before another has come
-    both = threading.Barrier(2, timeout=30)
-    waited: list[int] = []
+    both = threading.Barrier(2, timeout=60)
+    tickets, waited = itertools.count(), []
 
     def meet(ids: Tensor) -> None:
-        if len(waited) < 2:
+        if next(tickets) < 2:
             waited.append(both.wait())
 
     engine, encoder = watched(meet, 64, 2)
@@ -68,11 +69,11 @@ def test_each_core_works_on_a_batch_of_its_own(watched: MakeWatched) -> None:
 
 def test_the_last_batch_is_shared_by_the_cores(watched: MakeWatched) -> None:
     # Given texts that make one batch, and an engine on two cores where nothing goes on before both have something
-    both = threading.Barrier(2, timeout=30)
-    met: list[int] = []
+    both = threading.Barrier(2, timeout=60)
+    tickets, met = itertools.count(), []
 
     def meet(ids: Tensor) -> None:
-        if len(met) < 2:
+        if next(tickets) < 2:
             met.append(both.wait())
 
     engine, encoder = watched(meet, 4096, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,9 @@ from worker.engine.processor import Processor, available_cores, this_processor
 from worker.engine.records import Record
 from worker.engine.trials import Trials
 from worker.engine.tuning import tune
+
+#: With time enough on any machine; what there is no time for is a matter of its own.
+patient = partial(tune, seconds=600)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +78,7 @@ def test_bfloat16_where_it_is_faster_and_hardly_differs(
     # Given a machine where any gain is enough, so that the test does not depend on this one's
     monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
     # When tuned
-    found = tune(checkpoint, folder=tmp_path)
+    found = patient(checkpoint, folder=tmp_path)
     # Then it computes in bfloat16, with all cores in use, and says why
     assert (found.dtype, measured) == ("bfloat16", ["precision", "batching"])
     assert found.token_budget in (512, 1024, 2048) and (found.cores or 0) * found.threads == available_cores()
@@ -106,7 +110,7 @@ def test_float32_where_bfloat16_differs_or_gains_too_little(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float, why: str
 ) -> None:
     monkeypatch.setattr(precision, name, value)
-    found = tune(checkpoint, token_budget=1024, folder=tmp_path)
+    found = patient(checkpoint, token_budget=1024, folder=tmp_path)
     assert found.dtype == "float32" and why in found.why
     assert found.encoder is not None and found.encoder.precision == "float32"
 
@@ -126,7 +130,7 @@ def test_a_model_whose_numbers_bfloat16_cannot_hold_stays_in_float32(
     monkeypatch.setattr(trials.Encoder, "forward_flat", forward)
     checkpoint = resolve(str(make_model(tmp_path / "model", hidden=64)))
     # When tuned, then it computes in float32
-    found = tune(checkpoint, token_budget=1024, folder=tmp_path / "cache")
+    found = patient(checkpoint, token_budget=1024, folder=tmp_path / "cache")
     assert found.dtype == "float32" and "bfloat16 differs" in found.why
 
 
@@ -136,14 +140,14 @@ def test_a_start_chooses_what_the_one_before_chose(
 ) -> None:
     # Given a choice that was measured
     monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
-    first = tune(checkpoint, folder=tmp_path)
+    first = patient(checkpoint, folder=tmp_path)
     # When this machine would choose otherwise now
     monkeypatch.setattr(precision, "LEAST_GAIN", 1e9)
-    again = tune(checkpoint, folder=tmp_path)
+    again = patient(checkpoint, folder=tmp_path)
     # Then it is the same all the same, and nothing was measured or loaded for it
     assert str(again) == str(first) and measured == ["precision", "batching"] and again.encoder is None
     # And what is asked for is known apart from it
-    exact = tune(checkpoint, dtype="float32", folder=tmp_path)
+    exact = patient(checkpoint, dtype="float32", folder=tmp_path)
     assert exact.dtype == "float32" and measured == ["precision", "batching", "batching"]
     assert set(record(tmp_path).batchings) == {"float32", "bfloat16"}
 
@@ -152,22 +156,22 @@ def test_a_start_chooses_what_the_one_before_chose(
 def test_another_torch_processor_or_model_is_measured_anew(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
-    tune(checkpoint, token_budget=64, folder=tmp_path)
+    patient(checkpoint, token_budget=64, folder=tmp_path)
     assert measured == ["precision"]
-    tune(resolve(str(make_model(tmp_path / "other", "roberta", hidden=64))), token_budget=64, folder=tmp_path)
+    patient(resolve(str(make_model(tmp_path / "other", "roberta", hidden=64))), token_budget=64, folder=tmp_path)
     assert len(measured) == 2
     monkeypatch.setattr(tuning, "torch", SimpleNamespace(__version__="99.0", cuda=torch.cuda))
-    tune(checkpoint, token_budget=64, folder=tmp_path)
+    patient(checkpoint, token_budget=64, folder=tmp_path)
     assert len(measured) == 3
     monkeypatch.setattr(tuning, "this_processor", lambda: Processor("a newer mill", frozenset({"bf16"}), 2))
-    tune(checkpoint, token_budget=64, folder=tmp_path)
+    patient(checkpoint, token_budget=64, folder=tmp_path)
     assert len(measured) == 4
 
 
 def test_what_is_asked_for_is_taken_and_needs_no_file(
     checkpoint: Checkpoint, tmp_path: Path, measured: list[str]
 ) -> None:
-    found = tune(checkpoint, dtype="bfloat16", token_budget=333, folder=tmp_path / "none")
+    found = patient(checkpoint, dtype="bfloat16", token_budget=333, folder=tmp_path / "none")
     assert (found.dtype, found.token_budget, found.cores) == ("bfloat16", 333, available_cores())
     assert measured == [] and not (tmp_path / "none").exists()
 
@@ -175,7 +179,7 @@ def test_what_is_asked_for_is_taken_and_needs_no_file(
 def test_what_is_asked_for_on_a_gpu_is_taken(
     checkpoint: Checkpoint, tmp_path: Path, measured: list[str], gpu: Gpu
 ) -> None:
-    assert tune(checkpoint, "cuda:1", "float16", 4096, folder=tmp_path / "none").options == {
+    assert patient(checkpoint, "cuda:1", "float16", 4096, folder=tmp_path / "none").options == {
         "dtype": "float16",
         "token_budget": 4096,
         "cores": None,
@@ -217,19 +221,20 @@ def test_a_gpu_computes_in_the_nearest_that_is_fast(
     monkeypatch.setattr(Trials, "vectors", vectors)
     monkeypatch.setattr(Trials, "seconds", lambda self, dtype, *given: 0.3 / known[dtype][0])
     # When tuned
-    found = tune(checkpoint, "cuda", folder=tmp_path)
+    found = patient(checkpoint, "cuda", folder=tmp_path)
     # Then it computes in that, in batches as the device suits; and so does the next start
     assert found.dtype == dtype and why in found.why
     assert found.encoder is not None and found.encoder.precision == ("float32" if dtype == "float32" else "half")
     assert (found.token_budget, found.cores) == (None, None)
     monkeypatch.delattr(tuning, "choose_precision")
-    assert str(tune(checkpoint, "cuda", folder=tmp_path)) == str(found)
+    assert str(patient(checkpoint, "cuda", folder=tmp_path)) == str(found)
 
 
 def test_a_gpu_is_measured_by_embedding(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str], gpu: Gpu
 ) -> None:
-    # Given a GPU, which is this processor in truth, where any gain is enough, and how many texts a round had
+    # Given a GPU, which is this processor in truth, where any gain is enough, how many texts a round had, and a
+    # device that does a thousand a second, whatever this machine does
     monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
     monkeypatch.setattr(precision, "_FEW_TEXTS", 4)
     sizes: dict[str, list[int]] = {}
@@ -237,11 +242,12 @@ def test_a_gpu_is_measured_by_embedding(
 
     def seconds(self: Trials, dtype: str, texts: list[str], *given: Any) -> float:
         sizes.setdefault(dtype, []).append(len(texts))
-        return real(self, dtype, texts, *given)
+        real(self, dtype, texts, *given)
+        return len(texts) / 1000
 
     monkeypatch.setattr(Trials, "seconds", seconds)
     # When tuned
-    found = tune(checkpoint, "cuda", folder=tmp_path, seconds=600)
+    found = patient(checkpoint, "cuda", folder=tmp_path)
     # Then rounds have grown until they took long enough, and all number types were tried on the last and largest
     assert measured == ["precision"] and "x float32 here, cosine at least 0.999" in found.why
     assert sizes["float32"][:2] == [4, 16] and len(sizes) == 3
@@ -263,7 +269,7 @@ def test_a_gpu_that_cannot_be_measured_computes_in_what_it_multiplies(
     assert tune(checkpoint, "cuda", folder=tmp_path / "late", seconds=0).dtype == dtype
     assert "there was no time to measure" in caplog.text
     monkeypatch.setattr(tuning, "choose_precision", lambda trials: (_ for _ in ()).throw(torch.OutOfMemoryError()))
-    found = tune(checkpoint, "cuda", folder=tmp_path)
+    found = patient(checkpoint, "cuda", folder=tmp_path)
     assert (found.dtype, found.why) == (dtype, "half precision could not be measured")
 
 
@@ -271,7 +277,7 @@ def test_a_processor_without_products_of_bfloat16_computes_in_float32(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
     monkeypatch.setattr(tuning, "this_processor", lambda: Processor("an old mill", frozenset({"avx2"}), 1))
-    found = tune(checkpoint, folder=tmp_path)
+    found = patient(checkpoint, folder=tmp_path)
     assert (found.dtype, found.why) == ("float32", "this processor multiplies no bfloat16")
     assert measured == ["batching"] and found.cores == 1
 
@@ -287,7 +293,7 @@ def test_bfloat16_that_is_asked_for_where_it_is_slow_is_told(
     is_told: bool,
 ) -> None:
     monkeypatch.setattr(tuning, "this_processor", lambda: Processor("a mill", frozenset({flag}), 1))
-    assert tune(checkpoint, dtype="bfloat16", token_budget=64, backend=backend).dtype == "bfloat16"
+    assert patient(checkpoint, dtype="bfloat16", token_budget=64, backend=backend).dtype == "bfloat16"
     assert ("--dtype auto is faster here" in caplog.text) == is_told
 
 
@@ -301,7 +307,7 @@ def test_what_there_is_no_time_for_keeps_its_default_and_is_remembered(
     assert (found.dtype, found.token_budget, found.cores) == ("float32", CPU_TOKEN_BUDGET, available_cores())
     assert "no time" in found.why and "to measure again, remove" in caplog.text
     # And a start with more time chooses the same: jobs may be bound to it
-    again = tune(checkpoint, folder=tmp_path)
+    again = patient(checkpoint, folder=tmp_path)
     assert again.dtype == "float32" and measured == ["precision", "batching"]
 
 
@@ -312,7 +318,7 @@ def test_measuring_that_fails_costs_no_start(
     # Given a machine without room for a second network
     monkeypatch.setattr(tuning, "choose_precision", lambda trials: (_ for _ in ()).throw(RuntimeError("no memory")))
     # When tuned, then it is as it always was, and the next start may try again
-    found = tune(checkpoint, folder=tmp_path)
+    found = patient(checkpoint, folder=tmp_path)
     assert (found.dtype, found.why, found.encoder) == ("float32", "half precision could not be measured", None)
     assert "measuring failed (RuntimeError: no memory)" in caplog.text
     assert record(tmp_path).dtype is None
@@ -329,9 +335,9 @@ def test_measuring_that_ends_the_process_is_not_begun_for_ever(
     monkeypatch.setattr(tuning, "choose_precision", die)
     for _ in range(3):
         with pytest.raises(SystemExit):
-            tune(checkpoint, folder=tmp_path)
+            patient(checkpoint, folder=tmp_path)
     # When started once more, then it does without, and says which file stands for that
-    found = tune(checkpoint, folder=tmp_path)
+    found = patient(checkpoint, folder=tmp_path)
     assert found.dtype == "float32" and f"while there is {next(tmp_path.glob('*.json'))}" in caplog.text
 
 
@@ -339,7 +345,7 @@ def test_a_broken_model_is_told_as_such(tmp_path: Path) -> None:
     checkpoint = resolve(str(make_model(tmp_path / "model", hidden=64)))
     (checkpoint.transformer / "tokenizer.json").write_text("{")
     with pytest.raises(ModelBroken):
-        tune(checkpoint, folder=tmp_path / "cache")
+        patient(checkpoint, folder=tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("bfloat16")
@@ -349,7 +355,7 @@ def test_several_workers_that_start_at_once_choose_the_same_and_one_measures(
     # Given three starts in one moment
     found: list[str] = []
     starts = [
-        threading.Thread(target=lambda: found.append(str(tune(checkpoint, token_budget=1024, folder=tmp_path))))
+        threading.Thread(target=lambda: found.append(str(patient(checkpoint, token_budget=1024, folder=tmp_path))))
         for _ in range(3)
     ]
     for start in starts:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tests.faults.mill import Mill
 from tests.faults.running import running_mill
+from tests.standstill import is_kept, wait_until_still
 from worker.reserve import BULK_THREADS
 
 _TRIES = 10
@@ -67,6 +68,8 @@ def freeze_outside(mill: Mill, *pids: int) -> None:
     for _ in range(_TRIES):
         for pid in pids:
             mill.freeze(pid)
+        for pid in pids:
+            wait_until_still(pid)
         if not keeps_others_out(mill):
             return
         for pid in pids:
@@ -109,14 +112,7 @@ def keeps_others_out(mill: Mill) -> bool:
             " AND clock_timestamp() - state_change > interval '0.8 seconds'"
         )
         return bool(mill.sql(query)[0][0])
-    connection = sqlite3.connect(mill.database.removeprefix("sqlite:///"), timeout=3, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError:
-        return True
-    finally:
-        connection.close()
-    return False
+    return is_kept(Path(mill.database.removeprefix("sqlite:///")))
 
 
 def total(mill: Mill, column: str) -> int:

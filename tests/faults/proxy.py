@@ -39,6 +39,9 @@ class _Link:
             with contextlib.suppress(OSError):
                 if reset:
                     side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    # A thread may be in the midst of a read, which holds the socket open, and the RST back: it comes
+                    # to its end by this, of which nothing is sent.
+                    side.shutdown(socket.SHUT_RD)
                 else:
                     side.shutdown(socket.SHUT_RDWR)
             with contextlib.suppress(OSError):

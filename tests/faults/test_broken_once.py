@@ -42,7 +42,6 @@ def data_dir() -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.timeout(240)
 @full
 def test_an_unreadable_message_and_a_forgotten_worker_stop_nothing(data_dir: Path) -> None:
     # Given a stack that works

@@ -65,7 +65,6 @@ def check_what_is_kept(mill: Mill, job_id: str, tag: str) -> None:
 
 
 @scenario("F39")
-@pytest.mark.timeout(300)
 def test_a_job_cancelled_at_any_moment_ends_at_once_and_keeps_what_it_has(mill: Mill) -> None:
     chance = random.Random(39)
     for _ in range(MOMENTS):
@@ -96,7 +95,6 @@ def cancel_midway(mill: Mill, done: int) -> None:
 
 
 @scenario("F40")
-@pytest.mark.timeout(300)
 def test_a_job_whose_time_is_over_ends_and_keeps_what_it_has(mill: Mill) -> None:
     # Given a job that has an hour, and is at work
     before = mill.counters().get("jobs_expired", 0)
@@ -122,7 +120,6 @@ def test_a_job_whose_time_is_over_ends_and_keeps_what_it_has(mill: Mill) -> None
 
 
 @scenario("F49")
-@pytest.mark.timeout(300)
 def test_a_late_commit_writes_nothing_into_a_job_that_was_deleted(mill: Mill) -> None:
     # Given a job that was cancelled while workers are embedding chunks of it
     late, commits = mill.counters().get("commits_late", 0), mill.commits()
@@ -144,7 +141,6 @@ def test_a_late_commit_writes_nothing_into_a_job_that_was_deleted(mill: Mill) ->
 
 
 @scenario("F50")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("redone", [False, pytest.param(True, marks=full)])
 def test_a_retry_while_the_first_attempt_is_late_changes_no_vector(mill: Mill, redone: bool) -> None:
     # Given a chunk that another worker did, since the first one stands still with the vectors in hand

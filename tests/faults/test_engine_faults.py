@@ -77,7 +77,6 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @full
 @scenario("F27")
-@pytest.mark.timeout(300)
 def test_one_text_of_many_on_which_the_encoder_fails_is_found_by_halving_and_the_only_error(bench: Bench) -> None:
     # When a text on which the encoder fails comes among many
     before = bench.mill.counters().get("batches_bisected", 0)
@@ -92,7 +91,6 @@ def test_one_text_of_many_on_which_the_encoder_fails_is_found_by_halving_and_the
 
 @full
 @scenario("F32")
-@pytest.mark.timeout(300)
 def test_a_vector_that_is_not_a_number_is_tried_again_and_never_stored(bench: Bench) -> None:
     # When the encoder makes NaN of one text among many
     before = bench.mill.counters().get("vectors_refused", 0)
@@ -104,7 +102,6 @@ def test_a_vector_that_is_not_a_number_is_tried_again_and_never_stored(bench: Be
 
 
 @scenario("F30")
-@pytest.mark.timeout(300)
 def test_a_device_out_of_memory_gets_smaller_batches_and_costs_no_text(bench: Bench) -> None:
     # When the device has memory for less than a third of a batch of a job's texts
     before = bench.mill.counters().get("budgets_halved", 0)

@@ -54,7 +54,6 @@ def test_a_process_that_cannot_run_python_is_killed_and_its_chunks_are_done(kind
 
 
 @scenario("F51")
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", KINDS_POSTGRES_FIRST)
 def test_a_process_that_takes_no_messages_any_more_ends_itself_and_the_next_one_does(kind: str) -> None:
     # Given a worker process that has done a job

@@ -66,7 +66,6 @@ def texts() -> list[str]:
 
 
 @full
-@pytest.mark.timeout(300)
 def test_a_job_outlives_two_killed_workers_with_every_vector_right_and_none_twice(data_dir: Path) -> None:
     # Given ten thousand texts in the middle of being embedded
     port, log = free_port(), data_dir / "up.log"

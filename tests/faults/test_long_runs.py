@@ -93,7 +93,6 @@ def test_a_soak_misses_whoever_grew_or_ended(change: dict[str, Any], missed: lis
 
 @scenario("F3")
 @full
-@pytest.mark.timeout(300)
 def test_a_few_random_faults_lose_double_and_waste_nothing() -> None:
     # Given a mill under steady load, and faults of a seed in which nearly every kind is met
     with struck_mill("sqlite") as mill:

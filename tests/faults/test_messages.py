@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from storage.contract.ids import new_id
+from tests.faults.bent import freeze_outside
 from tests.faults.forms import KINDS, scenario
 from tests.faults.mill import Mill
 from tests.faults.rawqueue import RawQueue
@@ -48,7 +49,7 @@ def queue(mill: Mill) -> RawQueue:
 def nobody_takes(mill: Mill, queue: RawQueue) -> Iterator[None]:
     """Freeze the worker meanwhile, so that messages stay where they are."""
     (worker,) = mill.worker_pids()
-    mill.freeze(worker)
+    freeze_outside(mill, worker)
     # Its last wait for a message ends at the server; else the next message would go to the frozen one.
     mill.wait_for(lambda: not queue.readers(), what="the last wait for a message to end")
     try:

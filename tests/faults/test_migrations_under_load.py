@@ -61,7 +61,6 @@ def waiting(mill: Mill) -> int:
 
 @full
 @scenario("F48")
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_migrations_at_once_behind_a_lock_fail_no_claim_of_a_mill_at_work(kind: str) -> None:
     with running_mill(kind, slots=2, lease=10, FAULTS_PAUSE_PER_TEXT="0.005") as mill:
@@ -103,7 +102,7 @@ def empty_database(kind: str, folder: Path) -> Iterator[str]:
 
 
 @scenario("F48")
-@pytest.mark.timeout(900 if FULL else 120)
+@pytest.mark.timeout(900 if FULL else 300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_migration_killed_at_any_statement_leaves_all_or_nothing_and_can_be_run_again(
     kind: str, tmp_path: Path

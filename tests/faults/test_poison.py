@@ -31,7 +31,6 @@ def test_a_text_that_ends_every_process_is_found_and_the_job_beside_it_is_done(k
 
 @scenario("F28")
 @full
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_ends_every_process_is_found_in_a_big_chunk_and_replayed_alone(kind: str) -> None:
     # Given two worker processes, and one text in a chunk of hundreds that ends them
@@ -58,7 +57,6 @@ def test_a_text_that_ends_every_process_is_found_in_a_big_chunk_and_replayed_alo
 
 @scenario("F28")
 @full
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS_POSTGRES_FIRST)
 def test_two_texts_of_one_chunk_that_end_every_process_are_both_found(kind: str) -> None:
     # Given two texts of one chunk that end the process

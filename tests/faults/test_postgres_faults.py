@@ -96,7 +96,6 @@ def test_a_restart_in_the_midst_of_a_commit_undoes_it_and_it_is_done_again(mill:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F17")
 def test_a_database_that_is_away_is_waited_for_without_crashes_and_without_hoarding(mill: Mill) -> None:
     assert mill.postgres is not None
@@ -125,7 +124,6 @@ def test_a_database_that_is_away_is_waited_for_without_crashes_and_without_hoard
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F18")
 def test_connections_that_are_ended_again_and_again_fail_nothing(mill: Mill) -> None:
     # Given a job that takes longer than the disturbance
@@ -146,7 +144,6 @@ def test_connections_that_are_ended_again_and_again_fail_nothing(mill: Mill) -> 
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F18")
 def test_a_deadlock_is_retried(mill: Mill) -> None:
     # Given a worker that has locked a chunk
@@ -171,7 +168,6 @@ def test_a_deadlock_is_retried(mill: Mill) -> None:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F18")
 def test_a_table_that_somebody_has_locked_is_waited_for(mill: Mill) -> None:
     # Given a job in its midst

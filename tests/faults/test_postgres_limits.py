@@ -42,7 +42,6 @@ def server_log(mill: Mill) -> str:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F19")
 def test_a_full_disk_refuses_submissions_and_is_waited_for() -> None:
     with small_disk(64) as disk, running_mill("postgresql", lease=10.0, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
@@ -73,7 +72,6 @@ def test_a_full_disk_refuses_submissions_and_is_waited_for() -> None:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F20")
 def test_a_database_without_free_connections_is_asked_with_back_off() -> None:
     settings = ("max_connections=20", "superuser_reserved_connections=0")
@@ -134,7 +132,6 @@ def hogging(mill: Mill) -> Iterator[Counter[str]]:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F35")
 def test_a_database_whose_clock_goes_back_takes_no_lease_too_early() -> None:
     with running_mill("postgresql", slots=2, FAULTS_PAUSE_PER_TEXT=PACE) as mill:
@@ -182,7 +179,6 @@ def database_time(mill: Mill) -> float:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F47")
 def test_jobs_that_waited_for_the_database_together_do_not_storm_it() -> None:
     settings = ("log_statement=mod", "log_line_prefix=%m [%p] ")

@@ -122,6 +122,19 @@ def test_a_reset_is_a_reset(proxy: Proxy, client: socket.socket) -> None:
         assert asked(other, b"x") == b"x"
 
 
+def test_a_reset_comes_through_whatever_the_proxy_is_at(proxy: Proxy, client: socket.socket) -> None:
+    # Given a connection of which the proxy is in the midst of a read that has no end of its own
+    (link,) = proxy._links
+    for _ in range(30):  # by when its last read with an end is over
+        link.client.settimeout(None)
+        time.sleep(0.01)
+    # When it is cut, then the client sees it, although nothing is sent any more
+    client.settimeout(20)
+    proxy.reset()
+    with pytest.raises(ConnectionError):
+        client.recv(1000)
+
+
 def test_a_delay_delays(proxy: Proxy, client: socket.socket) -> None:
     proxy.delay = 0.2
     start = time.monotonic()

@@ -59,7 +59,6 @@ def mill(request: pytest.FixtureRequest) -> Iterator[Mill]:
         yield mill
 
 
-@pytest.mark.timeout(240)
 @scenario("F8")
 def test_a_redis_that_is_killed_and_comes_back_empty_costs_a_pause_alone(mill: Mill) -> None:
     # Given a job in its midst
@@ -127,7 +126,6 @@ def test_keys_that_vanish_from_redis_lose_nothing(mill: Mill, what: str) -> None
 
 
 @full
-@pytest.mark.timeout(300)
 @scenario("F10")
 def test_a_redis_that_is_paused_stops_no_submission_and_ends_no_worker(mill: Mill) -> None:
     # Given a job in its midst
@@ -168,7 +166,6 @@ def test_a_redis_without_memory_is_waited_for(mill: Mill) -> None:
 
 
 @full
-@pytest.mark.timeout(300)
 @scenario("F14")
 def test_a_redis_that_evicts_messages_loses_nothing(mill: Mill) -> None:
     # Given a Redis that evicts what it likes, and a job in its midst
@@ -192,7 +189,6 @@ def test_a_redis_that_evicts_messages_loses_nothing(mill: Mill) -> None:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F11")
 @pytest.mark.parametrize("kind", KINDS)
 def test_connections_that_swallow_everything_are_given_up(kind: str) -> None:
@@ -216,7 +212,6 @@ def test_connections_that_swallow_everything_are_given_up(kind: str) -> None:
 
 
 @full
-@pytest.mark.timeout(300)
 @scenario("F12")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_network_to_redis_costs_time_alone(kind: str) -> None:

@@ -38,7 +38,6 @@ def send(sender: Queue, chunk: int) -> bool:
     return True
 
 
-@pytest.mark.timeout(300)
 def test_messages_flow_again_after_the_primary_has_died(
     watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +83,6 @@ def _wait_until_taken(worker: Taker, sender: Queue, following: Iterator[int]) ->
 
 @full
 @scenario("F15")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mill_works_on_after_a_failover_and_sends_again_what_may_be_lost(watched: Watched, kind: str) -> None:
     # Given a mill whose Redis is looked after by Sentinels, all its threads busy and messages waiting

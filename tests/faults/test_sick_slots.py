@@ -59,7 +59,6 @@ def test_a_device_that_fails_for_good_is_left_by_its_process_and_taken_up_by_the
 
 @scenario("F31")
 @full
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sick_slot_is_taken_out_while_another_works_and_tried_again_when_it_is_the_last(kind: str) -> None:
     # Given a machine whose device fails on everything, and a sound one
@@ -84,7 +83,6 @@ def test_a_sick_slot_is_taken_out_while_another_works_and_tried_again_when_it_is
 
 @scenario("F31")
 @full
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sick_slot_that_is_the_only_one_condemns_no_text(kind: str) -> None:
     # Given a machine whose only device fails on everything
@@ -105,7 +103,6 @@ def test_a_sick_slot_that_is_the_only_one_condemns_no_text(kind: str) -> None:
 
 @scenario("F31")
 @full
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_breaks_every_device_is_found_where_the_device_proves_sound_before_it(kind: str) -> None:
     # Given a text on which a device fails for good

@@ -82,7 +82,6 @@ def assert_sound(mill: Mill) -> None:
         connection.close()
 
 
-@pytest.mark.timeout(180)
 @scenario("F21")
 def test_a_file_that_somebody_has_locked_is_waited_for() -> None:
     with running_mill(FAULTS_PAUSE_PER_TEXT="0.01") as mill:
@@ -112,7 +111,6 @@ def test_a_file_that_somebody_has_locked_is_waited_for() -> None:
 
 
 @full
-@pytest.mark.timeout(300)
 @scenario("F22")
 def test_many_writers_and_a_reader_never_meet_a_locked_file() -> None:
     with running_mill(slots=4) as mill:
@@ -162,7 +160,6 @@ def test_a_file_whose_writers_are_killed_at_random_stays_sound() -> None:
 
 
 @full
-@pytest.mark.timeout(240)
 @scenario("F23")
 def test_a_full_disk_refuses_submissions_and_is_waited_for() -> None:
     with small_disk(16) as disk, running_mill(lease=10.0, FAULTS_PAUSE_PER_TEXT="0.01") as mill:

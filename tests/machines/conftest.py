@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.machines.authority import Authority
 from tests.machines.secureredis import SecureRedis, secure_redis
+from tests.patience import patiently
 
 #: The users that the documentation advises, as a file that Redis reads.
 USERS = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl.example"
@@ -26,6 +28,12 @@ def guarded_redis(authority: Authority) -> Iterator[SecureRedis]:
     """A Redis that speaks TLS alone and knows the advised users alone."""
     with secure_redis(authority.certify("127.0.0.1"), acl=USERS.read_text(), ca=authority.file) as server:
         yield server
+
+
+@pytest.fixture
+def patient_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Senders wait for an answer as long as a busy machine needs, for tests of what it says."""
+    monkeypatch.setattr("producer.queue.sender_settings", partial(patiently, seconds=20))
 
 
 def users(acl: str) -> dict[str, tuple[str, list[str]]]:

@@ -36,7 +36,6 @@ def pooler(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
 
 
 @full
-@pytest.mark.timeout(240)
 def test_a_mill_works_through_a_pooler_with_fewer_connections_than_processes_have() -> None:
     with running_mill("postgresql", workers=2, pooled=True) as mill:
         for _ in range(3):

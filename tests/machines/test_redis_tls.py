@@ -54,6 +54,7 @@ def refusal(url: str) -> str:
     return str(raised.value)
 
 
+@pytest.mark.usefixtures("patient_senders")
 def test_an_untrusted_certificate_is_refused_by_every_part(
     untrusted: tuple[SecureRedis, str], authority: Authority, tmp_path: Path
 ) -> None:
@@ -62,7 +63,7 @@ def test_an_untrusted_certificate_is_refused_by_every_part(
     # By who sends
     assert re.search(f"certificate is not accepted: .*({told})", refusal(url))
     # By the reconciler, which advises the operator
-    with redis_client(url) as client:
+    with redis_client(url, timeout=20) as client:
         (finding,) = findings(client)
         assert re.search(told, finding) and "ssl_ca_certs" in finding
     # And by the worker's consumer, which goes on trying
@@ -71,6 +72,7 @@ def test_an_untrusted_certificate_is_refused_by_every_part(
         assert re.search(told, worker.log())
 
 
+@pytest.mark.usefixtures("patient_senders")
 def test_the_name_alone_may_be_left_unchecked(authority: Authority, tmp_path: Path) -> None:
     with secure_redis(authority.certify("redis.example.org")) as server:
         url = url_of(server, f"?ssl_ca_certs={authority.file}&ssl_check_hostname=false")
@@ -82,6 +84,7 @@ def test_the_name_alone_may_be_left_unchecked(authority: Authority, tmp_path: Pa
         assert is_carried(url_of(server, "?ssl_cert_reqs=none"))
 
 
+@pytest.mark.usefixtures("patient_senders")
 def test_clients_may_need_certificates_of_their_own(authority: Authority) -> None:
     own = authority.certify("worker-1.example.org")
     with secure_redis(authority.certify("127.0.0.1"), ca=authority.file, clients=True) as server:
@@ -129,5 +132,5 @@ def is_carried(url: str) -> bool:
     queue = Queue(url)
     queue.send([Pointer(new_id(), 7)], BULK)
     queue.close()
-    with redis_client(url) as client:
+    with redis_client(url, timeout=20) as client:
         return bool(client.llen(KEY_PREFIX + BULK) == 1)

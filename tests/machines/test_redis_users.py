@@ -38,7 +38,6 @@ WORKER, PRODUCER = "embedmill-worker", "embedmill-producer"
 SELDOM = {"+exists", "+zrem"}
 
 
-@pytest.mark.timeout(240)
 def test_every_part_works_over_tls_with_the_advised_rights(guarded_redis: SecureRedis, authority: Authority) -> None:
     told = {name: redis_url(guarded_redis, name, authority) for name in (WORKER, PRODUCER)}
     # Given a mill whose supervisor, reconciler and worker are one user
@@ -135,7 +134,7 @@ def test_a_right_that_a_worker_lacks_is_told_by_its_name(gone: str, told: str) -
     with secure_redis(None, acl=USERS.read_text()) as server:
         server.operator.execute_command("ACL", "SETUSER", WORKER, gone)
         password, _ = users(USERS.read_text())[WORKER]
-        with redis_client(f"redis://{WORKER}:{password}@127.0.0.1:{server.port}/0") as client:
+        with redis_client(f"redis://{WORKER}:{password}@127.0.0.1:{server.port}/0", timeout=20) as client:
             (finding,) = findings(client)
             assert told in finding
 
@@ -149,6 +148,7 @@ def test_a_right_that_a_worker_lacks_is_told_by_its_name(gone: str, told: str) -
         (["off"], "does not know this user, or the password is another"),
     ],
 )
+@pytest.mark.usefixtures("patient_senders")
 def test_what_a_producer_may_not_do_is_told_by_its_name(change: list[str], told: str) -> None:
     with secure_redis(None, acl=USERS.read_text()) as server:
         server.operator.execute_command("ACL", "SETUSER", PRODUCER, *change)

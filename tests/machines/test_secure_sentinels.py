@@ -141,8 +141,11 @@ def _wait_until_watched(url: str) -> None:
                 time.sleep(0.1)
 
 
-@pytest.mark.timeout(240)
-def test_messages_and_hints_go_through_secure_sentinels(watched: Watched, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("patient_senders")
+def test_messages_and_hints_go_through_secure_sentinels(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.hints._TIMEOUT", 20.0)
     primary, worker_url, producer_url, _ = watched
     sender, hints = Queue(producer_url), Hints(producer_url)
     with taking(worker_url, tmp_path / "w") as worker, redis_client(worker_url) as client:

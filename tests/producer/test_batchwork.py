@@ -164,7 +164,7 @@ def check(stores: Stores, batch: Batch) -> None:
     assert stores.batches.groups(batch.id) == [] and list(stores.batches.unfinished()) == []
 
 
-@pytest.mark.timeout(900 if FULL else 120)
+@pytest.mark.timeout(900 if FULL else 300)
 def test_a_batch_is_done_once_wherever_the_process_that_works_at_it_is_killed(
     client: Client, settings: ApiSettings
 ) -> None:

@@ -87,16 +87,16 @@ def test_one_that_finds_no_place_waits_for_it_longer_than_for_a_service_that_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a service whose places are taken for longer than one that is away is sought
-    with cutting(len(FILE), refused=4) as (url, ranges):
-        connection, stream = Connection(url, None, 2), io.BytesIO()
+    with cutting(len(FILE), refused=10) as (url, ranges):
+        connection, stream = Connection(url, None, 5), io.BytesIO()
         # When a file is fetched, then it is waited for
         Download(connection, "j", {"format": "parquet"}, SinkTarget(Sink(stream, "it"))).run()
         connection.close()
-    assert stream.getvalue() == FILE and len(ranges) == 6
+    assert stream.getvalue() == FILE and len(ranges) == 12
     # But not for ever
     monkeypatch.setattr(download, "_QUEUED", 0.0)
     with cutting(len(FILE), refused=1_000) as (url, ranges):
-        connection = Connection(url, None, 2)
+        connection = Connection(url, None, 5)
         with pytest.raises(Overloaded, match="All places are taken"):
             Download(connection, "j", {"format": "parquet"}, SinkTarget(Sink(io.BytesIO(), "it"))).run()
         connection.close()

@@ -17,7 +17,6 @@ from tests.service.serving import serving
 TEXTS = [f"sack {number}" for number in range(40)]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("slots", [1, pytest.param(2, marks=full)])
 def test_a_call_in_flight_when_its_worker_is_killed_is_answered_by_the_next(slots: int) -> None:
     # Given a service, workers whose leases run out long after anybody would have waited, and a call that has no end

@@ -18,6 +18,8 @@ from storage.contract.errors import Overloaded
 from storage.contract.messages import Pointer
 from storage.stores import Stores
 from storage.tables import ChunkRow
+from tests.patience import patiently
+from tests.servers import running_redis
 from tests.service.serving import Served, awaited, serving
 from tests.storage.builders import ALONE, CARD, result, serve_for_long
 
@@ -191,9 +193,14 @@ def test_whoever_was_not_served_in_time_hears_whether_others_were() -> None:
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Served]:
-    """A service whose one worker does about eight calls a second, and which waits for six seconds."""
-    with serving(ApiSettings.load(data_dir=tmp_path, model=CARD.name, call_timeout=6)) as served:
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A service whose one worker does about two calls a second, and which waits for twenty seconds; Redis is well."""
+    monkeypatch.setattr("producer.queue.sender_settings", patiently)
+    monkeypatch.setattr("storage.hints._TIMEOUT", 20.0)
+    with (
+        running_redis() as redis_url,
+        serving(ApiSettings.load(data_dir=tmp_path, redis_url=redis_url, model=CARD.name, call_timeout=20)) as served,
+    ):
         stopping = threading.Event()
         working = threading.Thread(target=work, args=(served.service.stores, stopping))
         working.start()
@@ -205,7 +212,7 @@ def slow(tmp_path: Path) -> Iterator[Served]:
 def work(stores: Stores, stopping: threading.Event) -> None:
     """Do one call after the other, in the order they came."""
     worker = serve_for_long(stores)
-    while not stopping.wait(0.12):
+    while not stopping.wait(0.4):
         with stores.database.read() as connection:
             open_ones = select(ChunkRow.job_id).where(ChunkRow.state.in_(["pending", "dispatched"]))
             job_id = connection.execute(open_ones.order_by(ChunkRow.job_id).limit(1)).scalar()

@@ -40,7 +40,6 @@ def refused(call: Callable[[], Any]) -> bool:
     return False
 
 
-@pytest.mark.timeout(180)
 def test_the_openai_package_is_told_and_the_same_calls_are_good_with_room(small: Small) -> None:
     url = f"{small.served.url}/v1"
     with small.http() as http, OpenAI(base_url=url, api_key=small.key, max_retries=0, timeout=60) as openai:

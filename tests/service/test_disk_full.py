@@ -57,7 +57,13 @@ def ways(request: pytest.FixtureRequest) -> Iterator[Ways]:
         yield Ways(small, parted, file)
 
 
-@pytest.mark.timeout(180)
+def full(http: httpx.Client) -> float:
+    """Return how often a service has told that there was no room."""
+    told = http.get("/metrics").text
+    (line,) = [line for line in told.splitlines() if line.startswith("embedmill_service_storage_full_total ")]
+    return float(line.split()[1])
+
+
 def test_every_way_in_answers_507_and_works_again_with_room(ways: Ways) -> None:
     small = ways.small
     stores = small.served.service.stores
@@ -66,6 +72,7 @@ def test_every_way_in_answers_507_and_works_again_with_room(ways: Ways) -> None:
         serve_for_long(stores)
         assert http.get("/readyz").status_code == 200
         small.fill()
+        assert full(http) == 0
         # When each way in is tried
         for name, send in ways.ways().items():
             answer = send(http)
@@ -84,6 +91,8 @@ def test_every_way_in_answers_507_and_works_again_with_room(ways: Ways) -> None:
         ready = http.get("/readyz")
         assert ready.status_code == 503 and "disk is full" in ready.json()["storage"]
         assert (http.get("/healthz").status_code, http.get("/health").status_code) == (200, 507)
+        # And to Prometheus, which the full database itself could not
+        assert full(http) >= len(ways.ways())
         # And nobody sees anything that was begun
         assert http.get("/v1/jobs").json()["data"] == []
         assert [one["id"] for one in http.get("/v1/files").json()["data"]] == [ways.file]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,16 +24,20 @@ MOVED, SLACK = 80_000_000, 64 * MIB
 
 
 def test_many_call_beside_a_bulk_job_and_all_get_their_vectors(served: Served) -> None:
-    # Given a bulk job that keeps the worker busy
     texts = [f"Sack {number} of the harvest" for number in range(3_000)]
-    bulk = served.service.client.submit(texts)
-    # When many call at the same time
-    calls = awaited(call(served.url, texts, clients=100, seconds=3))
-    with suppress(WrongState):  # it may have ended by now
-        bulk.cancel()
+    statuses: Counter[int] = Counter()
+    deadline = time.monotonic() + 60
+    # (until there was time for so many, on a machine of any speed)
+    while statuses[200] < 100 and time.monotonic() < deadline:
+        # Given a bulk job that keeps the worker busy
+        bulk = served.service.client.submit(texts)
+        # When many call at the same time
+        statuses += awaited(call(served.url, texts, clients=100, seconds=3)).statuses
+        with suppress(WrongState):  # it may have ended by now
+            bulk.cancel()
     # Then none of them failed, and those that found no room were told so
-    assert set(calls.statuses) <= {200, 429}
-    assert calls.statuses[200] >= 100
+    assert set(statuses) <= {200, 429}
+    assert statuses[200] >= 100
 
 
 def test_one_process_holds_many_streams_and_answers_beside_them(data_dir: Path, tmp_path: Path) -> None:

@@ -184,8 +184,16 @@ def post_slowly(served: Served, gone: threading.Event) -> tuple[int, str]:
         for piece in slowly(gone=gone):
             # (httpx would go on sending until it may not)
             if select.select([connection], [], [], 0)[0]:
-                answer = HTTPResponse(connection)
-                answer.begin()
-                return answer.status, json.loads(answer.read())["error"]["code"]
-            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+                return answered(connection)
+            try:
+                connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+            except ConnectionError:  # it was hung up on between the look and this; what was answered is here
+                return answered(connection)
     return 0, "let go"
+
+
+def answered(connection: socket.socket) -> tuple[int, str]:
+    """Return the status and the code that have come on a connection."""
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status, json.loads(answer.read())["error"]["code"]

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
-import pytest
 import yaml
 
 from tests.chart.rendering import of_kind, pods, render
@@ -22,7 +21,6 @@ from tests.stack import free_port
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
-@pytest.mark.timeout(300)
 def test_the_commands_do_what_the_page_says(served: Served, data_dir: Path, tmp_path: Path) -> None:
     # Given the page's commands that need nothing but this machine, in order
     commands = [block for block in blocks(PAGE) if block.is_typed]
@@ -80,10 +78,28 @@ def test_the_fleet_of_the_page_is_one_that_the_chart_takes() -> None:
     assert len(of_kind(objects, "Ingress")) == 1
     # The Secret that the page makes has every entry that pods ask for
     made = "".join(block.code for block in blocks(PAGE) if "create secret generic" in block.code)
-    for _, pod in pods(objects).values():
-        for variable in pod["containers"][0].get("env", []):
-            if "valueFrom" in variable:
-                assert f"--from-literal={variable['valueFrom']['secretKeyRef']['key']}=" in made
+    asked = {
+        item["key"]
+        for _, pod in pods(objects).values()
+        for volume in pod.get("volumes", [])
+        for item in volume.get("secret", {}).get("items", [])
+    }
+    assert len(asked) == 5 and all(f"--from-literal={key}=" in made for key in asked)
+
+
+def test_what_the_page_asks_a_cluster_for_is_what_its_fleet_makes() -> None:
+    # Given the page's fleet, installed under the name that its commands have
+    (values,) = [yaml.safe_load(block.code) for block in blocks(PAGE) if block.language == "yaml"]
+    objects = render(values)
+    made = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in objects}
+    commands = "".join(block.code for block in blocks(PAGE) if "kubectl" in block.code or "helm" in block.code)
+    # Then what they name is there
+    named = {name.replace("deploy/", "deployment/") for name in re.findall(r" ((?:deploy|job)/mill-\S+)", commands)}
+    assert len(named) >= 3 and named <= made
+    # And Helm waits for longer than the migration may take
+    (job,) = of_kind(objects, "Job")
+    waits = [60 * int(minutes) for minutes in re.findall(r"--timeout (\d+)m", commands)]
+    assert len(waits) >= 2 and min(waits) > job["spec"]["activeDeadlineSeconds"]
 
 
 def test_the_page_says_why_a_block_is_not_run() -> None:

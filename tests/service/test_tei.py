@@ -225,3 +225,30 @@ def test_without_a_worker_the_service_says_so_at_once(
     assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
     assert "embedmill" in answer.json()["error"] or "Submit a job" in answer.json()["error"]
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def told(http: httpx.Client, name: str) -> float:
+    (line,) = [line for line in http.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+    return float(line.rsplit(" ", 1)[1])
+
+
+def test_what_is_refused_for_want_of_a_worker_is_counted_apart_and_probes_are_not(
+    idle: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a service without a worker
+    name = "embedmill_http_unserved_total"
+    before = told(idle, name)
+    # When it is asked how it is, again and again, then that is no refusal, and fills no log
+    with caplog.at_level("INFO"):
+        assert {idle.get(path).status_code for path in ("/health", "/ping", "/readyz") * 3} == {503}
+    assert told(idle, name) == before
+    assert [one.message for one in caplog.records if one.name.startswith("producer.api")] == []
+    # When callers ask for vectors in each dialect, then those are, and are told
+    with caplog.at_level("INFO"):
+        asked = {"/v1/embeddings": "input", "/embed": "inputs", "/": "inputs"}
+        assert {idle.post(path, json={field: "wheat"}).status_code for path, field in asked.items()} == {503}
+    assert told(idle, name) == before + 3
+    assert "/v1/embeddings answered 503" in caplog.messages
+    # And what a caller has done wrong is not
+    assert idle.post("/embed", json={"inputs": []}).status_code in (400, 422)
+    assert told(idle, name) == before + 3

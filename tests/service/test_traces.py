@@ -6,12 +6,10 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -22,6 +20,7 @@ from tests.faults.forms import full
 from tests.servers import short_folder
 from tests.service.collector import Collector, Seen, collecting
 from tests.stack import worker_pids
+from tests.standstill import standing_still
 
 #: Whoever calls is in this span of a trace of his own.
 CALLER = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
@@ -59,17 +58,6 @@ def traced() -> Iterator[Traced]:
         log = folder / "log"
         with running(shell, "up", "--port", 0, log=log) as up, httpx.Client(base_url=address(log), timeout=60) as http:
             yield Traced(http, collector, up.pid, folder / "data")
-
-
-@contextmanager
-def paused(pid: int) -> Iterator[None]:
-    process = psutil.Process(pid)
-    process.suspend()
-    try:
-        yield
-    finally:
-        if process.is_running():
-            process.resume()
 
 
 def submit(traced: Traced, texts: list[str], **headers: str) -> str:
@@ -132,7 +120,7 @@ def test_a_job_is_one_trace_with_everything_in_its_place(traced: Traced) -> None
 @full
 def test_a_killed_workers_chunks_show_that_their_lease_was_lost(traced: Traced) -> None:
     # Given a job of which a worker has claimed something, and is killed with it
-    job_id = submit(traced, [f"rye at dawn, sack {number} " * 20 for number in range(900)])
+    job_id = submit(traced, [f"ryegrass at dawn, sack {number} " * 20 for number in range(900)])
     leased = lambda: _leased(traced, job_id)  # noqa: E731
     until(leased, "a chunk to be claimed", 120)
     (pid,) = worker_pids(traced.process)
@@ -158,13 +146,13 @@ def _leased(traced: Traced, job_id: str) -> bool:
 @pytest.mark.parametrize("flag", ["01", "00"])
 def test_a_callers_trace_decides_and_leads_to_the_jobs(traced: Traced, flag: str) -> None:
     # Given a caller in a trace of his own, sampled or not
-    job_id = submit(traced, ["oats"], traceparent=f"00-{CALLER[0]}-{CALLER[1]}-{flag}")
+    job_id = submit(traced, ["oatmeal"], traceparent=f"00-{CALLER[0]}-{CALLER[1]}-{flag}")
     until(lambda: traced.http.get(f"/v1/jobs/{job_id}").json()["state"] == "completed", "the job", 120)
     # Then the job's id says the same to every process
     assert Sampling().takes(job_id) == (flag == "01")
     if flag == "00":
         # When a later job's trace is whole, then of this one there is nothing
-        whole(traced, submit(traced, ["oats"]))
+        whole(traced, submit(traced, ["oatmeal"]))
         assert traced.collector.trace(job_id) == []
         return
     spans = whole(traced, job_id)
@@ -198,7 +186,7 @@ def test_a_client_over_http_hands_its_callers_trace_on(traced: Traced) -> None:
 def test_a_cancelled_job_says_so(traced: Traced) -> None:
     # Given a job that nobody does, as its worker stands still
     (pid,) = worker_pids(traced.process)
-    with paused(pid):
+    with standing_still(pid, traced.folder / "embedmill.sqlite3"):
         job_id = submit(traced, ["millet"] * 200)
         assert traced.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
         until(lambda: "job" in {span.name for span in traced.collector.trace(job_id)}, "its last span", 60)
@@ -208,9 +196,10 @@ def test_a_cancelled_job_says_so(traced: Traced) -> None:
 def test_no_span_tells_a_text(traced: Traced) -> None:
     # Given all that has come in, then nothing in it is a text, and nothing is told but what may be
     whole(traced, submit(traced, ["buckwheat in the sieve"]))
+    # (words so long that no number in it happens to read so)
     assert traced.collector.raw
     for body in traced.collector.raw:
-        assert not any(word in body for word in (b"wheat", b"barley", b"rye", b"oats", b"spelt", b"millet"))
+        assert not any(word in body for word in (b"wheat", b"barley", b"ryegrass", b"oatmeal", b"spelt", b"millet"))
         for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             assert "service.name" in {one.key for one in of_resource.resource.attributes}
     for span in traced.collector.spans:

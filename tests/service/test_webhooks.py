@@ -255,6 +255,7 @@ def test_owners_have_their_ends_told_in_turn(
         for number, owner in enumerate(("anna", "anna", "anna", "ben")):
             submitted(served, f"{receiver.url}&{owner}", owner).cancel()
             until(lambda count=number + 1: len(served.service.stores.webhooks.due()) == count, "the end")
+        until(lambda: receiver.told, "the first message")
         assert [path for path, _, _ in receiver.told] == ["/hook?of=mill&anna"]
         # When the place is free, then it is the other's turn
         receiver.silent.clear()

@@ -192,7 +192,7 @@ def test_a_heartbeat_waits_for_no_commit(postgres_url: str) -> None:
             begun = time.monotonic()
             still = stores.leases.heartbeat(worker, keys)
             # Then the other one is extended at once
-            assert still == {keys[1]} and time.monotonic() - begun < 5
+            assert still == {keys[1]} and time.monotonic() - begun < 30
         # And both are, once the commit is over
         assert stores.leases.heartbeat(worker, keys) == set(keys)
 

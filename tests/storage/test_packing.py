@@ -19,7 +19,7 @@ UNICODE = st.text(st.characters(codec="utf-8"), max_size=40)
 ODD = ["", "\0", "a\0b", "小麦", "e\u0301", "\u200d", "\u2028", "\ufeff", "\U0001f33e"]
 LISTS = st.lists(UNICODE | st.sampled_from(ODD), max_size=20)
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 @FEW

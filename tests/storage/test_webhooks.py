@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from storage import webhooks
 from storage.contract.errors import Conflict, InvalidOption
@@ -18,6 +18,8 @@ from storage.contract.ids import new_id
 from storage.contract.webhookurls import checked_url, is_public
 from storage.database import Database
 from storage.stores import Stores
+from storage.tables import JobRow
+from storage.webhooktables import WebhookRow
 from tests.storage.builders import serve, submit
 
 URL = "https://hooks.example.org/mill"
@@ -51,6 +53,61 @@ def test_the_end_of_a_job_is_told_until_it_is_answered_well(stores: Stores) -> N
     # And it is not told again
     stores.webhooks.tidy()
     assert stores.webhooks.ended() == []
+
+
+def counted(stores: Stores) -> list[int]:
+    found = stores.counters.all()
+    return [found[f"webhooks_{name}"] for name in ("delivered", "failed", "given_up")]
+
+
+def test_each_try_is_counted_once_by_who_notes_it(stores: Stores) -> None:
+    # Given three ends that are to be told
+    serve(stores)
+    jobs = [submit(stores) for _ in range(3)]
+    for job_id in jobs:
+        stores.webhooks.add(job_id, "", URL)
+        stores.jobs.cancel(job_id)
+    for webhook_id, _, generation in stores.webhooks.ended():
+        stores.webhooks.begin(webhook_id, generation, "{}")
+    one, other, third = stores.webhooks.due()
+    # When one is taken, another refused twice and then given up, and the third refused
+    stores.webhooks.delivered(one, 204)
+    stores.webhooks.missed(other, 500, "answered 500", 0)
+    [other] = [hook for hook in stores.webhooks.due() if hook.id == other.id]
+    stores.webhooks.missed(other, 410, "answered 410", None)
+    stores.webhooks.missed(third, None, "timed out", 60)
+    # Then each is counted, in the database itself: a service adds nothing up from time to time
+    assert counted(stores) == [1, 3, 1]
+    # And what a late try notes is not
+    stores.webhooks.delivered(third, 204)
+    assert counted(stores) == [1, 3, 1]
+
+
+def test_an_end_is_due_from_its_job_s_end_until_it_is_told(stores: Stores, database: Database) -> None:
+    # Given a webhook of a job that is not over
+    serve(stores)
+    job_id = submit(stores)
+    stores.webhooks.add(job_id, "", URL)
+    assert stores.webhooks.overdue() == 0
+    # When the job has ended an hour ago, and nobody has begun to tell it
+    stores.jobs.cancel(job_id)
+    with database.write() as connection:
+        connection.execute(update(JobRow).values(finished_at=JobRow.finished_at - 3_600_000))
+    assert 3600 <= stores.webhooks.overdue() < 3900
+    # When it is begun with, then it is due since then
+    [(webhook_id, _, generation)] = stores.webhooks.ended()
+    stores.webhooks.begin(webhook_id, generation, "{}")
+    assert stores.webhooks.overdue() < 300
+    with database.write() as connection:
+        connection.execute(update(WebhookRow).values(next_at=WebhookRow.next_at - 7_200_000))
+    assert 7200 <= stores.webhooks.overdue() < 7500
+    # And between two tries, and after the last, nothing is due
+    [hook] = stores.webhooks.due()
+    stores.webhooks.missed(hook, 500, "answered 500", 600)
+    assert stores.webhooks.overdue() == 0
+    with database.write() as connection:
+        connection.execute(update(WebhookRow).values(state="failed", next_at=None))
+    assert stores.webhooks.overdue() == 0
 
 
 def test_the_webhooks_of_a_job_that_is_gone_go_with_it(stores: Stores) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -100,3 +101,24 @@ def test_every_locked_package_is_listed_with_a_licence_that_may_be_shipped() -> 
 def test_a_licence_that_may_not_be_shipped_is_refused(licence: str) -> None:
     assert not is_allowed(licence)
     assert is_allowed("MPL-2.0 AND (Apache-2.0 OR MIT)") and is_allowed("GPL-3.0-only OR MIT")
+
+
+def test_everything_that_is_locked_is_audited() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\naudit:")[2].partition("\n\n")[0]
+    (named,) = re.findall(r"for lock in (.*); do", recipe)
+    assert set(named.split()) == set(_LOCKS) == {path.stem for path in LOCKS.glob("*.txt")}
+    # And by a version that advisories know: a build's own name is taken off
+    (edit,) = re.findall(r"sed '(.*)'", recipe)
+    for lock in _LOCKS:
+        asked = subprocess.run(["sed", edit, LOCKS / f"{lock}.txt"], capture_output=True, text=True, check=True).stdout
+        assert [version_of(entry) for entry in entries(asked)] == [
+            version_of(entry).split("+")[0] for entry in entries((LOCKS / f"{lock}.txt").read_text())
+        ]
+
+
+def test_the_list_for_a_release_names_each_long_form_of_the_tests() -> None:
+    targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    long_forms = {name for name in targets if name == "test" or name.endswith("-test")} | {"chaos", "machines", "fuzz"}
+    assert len(long_forms) >= 11 and long_forms <= set(targets)
+    told = set(re.findall(r"`make ([a-z0-9-]+)`", (ROOT / "docs" / "releasing.md").read_text("utf-8")))
+    assert long_forms - told == set()

@@ -37,6 +37,17 @@ def test_a_unit_starts_a_command_that_there_is_and_stops_it_in_order(unit: Path)
     assert (told["StateDirectoryMode"], told["UMask"]) == ("0700", "0077")
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_says_how_the_user_is_made_that_it_runs_as(unit: Path) -> None:
+    # (systemd starts nothing for a user that is not there: status 217/USER)
+    user = settings(unit)["User"]
+    head = unit.read_text("utf-8").partition("[Unit]")[0]
+    made = [shlex.split(line.lstrip("# ")) for line in head.splitlines() if "useradd" in line]
+    assert made == [["useradd", "--system", "--home-dir", f"/var/lib/{settings(unit)['StateDirectory']}", user]]
+    # And before the unit is started
+    assert head.index("useradd") < head.index(f"systemctl enable --now {unit.stem}")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_takes_a_unit(unit: Path, tmp_path: Path) -> None:

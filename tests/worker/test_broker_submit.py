@@ -8,16 +8,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from embedmill import Client
-from storage.contract.broker import sender_settings
 from storage.contract.errors import WaitTimeout
 from storage.redisclient import redis_client
 from storage.stores import Stores
+from tests.patience import patiently
 from tests.servers import running_redis
 from tests.storage.builders import CARD, serve
 
@@ -112,23 +111,18 @@ def test_redis_is_stopped(server: str, tmp_path: Path) -> None:
 def test_redis_refuses(
     server: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     change: Callable[[redis.Redis], object],
     mend: Callable[[redis.Redis], object],
     told: str,
 ) -> None:
+    monkeypatch.setattr("producer.queue.sender_settings", patiently)
     with redis_client(server) as client:
         change(client)
         try:
             assert_safe(server, tmp_path, told)
         finally:
             mend(client)
-
-
-def patiently(url: str) -> dict[str, Any]:
-    """Return a sender's settings with which a Redis that answers may take its time."""
-    settings = sender_settings(url)
-    settings["broker_transport_options"] |= {"socket_timeout": 60, "socket_connect_timeout": 60}
-    return settings | {"broker_connection_timeout": 60}
 
 
 def test_a_client_that_has_known_redis_finds_it_again_after_its_restart(

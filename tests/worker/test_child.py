@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from storage import counters
+from tests.worker.pipes import open_pipes
 from worker import child as child_module
 from worker import exits
 from worker.child import Child
@@ -184,8 +186,10 @@ def test_a_death_charged_to_chunks_does_not_lengthen_the_pause(
 
 def test_the_pause_grows_with_each_death_of_a_sick_device(nursery: Nursery, caplog: pytest.LogCaptureFixture) -> None:
     nursery.charged = 2
+    counters.take()
     sick = nursery.start("raise SystemExit(70)")
     nursery.tend_until(lambda: sick.deaths == 3)
+    assert counters.take()["workers_died"] == 3
     # Then each is twice as long as the one before
     assert re.findall(r"starting again within (\S+) s", caplog.text) == ["0.5", "1.0", "2.0"]
 
@@ -195,9 +199,12 @@ def test_a_server_that_is_away_is_not_held_against_a_slot_nor_its_chunks(
     nursery: Nursery, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     # Given a child that ends for want of the database, or of messages, again and again
+    counters.take()
     child = nursery.start(READY + f"raise SystemExit({code})")
     nursery.tend_until(lambda: len(nursery.deaths) >= 3)
     # Then nobody is charged, the slot is not counted down, and the pause grows all the same
+    # And no alarm is given of devices and memory: the server has alerts of its own
+    assert counters.take()["workers_died"] == 0
     assert [died for _, died in nursery.deaths] == [False] * len(nursery.deaths) and child.deaths == 0
     assert re.findall(r"starting again within (\S+) s", caplog.text)[:3] == ["0.5", "1.0", "2.0"]
 
@@ -266,15 +273,15 @@ def test_a_process_that_cannot_be_started_leaves_nothing_behind_and_is_tried_aga
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_pipes()
     with monkeypatch.context() as patch:
         patch.setattr(child_module, "_BACKOFF_CAP", 0.0)
         patch.setattr(subprocess, "Popen", refuse)
         child = nursery.start(READY)
         for _ in range(20):
             child.tend()
-    # Then no descriptor is left open, and it starts as soon as one can be
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Then no end of a pipe is left open, and it starts as soon as one can be
+    assert open_pipes() == before
     child.tend()
     assert child.pid is not None
 

@@ -5,26 +5,39 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from storage import counters
+from storage import counters, fullness
+from storage.contract.errors import StorageFull
+from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
+from storage.faults import translated
 from storage.stores import Stores
 from tests.acceptance.shell import Shell, address, until
+from tests.faults.smalldisk import small_disk
+from tests.servers import short_folder
 from tests.stack import children
 from tests.storage.builders import CARD, serve, submit
 from tests.worker.fakenvml import FakeNvml
+from worker import exits, measures
 from worker.child import Child
+from worker.devices import Gpu, choose_slots, visible
 from worker.measures import COUNTS, Measures
 from worker.metrics import Metrics
 from worker.parent import PIPE_VARIABLE
+from worker.process import Process
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
 
 #: A child that measures something, tells it, and waits for its end.
 _PROGRAM = """
@@ -124,7 +137,7 @@ def test_measures_are_told_once_and_a_beat_of_theirs_fits_into_one_write() -> No
 
 def test_gpus_tell_what_they_do_and_their_absence_is_no_error(stores: Stores, child: Child, nvml: FakeNvml) -> None:
     # Given two GPUs whose load changes
-    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["GPU-0", "GPU-1"])
     assert told(metrics)['embedmill_gpu_utilization_ratio{gpu="1"}'] == 0.5
     nvml.load[1], nvml.used[1] = 100, 79_000
     found = told(metrics)
@@ -161,7 +174,7 @@ def test_a_driver_that_hangs_keeps_one_question_waiting_and_no_other(
         return 0
 
     monkeypatch.setattr(nvml, "nvmlDeviceGetCount", hang)
-    metrics = Metrics(stores, CARD.name, {"cpu": child})
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["GPU-0"])
     waiting = threading.Thread(target=metrics.text)
     waiting.start()
     assert asked.wait(60)
@@ -175,7 +188,42 @@ def test_a_driver_that_hangs_keeps_one_question_waiting_and_no_other(
 
 def test_without_the_package_there_are_no_gpus(stores: Stores, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert not [name for name in told(Metrics(stores, CARD.name, {"cpu": child})) if "gpu_" in name]
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["GPU-0"])
+    assert not [name for name in told(metrics) if "gpu_" in name]
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted", "there"),
+    [
+        ("1", "auto", {"1"}),
+        ("GPU-0", "auto", {"0"}),
+        ("0,1", "cuda:1", {"1"}),
+        ("0,1", "cpu", set()),
+        ("", "auto", set()),
+    ],
+)
+def test_gpus_of_others_are_none_of_ours(
+    migrated_sqlite: Path,
+    tmp_path: Path,
+    nvml: FakeNvml,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    wanted: str,
+    there: set[str],
+) -> None:
+    # Given a machine of two GPUs, of which the environment or the settings leave a worker some
+    gpus = visible([Gpu(0, "GPU-0"), Gpu(1, "GPU-1")], named)
+    path = shutil.copy(migrated_sqlite, tmp_path / "mill.sqlite3")
+    supervisor = Supervisor(WorkerSettings.load(database_url=f"sqlite:///{path}"), choose_slots(wanted, gpus))
+    # When asked, then it tells of those alone
+    with closing(supervisor._stores.database):
+        found = supervisor.metrics().decode()
+    assert set(re.findall(r'embedmill_gpu_memory_used_bytes{gpu="(\d+)"}', found)) == there
+
+
+def test_of_a_part_of_a_gpu_the_machine_s_gpus_are_told(stores: Stores, child: Child, nvml: FakeNvml) -> None:
+    metrics = Metrics(stores, CARD.name, {"cuda:0": child}, gpus=["MIG-1"])
+    assert {'embedmill_gpu_memory_bytes{gpu="0"}', 'embedmill_gpu_memory_bytes{gpu="1"}'} <= told(metrics).keys()
 
 
 def test_a_reconciler_by_itself_tells_what_it_does(tmp_path: Path) -> None:
@@ -196,6 +244,44 @@ def test_a_reconciler_by_itself_tells_what_it_does(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
     assert {json.loads(line)["role"] for line in log.read_text().splitlines()} == {"reconciler"}
+
+
+@pytest.mark.timeout(240)
+def test_a_reconciler_tells_that_the_database_has_no_room() -> None:
+    # Given a reconciler whose database lies on a small disk
+    with small_disk(24) as disk, short_folder() as folder:
+        shell, log = Shell(disk.path / "data", folder), folder / "log"
+        refused = re.compile(rb"embedmill_reconciler_storage_full_total [1-9]")
+        with log.open("wb") as output:
+            process = shell.start("reconcile", "--health-port", 0, stdout=output, stderr=output)
+        try:
+            until(lambda: b"/readyz" in log.read_bytes(), "its address", 100)
+            where = address(log)
+            until(lambda: b"embedmill_reconciler_leads 1.0" in fetched(f"{where}/metrics/all"), "it to lead", 60)
+            assert refused.search(fetched(f"{where}/metrics")) is None
+            # When the disk is full, then it tells so, although the database cannot keep it
+            disk.fill()
+            until(lambda: refused.search(fetched(f"{where}/metrics")), "a write to be refused", 60)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, log.read_text()
+
+
+def test_a_worker_process_measures_how_often_the_database_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker process, which ends since there is no database
+    monkeypatch.setattr(fullness, "_listeners", [])
+    settings = WorkerSettings.load(database_url=f"sqlite:///{tmp_path / 'away' / 'none.sqlite3'}")
+    assert Process(settings, "cpu", "cpu", new_id()).run() == exits.STORAGE_AWAY
+    before = measures.here.counts["worker_storage_full"]
+    # When a statement finds no room, as SQLite tells it
+    with pytest.raises(StorageFull), translated():
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorname = "SQLITE_FULL"
+        raise full
+    # Then its supervisor is told with the next beat
+    assert measures.here.counts["worker_storage_full"] == before + 1
 
 
 def fetched(url: str) -> bytes:

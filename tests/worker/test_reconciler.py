@@ -105,7 +105,7 @@ def test_a_silent_workers_chunk_is_sent_again(
 ) -> None:
     # Given a chunk whose lease is over
     job_id = submitted(stores, "a")
-    assert LeaseStore(stores.database, lease=0).claim(Pointer(job_id, 0), new_id(), CARD.id, 0)
+    assert LeaseStore(stores.database, lease=-1_000).claim(Pointer(job_id, 0), new_id(), CARD.id, 0)
     # When the reconciler sweeps
     sweeper.sweep()
     # Then it is sent again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import threading
 
 import pytest
 
+from tests.worker.pipes import open_pipes
 from worker.stop import Stop
 
 _WAITS = """
@@ -52,11 +52,11 @@ def test_all_who_wait_wake_up() -> None:
     assert woken == [True] * 3 and stop.wait(600)
 
 
-def test_a_stop_that_nobody_holds_leaves_no_file_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+def test_a_stop_that_nobody_holds_leaves_no_pipe_open() -> None:
+    before = open_pipes()
     for _ in range(20):
         Stop().set()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_pipes() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -55,7 +55,6 @@ def client(
     postgres_server.drop(name)
 
 
-@pytest.mark.timeout(240)
 def test_vectors_are_those_of_sentence_transformers(client: Client) -> None:
     # Given a thousand real texts, English and Chinese, short and long
     texts = real_texts()
@@ -77,14 +76,12 @@ def test_vectors_are_those_of_sentence_transformers(client: Client) -> None:
     assert [outcome.id for outcome in outcomes] == [f"text-{i}" for i in range(len(texts))]
 
 
-@pytest.mark.timeout(120)
 def test_results_can_be_read_while_the_job_runs(client: Client) -> None:
     job = client.submit([f"number {i}" for i in range(3000)])
     seen = [outcome.position for outcome in job.results()]
     assert seen == list(range(3000))
 
 
-@pytest.mark.timeout(180)
 def test_celerys_own_inspection_reaches_the_worker(client: Client) -> None:
     def answered() -> bool:
         # Each waits for a second alone.

@@ -77,6 +77,12 @@ CALLING = (
         ),
     ),
     Plant(
+        "calls-wake-nobody",
+        "a call that finds no worker leaves no word for an autoscaler",
+        "tests/service/test_backlog.py::test_a_call_that_no_worker_is_there_for_has_one_started",
+        (Edit("producer/api/calls.py", "        if served:\n            self._want(served[0].card.id)\n", ""),),
+    ),
+    Plant(
         "full-seems-ready",
         "a service whose database has no room says that it is ready",
         "tests/service/test_disk_full.py::test_every_way_in_answers_507_and_works_again_with_room",

@@ -15,7 +15,10 @@ from tests.service.serving import Served
 Visit = Callable[..., Page]
 
 #: Longest that anything on a page may take, in milliseconds; a busy machine takes its time.
-PATIENCE = 30_000
+PATIENCE = 60_000
+
+#: Longest start of the browser, in milliseconds; once a file, and the coldest of all that is done.
+_LAUNCH = 90_000
 
 
 # One a file, not one for all: while Playwright's own event loop runs, no test of another file could run one. ("package"
@@ -29,7 +32,9 @@ def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         # Processes of its own are more than a small machine has room for.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"], timeout=_LAUNCH
+        )
         yield browser
         browser.close()
 

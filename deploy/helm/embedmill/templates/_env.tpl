@@ -10,15 +10,22 @@
 {{- concat $kept $extra | toYaml -}}
 {{- end -}}
 
-{{/* Where the servers are, and what all must agree on. Takes (list $ $keyOfRedis $keyOfDatabase). */}}
+{{/* Where the servers are, and what all must agree on. Takes (list $ $keyOfRedis $keyOfDatabase), as what follows does. */}}
 {{- define "embedmill.env" -}}
 {{- $redis := index . 1 -}}
 {{- $database := index . 2 -}}
 {{- with index . 0 -}}
+{{- if .Values.servers.asFiles }}
+- name: EMBEDMILL_REDIS_URL_FILE
+  value: {{ include "embedmill.secretsFolder" . }}/servers/redis-url
+- name: EMBEDMILL_DATABASE_URL_FILE
+  value: {{ include "embedmill.secretsFolder" . }}/servers/database-url
+{{- else }}
 - name: EMBEDMILL_REDIS_URL
   valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $redis }} } }
 - name: EMBEDMILL_DATABASE_URL
   valueFrom: { secretKeyRef: { name: {{ .Values.servers.existingSecret }}, key: {{ $database }} } }
+{{- end }}
 - name: EMBEDMILL_DATA_DIR
   value: /data
 - name: EMBEDMILL_LOG_LEVEL
@@ -36,6 +43,34 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "embedmill.secretsFolder" -}}/run/secrets/embedmill{{- end -}}
+
+{{/* The servers' URLs as files; see "embedmill.env". */}}
+{{- define "embedmill.serversVolume" -}}
+{{- if (index . 0).Values.servers.asFiles }}
+- name: servers
+  secret:
+    secretName: {{ (index . 0).Values.servers.existingSecret }}
+    items:
+      - { key: {{ index . 1 }}, path: redis-url }
+      - { key: {{ index . 2 }}, path: database-url }
+{{- end }}
+{{- end -}}
+
+{{- define "embedmill.serversMount" -}}
+{{- if .Values.servers.asFiles }}
+- { name: servers, mountPath: {{ include "embedmill.secretsFolder" . }}/servers, readOnly: true }
+{{- end }}
+{{- end -}}
+
+{{/* What api, workers and reconcilers tell of their work, and to whom. */}}
+{{- define "embedmill.tracesEnv" -}}
+{{- with .Values.settings.otlpEndpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* The entry that workers and the reconciler have Redis' URL from. */}}
 {{- define "embedmill.workerRedis" -}}
 {{ default .Values.servers.redisKey .Values.servers.workerRedisKey }}
@@ -46,8 +81,14 @@
 {{ default .Values.servers.databaseKey .Values.servers.workerDatabaseKey }}
 {{- end -}}
 
+{{/* The entry that the migration has the database's URL from. */}}
+{{- define "embedmill.ownerDatabase" -}}
+{{ default .Values.servers.databaseKey .Values.servers.ownerDatabaseKey }}
+{{- end -}}
+
 {{- define "embedmill.apiEnv" -}}
 {{ include "embedmill.env" (list . .Values.servers.redisKey .Values.servers.databaseKey) }}
+{{- include "embedmill.tracesEnv" . }}
 - name: EMBEDMILL_MODEL
   value: {{ include "embedmill.defaultModel" . | quote }}
 # Files that are made before they are sent.
@@ -77,6 +118,7 @@
 {{- $ := index . 0 -}}
 {{- with index . 1 -}}
 {{ include "embedmill.env" (list $ (include "embedmill.workerRedis" $) (include "embedmill.workerDatabase" $)) }}
+{{- include "embedmill.tracesEnv" $ }}
 - name: EMBEDMILL_HEALTH_HOST
   value: {{ $.Values.listen | quote }}
 - name: EMBEDMILL_MODEL
@@ -114,7 +156,10 @@
 - name: HF_HUB_OFFLINE
   value: "1"
 {{- end }}
-{{- if .hub.existingSecret }}
+{{- if and .hub.existingSecret $.Values.servers.asFiles }}
+- name: HF_TOKEN_PATH
+  value: {{ include "embedmill.secretsFolder" $ }}/hub/token
+{{- else if .hub.existingSecret }}
 - name: HF_TOKEN
   valueFrom: { secretKeyRef: { name: {{ .hub.existingSecret }}, key: {{ .hub.tokenKey }} } }
 {{- end }}
@@ -123,12 +168,13 @@
 
 {{- define "embedmill.reconcilerEnv" -}}
 {{ include "embedmill.env" (list . (include "embedmill.workerRedis" .) (include "embedmill.workerDatabase" .)) }}
+{{- include "embedmill.tracesEnv" . }}
 - name: EMBEDMILL_HEALTH_HOST
   value: {{ .Values.listen | quote }}
 {{- end -}}
 
 {{- define "embedmill.migrationEnv" -}}
-{{ include "embedmill.env" (list . .Values.servers.redisKey (default .Values.servers.databaseKey .Values.servers.ownerDatabaseKey)) }}
+{{ include "embedmill.env" (list . .Values.servers.redisKey (include "embedmill.ownerDatabase" .)) }}
 {{- with .Values.servers.apiRole }}
 - name: EMBEDMILL_API_ROLE
   value: {{ . | quote }}

@@ -1,4 +1,4 @@
-{{/* Rules of policies; all take .Values.networkPolicy. */}}
+{{/* Rules of policies; all but the last take .Values.networkPolicy. */}}
 
 {{/* Figures for Prometheus; the node's own probes are always let in. */}}
 {{- define "embedmill.figures" }}
@@ -14,12 +14,16 @@
   ports: [{ protocol: TCP, port: 443 }]
 {{- end }}
 
-{{- define "embedmill.serversEgress" }}
+{{- define "embedmill.dnsEgress" }}
 - ports:
     {{- range .dns.ports }}
     - { protocol: UDP, port: {{ int . }} }
     - { protocol: TCP, port: {{ int . }} }
     {{- end }}
+{{- end }}
+
+{{- define "embedmill.serversEgress" }}
+{{- include "embedmill.dnsEgress" . }}
 {{- range list .redis .database }}
 - ports:
     {{- range .ports }}
@@ -31,5 +35,20 @@
 {{- end }}
 {{- with .extraEgress }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The collector of traces: at the ports that were said, else at that of its address. Takes $. */}}
+{{- define "embedmill.tracesEgress" }}
+{{- with .Values.settings.otlpEndpoint }}
+{{- $url := urlParse . }}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) }}
+- ports:
+    {{- range default (list $port) $.Values.networkPolicy.traces.ports }}
+    - { protocol: TCP, port: {{ int . }} }
+    {{- end }}
+  {{- with $.Values.networkPolicy.traces.to }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end }}
 {{- end }}
