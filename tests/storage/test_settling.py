@@ -94,6 +94,7 @@ def test_an_ended_job_is_seen_as_such_while_it_is_being_settled(stores: Stores, 
     last = stores.results.page_at(job_id, total - 1, "cancelled")
     assert last is not None and last.rest == "cancelled"
     assert stores.results.page_at(job_id, 2, "succeeded") is stores.results.page_at(job_id, 2, "failed") is None
+    assert stores.failures.first(job_id, 10) == []
     # And nothing of it waits anywhere
     assert set(stores.chunks.open_by_state().values()) == {0}
     assert stores.backlogs.of_model(CARD.name).bulk == Load()
