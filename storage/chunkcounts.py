@@ -39,6 +39,11 @@ class ChunkCounts(NamedTuple):
     estimated_left: int
     chunks_left: int
 
+    def ended(self) -> ChunkCounts:
+        """Return the same of a job that has ended: what of it is still open is cancelled, whoever gets round to it."""
+        cancelled = self.cancelled + self.pending
+        return self._replace(cancelled=cancelled, pending=0, estimated_left=0, chunks_left=0)
+
 
 def count_chunks(
     connection: Connection, job_id: str, since: int, begun: bool = True, waiting: bool = True

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from storage import counters, naming, texts
+from storage.arrivals import more_counts
 from storage.choice import anything_pending, choose
 from storage.contract import failpoints
 from storage.contract.errors import WrongState
@@ -79,7 +80,8 @@ class ChunkStore:
         rows = packed(job_id, chunks)
         with self._db.write() as connection:
             accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, JobRow.deleted_at.is_(None))
-            touched = update(JobRow).where(*accepting).values(touched_at=now_ms()).returning(JobRow.key_id)
+            changed = {"touched_at": now_ms(), **more_counts(rows[0])}
+            touched = update(JobRow).where(*accepting).values(changed).returning(JobRow.key_id)
             key_id = connection.execute(touched).scalar()
             if key_id is None:
                 raise WrongState(f"Job {job_id} takes no more texts.", "Submit again.")
@@ -142,12 +144,12 @@ class ChunkStore:
             return connection.execute(sent.where(CHUNK_IS_DISPATCHED, JobRow.model_id == model_id)).scalar_one()
 
     def open_by_state(self) -> dict[str, int]:
-        """Return how many chunks are pending, dispatched and leased."""
+        """Return how many chunks are pending, dispatched and leased; of an ended job none counts."""
         found = {}
         with self._db.read() as connection:
             # One by one: each has a partial index of its own.
             for state, condition in _OPEN.items():
-                count = select(func.count()).select_from(ChunkRow).where(condition)
+                count = select(func.count()).select_from(ChunkRow).where(condition, ChunkRow.job_id.not_in(_UNSETTLED))
                 found[state] = connection.execute(count).scalar_one()
         return found
 
@@ -169,6 +171,9 @@ def mark_next(connection: Connection, model_id: str, priority: Priority, most: i
         failpoints.reach("dispatch.marking")
     return [Pointer(job_id, number) for job_id, number in keys]
 
+
+#: Jobs that have ended and not all of whose chunks are settled; see `storage/settling.py`.
+_UNSETTLED = select(JobRow.id).where(JobRow.unsettled_after.is_not(None))
 
 #: The condition of each open state, written as the partial indexes have it.
 _OPEN = {"pending": CHUNK_IS_PENDING, "dispatched": CHUNK_IS_DISPATCHED, "leased": CHUNK_IS_LEASED}

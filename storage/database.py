@@ -26,7 +26,7 @@ from storage.postgresserver import postgres_engine
 from storage.sqlitefile import SqliteFile, give_back, prepare_folder
 
 #: The newest migration this program knows; a test keeps it equal to Alembic's head.
-SCHEMA_VERSION = "0015"
+SCHEMA_VERSION = "0016"
 
 #: How long a SQLite writer waits for another before it gives up, in milliseconds.
 _BUSY_TIMEOUT = 30_000

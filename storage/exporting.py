@@ -108,7 +108,7 @@ class Exporter:
     def _job(self, job_id: str) -> dict[str, Any] | None:
         with self._db.read() as connection:
             found = _rows(connection, select(JOBS).where(JOBS.c.id == job_id, JOBS.c.deleted_at.is_(None)))
-        return found[0] if found else None
+        return found[0] | {"unsettled_after": None} if found else None
 
     def _of_job(self, job_id: str) -> Iterator[Sheet]:
         """Yield a job's sheets; where it ended or was cut anew while it was read, take that back and read it again."""
@@ -129,7 +129,7 @@ class Exporter:
                 for name, rows in (("inputs", inputs), ("results", results)):
                     if rows:
                         yield Sheet(name, rows)
-                yield Sheet("chunks", [_pending(row) for row in chunks])
+                yield Sheet("chunks", [_at_rest(row, before["state"]) for row in chunks])
             after = self._job(job_id)
             if after is not None and items == after["total"] and _is_same(before, after):
                 yield Sheet("jobs", [before], "end")
@@ -183,8 +183,11 @@ def _rows(connection: Connection, query: Any) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(query)]
 
 
-def _pending(chunk: dict[str, Any]) -> dict[str, Any]:
+def _at_rest(chunk: dict[str, Any], job_state: str) -> dict[str, Any]:
+    """Return a chunk that nobody has; of a job that has ended none is open, whoever is still to settle it."""
     state = ChunkState.PENDING if chunk["state"] in _OUT else chunk["state"]
+    if state == ChunkState.PENDING and job_state in FINAL_JOB_STATES:
+        state = ChunkState.CANCELLED
     return chunk | _NOBODYS | {"state": state, "dispatched_at": None}
 
 

@@ -13,7 +13,7 @@ from storage.contract.states import ChunkState
 from storage.database import Database
 from storage.outcomes import ItemError
 from storage.results import unpack_errors
-from storage.tables import ChunkRow, InputRow, ResultRow
+from storage.tables import CHUNK_HAS_FAILED, ChunkRow, InputRow, ResultRow
 
 #: Chunks read in one go; most jobs that have failures have them in a few.
 _AT_ONCE = 16
@@ -78,7 +78,7 @@ _FAILED = (
         ChunkRow.job_id == bindparam("job"),
         ChunkRow.state != ChunkState.SPLIT,
         ChunkRow.first >= bindparam("least"),
-        ChunkRow.failed > 0,
+        CHUNK_HAS_FAILED,
     )
     .order_by(ChunkRow.first)
     .limit(_AT_ONCE)

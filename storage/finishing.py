@@ -39,10 +39,16 @@ def _has_pending() -> ColumnElement[bool]:
     return last.correlate(JobRow).scalar_subquery().is_not(None)
 
 
+#: Nothing of the job is still to be sent round again; see `storage/retries.py`.
+IS_WHOLE = JobRow.unretried_from.is_(None)
+
 # Statements of every commit, put together once.
 
 _OF_JOBS = JobRow.id.in_(naming.one_of("jobs"))
 _ENDING = select(JobRow.id).where(_OF_JOBS, ~_has_pending()).order_by(JobRow.id).with_for_update()
 _FINISH = (
-    update(JOBS).where(_OF_JOBS, JOB_IS_OPEN, ~has_open_chunks()).values(ended(JobState.COMPLETED)).returning(JobRow.id)
+    update(JOBS)
+    .where(_OF_JOBS, JOB_IS_OPEN, IS_WHOLE, ~has_open_chunks())
+    .values(ended(JobState.COMPLETED))
+    .returning(JobRow.id)
 )

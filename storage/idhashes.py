@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, LargeBinary, bindparam, select
+from sqlalchemy import Boolean, LargeBinary, bindparam, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -30,10 +30,18 @@ def _on_postgresql(element: may_have_hash, compiler: Any, **kw: Any) -> str:
     return f"(position({wanted} IN {hashes}) > 0)"
 
 
-#: The chunks of a `job` among whose hashes a `hash` is, and perhaps some that only look so; put together once.
+#: Numbers of chunks that one statement looks through: some ten megabytes of hashes.
+RANGE = 10_000
+
+#: The chunks of a `job`, from number `least` on and `below` another, among whose hashes a `hash` is, and perhaps some
+#: that only look so; put together once.
 CANDIDATES = (
     select(InputRow.number, InputRow.id_hashes)
     .where(InputRow.job_id == bindparam("job"))
+    .where(InputRow.number >= bindparam("least"), InputRow.number < bindparam("below"))
     .where(may_have_hash(InputRow.id_hashes, bindparam("hash", type_=LargeBinary())))
     .order_by(InputRow.number)
 )
+
+#: The number of a job's last chunk that has texts.
+LAST = select(func.max(InputRow.number)).where(InputRow.job_id == bindparam("job"))

@@ -21,6 +21,8 @@ from storage.tables import CHUNKS, INPUTS, JOBS, RESULTS
 
 #: What a job is while its chunks come: hidden, and thrown away after a day if nobody goes on.
 _COMING: dict[str, Any] = {"state": JobState.ACCEPTING, "kind": "import", "idempotency_key": None}
+#: What is counted while texts come to be embedded, and marks how far a step by step change of the job has come.
+_COMING |= {"arrived": None, "estimated": None, "unsettled_after": None, "unretried_from": None}
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 

@@ -18,6 +18,9 @@ PAGE = 500
 #: A job of more chunks is not added up: that would take longer than any statement may, in each round anew.
 _HUGE = 10_000
 
+#: That of a job with very many chunks some are still open after its end; see `storage/settling.py`.
+_IS_SETTLED = JobRow.unsettled_after.is_(None)
+
 #: A chunk's job and number; the first page begins after this one.
 Place = tuple[str, int]
 START: Place = ("00000000-0000-0000-0000-000000000000", -1)
@@ -88,7 +91,7 @@ def _of_chunks(after: Place, last: Place) -> Any:
         & (ChunkRow.lease_owner.is_(None) | ChunkRow.lease_expires.is_(None)),
         "done_without_result": (state == ChunkState.DONE) & ResultRow.token.is_(None),
         "done_and_miscounted": (state == ChunkState.DONE) & (ChunkRow.succeeded + ChunkRow.failed != ChunkRow.size),
-        "open_in_ended_job": final & state.in_(list(OPEN_CHUNK_STATES)) & JobRow.deleted_at.is_(None),
+        "open_in_ended_job": final & state.in_(list(OPEN_CHUNK_STATES)) & JobRow.deleted_at.is_(None) & _IS_SETTLED,
         "without_texts": (state != ChunkState.SPLIT) & InputRow.number.is_(None) & JobRow.deleted_at.is_(None),
         "result_of_a_later_token": ResultRow.token > ChunkRow.token,
     }

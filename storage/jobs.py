@@ -6,31 +6,31 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from storage import counters
+from storage.arrivals import counts
 from storage.chunks import NewChunk, mark_next, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import EmbedmillError, ServerError, UnknownJob, WrongState
 from storage.contract.messages import Pointer
-from storage.contract.states import OPEN_CHUNK_STATES, ChunkState, JobState
+from storage.contract.states import JobState
 from storage.database import Database
-from storage.ends import begun_again, ended
+from storage.ends import ended
 from storage.faults import retried
-from storage.finishing import finish_settled, has_open_chunks
+from storage.finishing import IS_WHOLE, finish_settled, has_open_chunks
 from storage.jobfilter import JobFilter
 from storage.jobmatching import matches
 from storage.jobrecords import RECORD_OF, RECORDS, JobRecord, record_of
-from storage.metering import unspent
-from storage.moments import iso
 from storage.newjobs import NewJob, open_job
 from storage.nextends import end_told
-from storage.postgresserver import allow_longer
-from storage.quotas import admit, admit_again, owe
+from storage.quotas import admit
+from storage.retries import RetryStore
 from storage.sealing import seal
+from storage.settling import Ending, SettlingStore, end
 from storage.statementtime import statement_ms
-from storage.tables import JOB_IS_LISTED, JOB_IS_OPEN, JOB_IS_UNFINISHED, ChunkRow, JobRow
+from storage.tables import JOB_IS_LISTED, JOB_IS_OPEN, JOB_IS_UNFINISHED, JobRow
 from storage.workers import bind_to_known_model
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._settling = SettlingStore(database)
+        self._retries = RetryStore(database)
 
     def create(self, job: NewJob) -> bool:
         """Open a job that takes texts; nobody sees it before it is sealed.
@@ -95,7 +97,7 @@ class JobStore:
         rows = packed(job.id, chunks)
         total = sum(len(chunk.texts) for chunk in chunks)
         sealed = {"state": JobState.QUEUED, "total": total, "chunk_count": len(chunks)}
-        sealed |= {"payload_hash": payload_hash, "idempotency_key": key}
+        sealed |= {"payload_hash": payload_hash, "idempotency_key": key, **counts(rows[0])}
         try:
             with end_told(self._db), self._db.write(durable=not marking) as connection:
                 open_job(connection, job, **sealed)
@@ -192,9 +194,8 @@ class JobStore:
             UnknownJob: When there is none of that id.
             WrongState: When it has ended otherwise, or is still being submitted.
         """
-        with self._db.write() as connection:
-            if _end(connection, job_id, ended(JobState.CANCELLED)):
-                return True
+        if self._end(job_id, ended(JobState.CANCELLED)):
+            return True
         record = self.get(job_id)
         if record.state == JobState.CANCELLED:
             return False
@@ -203,11 +204,16 @@ class JobStore:
     @retried
     def fail(self, job_id: str, error: EmbedmillError) -> None:
         """End a job that cannot be done as a whole; its `error` says why."""
-        told = {"code": error.code, "message": str(error)}
-        with self._db.write() as connection:
-            _end(connection, job_id, ended(JobState.FAILED, error=told))
+        self._end(job_id, ended(JobState.FAILED, error={"code": error.code, "message": str(error)}))
 
-    @retried
+    def _end(self, job_id: str, values: dict[str, Any]) -> bool:
+        """End a job that is open, and go on with that for a while where it has very many chunks."""
+        with self._db.write() as connection:
+            ending = end(connection, job_id, values)
+        if ending is Ending.BEGUN:
+            self._settling.go_on(job_id)
+        return ending is not Ending.REFUSED
+
     def retry_failed(self, job_id: str) -> int:
         """Send the failed items of a completed job round again; vectors stay, invalid items stay invalid.
 
@@ -219,31 +225,7 @@ class JobStore:
             WrongState: When the job is not completed, or its texts are gone.
             QuotaExceeded: When its key may have no other open job, or submit no more tokens now.
         """
-        again = (ChunkRow.job_id == job_id, ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid)
-        with self._db.write() as connection:
-            known = (JobRow.id == job_id, JobRow.deleted_at.is_(None))
-            wanted = select(JobRow.state, JobRow.kind, JobRow.key_id, JobRow.texts_gone_at).where(*known)
-            job = connection.execute(wanted.with_for_update()).first()
-            if job is not None and job.kind == "call":
-                raise WrongState(f"Job {job_id} is a call, which nobody waits for any more.", "Send it again.")
-            if job is not None and job.state == JobState.COMPLETED:
-                count = select(func.sum(ChunkRow.failed - ChunkRow.invalid)).where(*again)
-                items = int(connection.execute(count).scalar() or 0)
-                if items and job.texts_gone_at is not None:
-                    raise WrongState(
-                        f"The texts of job {job_id} are gone since {iso(job.texts_gone_at)}, as was asked for.",
-                        "Submit the failed ones again: embedmill results JOB --failed lists them.",
-                    )
-                if items:
-                    values: dict[str, Any] = {"state": ChunkState.PENDING, "failed": ChunkRow.invalid}
-                    values |= {"crashes": 0, "failures": 0, "not_before": None}
-                    connection.execute(update(ChunkRow).where(*again).values(values))
-                    connection.execute(update(JobRow).where(JobRow.id == job_id).values(begun_again()))
-                    admit_again(connection, job_id, job.key_id)
-                return items
-        raise WrongState(
-            f"Job {job_id} is {self.get(job_id).state}.", "Only a completed job's failed items are retried."
-        )
+        return self._retries.retry(job_id)
 
     @retried
     def expire(self, done: Callable[[], object] = lambda: None) -> list[str]:
@@ -263,11 +245,11 @@ class JobStore:
         expired = []
         for job_id in overdue:
             try:
+                # What is left of a large one is settled in turns, which keep no other from its end.
                 with self._db.write() as connection:
-                    if _end(connection, job_id, ended(JobState.EXPIRED), *over):
+                    if end(connection, job_id, ended(JobState.EXPIRED), *over) is not Ending.REFUSED:
                         expired.append(job_id)
             except ServerError as error:
-                # A job so large that its end takes too long must not keep the others from theirs.
                 logger.warning("job %s could not be ended: %s", job_id, error)
             done()
         counters.count("jobs_expired", len(expired))
@@ -276,24 +258,10 @@ class JobStore:
     @retried
     def finish_all(self) -> list[str]:
         """Finish running jobs none of whose chunks is open; a backstop for the commit that should have done so."""
-        running = select(JobRow.id).where(JobRow.state == JobState.RUNNING, JOB_IS_OPEN)
+        running = select(JobRow.id).where(JobRow.state == JobState.RUNNING, JOB_IS_OPEN, IS_WHOLE)
         with self._db.read() as connection:
             settled = list(connection.execute(running.where(~has_open_chunks())).scalars())
         if not settled:
             return []
         with self._db.write() as connection:
             return finish_settled(connection, settled)
-
-
-def _end(connection: Connection, job_id: str, values: dict[str, Any], *which: ColumnElement[bool]) -> bool:
-    """End a job that is open, if these conditions hold, and cancel what has no outcome yet; return whether it was."""
-    if not connection.execute(update(JobRow).where(JobRow.id == job_id, JOB_IS_OPEN, *which).values(values)).rowcount:
-        return False
-    unsettled = (ChunkRow.job_id == job_id, ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES)))
-    cancelled = {"state": ChunkState.CANCELLED, "lease_owner": None, "lease_expires": None}
-    # Of millions of chunks, which takes longer than any other statement may.
-    allow_longer(connection)
-    given_back = unspent(connection, job_id)
-    connection.execute(update(ChunkRow).where(*unsettled).values(cancelled))
-    owe(connection, given_back)
-    return True

@@ -26,7 +26,7 @@ from storage.outcomes import ItemError
 from storage.pulses import Pulse
 from storage.quotas import owe
 from storage.results import ChunkResult, write_results
-from storage.tables import CHUNK_IS_LEASED, CHUNKS, ChunkRow, ResultRow
+from storage.tables import CHUNK_IS_LEASED, CHUNKS, JOB_IS_OPEN, ChunkRow, JobRow, ResultRow
 from storage.workers import touch_worker
 
 #: How long a lease lasts without a heartbeat, in milliseconds.
@@ -234,8 +234,10 @@ def _pending_values(delay: int = 0) -> dict[str, Any]:
 # Statements of every message, put together once.
 
 _ATTEMPT = (ChunkRow.job_id, ChunkRow.number, ChunkRow.token)
+# One that has ended may have chunks that are leased a moment longer: what its caller was told of them stays.
+_JOB_IS_OPEN = select(JobRow.id).where(JobRow.id == ChunkRow.job_id, JOB_IS_OPEN).exists()
 # In one order, so that two who lock several chunks never wait for each other.
-_HELD = select(*_ATTEMPT).where(naming.HELD).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
+_HELD = select(*_ATTEMPT).where(naming.HELD, _JOB_IS_OPEN).order_by(ChunkRow.job_id, ChunkRow.number).with_for_update()
 # Whom a heartbeat finds locked it leaves alone: a commit, mostly its own worker's, that the disk or a standby holds up.
 _IS_FREE = tuple_(ChunkRow.job_id, ChunkRow.number).in_(
     select(ChunkRow.job_id, ChunkRow.number).where(naming.HELD).with_for_update(**SKIP_LOCKED)

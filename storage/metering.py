@@ -14,8 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, func, select
 
 from storage import naming
-from storage.contract.states import ChunkState
-from storage.tables import ChunkRow, JobRow, QuotaRow
+from storage.tables import CHUNK_IS_DISPATCHED, CHUNK_IS_PENDING, ChunkRow, JobRow, QuotaRow
 
 #: How long it is believed that no key has a limit of tokens, in seconds.
 _BELIEVED = 5.0
@@ -49,10 +48,21 @@ class Meter:
         return {key_id: float(tokens) for key_id, tokens in owed.items()}
 
 
-def unspent(connection: Connection, job_id: str) -> dict[str, float]:
-    """Return what a job's key was charged for chunks that nobody has begun with; empty without such a limit."""
-    row = connection.execute(_UNSPENT, {"job": job_id}).first()
-    return {} if row is None else {row.key_id: -float(row.tokens)}
+def unspent(connection: Connection, job_id: str, after: int = -1, before: int = 1 << 62) -> dict[str, float]:
+    """Return what a job's key was charged for chunks that nobody has begun with; empty without such a limit.
+
+    Args:
+        connection: A transaction.
+        job_id: The job.
+        after: Of the pending ones those behind this number.
+        before: And before this one. All that were sent are among them.
+    """
+    key_id = connection.execute(_CHARGED_KEY, {"job": job_id}).scalar()
+    if key_id is None:
+        return {}
+    place = {"job": job_id, "after": after, "before": before}
+    tokens = sum(float(connection.execute(query, place).scalar() or 0) for query in (_WAITING, _SENT))
+    return {key_id: -tokens} if tokens else {}
 
 
 def _charged(row: Any) -> int:
@@ -73,11 +83,14 @@ _CHARGED = (
     .where(naming.named(ChunkRow), _LIMITED)
 )
 _IS_FIRST = ChunkRow.done_at.is_(None) & (ChunkRow.tokens == 0)
-_UNBEGUN = ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED])
-_UNSPENT = (
-    select(JobRow.key_id, func.sum(case((_IS_FIRST, ChunkRow.token_estimate), else_=SHARE_AGAIN)).label("tokens"))
-    .join(ChunkRow, ChunkRow.job_id == JobRow.id)
+_CHARGED_KEY = (
+    select(JobRow.key_id)
     .join(QuotaRow, QuotaRow.key_id == JobRow.key_id)
-    .where(JobRow.id == bindparam("job"), _UNBEGUN, _LIMITED)
-    .group_by(JobRow.key_id)
+    .where(JobRow.id == bindparam("job"), _LIMITED)
 )
+_CHARGE = select(func.sum(case((_IS_FIRST, ChunkRow.token_estimate), else_=SHARE_AGAIN))).where(
+    ChunkRow.job_id == bindparam("job")
+)
+# One by one: each has a partial index of its own.
+_WAITING = _CHARGE.where(CHUNK_IS_PENDING, ChunkRow.number > bindparam("after"), ChunkRow.number < bindparam("before"))
+_SENT = _CHARGE.where(CHUNK_IS_DISPATCHED)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, insert
 
+from storage.arrivals import counts
 from storage.contract.keeping import FOR_EVER, Keeping
 from storage.contract.models import Priority
 from storage.contract.states import JobState
@@ -63,7 +64,7 @@ class NewJob:
 _ASKED = ("id", "model", "revision", "model_id", "options", "priority", "has_ids", "key_id", "kind", "name", "labels")
 _KEEPING = tuple(FOR_EVER.to_row())
 _UNSEALED: dict[str, Any] = {"state": JobState.ACCEPTING, "total": 0, "chunk_count": 0}
-_UNSEALED |= {"payload_hash": None, "idempotency_key": None}
+_UNSEALED |= {"payload_hash": None, "idempotency_key": None, **counts([])}
 
 
 def open_job(connection: Connection, job: NewJob, **more: Any) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage.arrivals import take_off
 from storage.chunks import NewChunk, packed, write_chunks
 from storage.contract import failpoints
 from storage.contract.errors import Conflict, UnknownJob, WrongState
@@ -133,7 +134,7 @@ class PartStore:
         """
         rows = packed(taking.job_id, chunks)
         with self._db.write() as connection:
-            key_id = guard(connection, taking)
+            key_id = guard(connection, taking, rows[0])
             write_chunks(connection, rows)
             admit(connection, taking.job_id, key_id, sealed=False)
         failpoints.reach("submit.appended")
@@ -155,7 +156,7 @@ class PartStore:
         """
         rows = packed(taking.job_id, rest)
         with self._db.write() as connection:
-            key_id = guard(connection, taking)
+            key_id = guard(connection, taking, rows[0])
             if rest:
                 write_chunks(connection, rows)
             values: dict[str, Any] = {"number": part.number, "first": part.first, "items": part.items}
@@ -179,6 +180,7 @@ class PartStore:
         behind = (ChunkRow.job_id == taking.job_id, ChunkRow.number >= taking.chunks)
         with self._db.write() as connection:
             guard(connection, taking)
+            take_off(connection, taking.job_id, ChunkRow.number >= taking.chunks)
             connection.execute(update(ChunkRow).where(*behind).values(state=ChunkState.SPLIT))
         while self._clean(taking):
             pass
@@ -245,6 +247,7 @@ class PartStore:
         with self._db.write() as connection:
             guard(connection, taking)
             numbers = list(connection.execute(behind.limit(_STEP)).scalars())
+            take_off(connection, taking.job_id, ChunkRow.number.in_(numbers))
             for row in (InputRow, ChunkRow):
                 connection.execute(delete(row).where(row.job_id == taking.job_id, row.number.in_(numbers)))
         return True

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
-from storage import counters
+from storage import counters, settling
 from storage.contract.errors import UnknownJob, WrongState
 from storage.contract.states import FINAL_JOB_STATES, JobState
 from storage.database import Database, now_ms
@@ -190,6 +190,9 @@ class PurgeStore:
             marked = select(JobRow.id).where(JobRow.id == job_id, JobRow.deleted_at.is_not(None))
             if connection.execute(marked).first() is None:
                 return None
+            if settling.step(connection, job_id):
+                # First what its key gets back for what nobody has begun with.
+                return after
             numbers = _next_chunks(connection, job_id, after)
             for row in (ResultRow, InputRow, ChunkRow):
                 connection.execute(delete(row).where(row.job_id == job_id, row.number.in_(numbers)))

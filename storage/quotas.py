@@ -18,7 +18,6 @@ from storage.contract.errors import InvalidOption, QuotaExceeded
 from storage.contract.states import ChunkState
 from storage.database import Database, now_ms
 from storage.filetables import FileRow
-from storage.metering import SHARE_AGAIN
 from storage.nextends import TooManyJobs, end_told
 from storage.tables import JOB_IS_UNFINISHED, ChunkRow, JobRow, QuotaRow
 
@@ -116,19 +115,21 @@ def admit(connection: Connection, job_id: str, key_id: str, *, sealed: bool) -> 
     if quota.texts is not None:
         _admit_texts(connection, quota.texts, key)
     if quota.tokens_per_minute is not None:
-        tokens = int(connection.execute(_ESTIMATE, key).scalar() or 0) if sealed else 0
-        _admit_tokens(connection, quota, tokens)
+        tokens = _estimate(connection, key) if sealed else 0
+        _admit_tokens(connection, quota, tokens, tokens)
 
 
-def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
+def admit_again(connection: Connection, job_id: str, key_id: str, tokens: float, sent: float) -> None:
     """Check, as the last step of a transaction that sends a job's failed items round again, that its key may do so.
 
     Their share of the estimate is charged, as for a submission; what the round takes is settled at its commits.
 
     Args:
-        connection: A write transaction, in which their chunks wait again.
+        connection: A write transaction, in which their chunks wait again, or the first of them.
         job_id: The job.
         key_id: Whose it is; empty: nobody's, which is admitted at once.
+        tokens: Their share of the estimate, for which there must be room.
+        sent: That of those which wait, which is charged; the others' is as they are sent.
 
     Raises:
         QuotaExceeded: When it would be too much now; the caller undoes the transaction.
@@ -140,8 +141,7 @@ def admit_again(connection: Connection, job_id: str, key_id: str) -> None:
     if quota.jobs is not None:
         _admit_jobs(connection, quota.jobs, key)
     if quota.tokens_per_minute is not None:
-        tokens = int(connection.execute(_ESTIMATE_AGAIN, key).scalar() or 0)
-        _admit_tokens(connection, quota, tokens)
+        _admit_tokens(connection, quota, tokens, sent)
 
 
 def check_room(database: Database, key_id: str) -> None:
@@ -162,7 +162,7 @@ def check_room(database: Database, key_id: str) -> None:
         if quota.jobs is not None:
             _admit_jobs(connection, quota.jobs, key)
         if quota.tokens_per_minute is not None:
-            _admit_tokens(connection, quota, 0)
+            _admit_tokens(connection, quota, 0, 0)
 
 
 def admit_bytes(connection: Connection, key_id: str) -> None:
@@ -210,7 +210,7 @@ def _admit_jobs(connection: Connection, most: int, key: dict[str, str]) -> None:
 
 
 def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None:
-    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (SEALED_TEXTS, _UNSEALED_TEXTS))
+    kept = sum(int(connection.execute(query, key).scalar() or 0) for query in (SEALED_TEXTS, UNSEALED_TEXTS))
     if kept > most:
         raise QuotaExceeded(
             f"This API key may keep {most:,} texts, and this would make it {kept:,}.",
@@ -218,7 +218,13 @@ def _admit_texts(connection: Connection, most: int, key: dict[str, str]) -> None
         )
 
 
-def _admit_tokens(connection: Connection, quota: Any, tokens: int) -> None:
+def _estimate(connection: Connection, key: dict[str, str]) -> int:
+    """Return the tokens that a sealed job is estimated at."""
+    counted = connection.execute(_COUNTED, key).scalar()
+    return int(counted if counted is not None else connection.execute(_ESTIMATE, key).scalar() or 0)
+
+
+def _admit_tokens(connection: Connection, quota: Any, tokens: float, now: float) -> None:
     bucket = Bucket.of(quota)
     wait = bucket.wait(tokens)
     if wait > 0:
@@ -227,8 +233,8 @@ def _admit_tokens(connection: Connection, quota: Any, tokens: int) -> None:
             f"There is room for this again in {max(round(wait), 1):,} s.",
             wait,
         )
-    if tokens:
-        _set_owed(connection, quota, bucket.owed + tokens)
+    if now:
+        _set_owed(connection, quota, bucket.owed + now)
 
 
 def _set_owed(connection: Connection, quota: Any, owed: float) -> None:
@@ -250,13 +256,12 @@ _OPEN = select(func.count()).select_from(JobRow).where(*_OTHERS)
 #: Split chunks stand for no text: others have taken their place, or their part was cut off.
 _STANDS = ChunkRow.state != ChunkState.SPLIT
 SEALED_TEXTS = select(func.sum(JobRow.total)).where(*_OWNED)
-_UNSEALED_TEXTS = (
-    select(func.sum(ChunkRow.size)).join(JobRow, JobRow.id == ChunkRow.job_id).where(*_OWNED, _IS_ACCEPTING, _STANDS)
-)
+_ADDED_UP = select(func.sum(ChunkRow.size)).where(ChunkRow.job_id == JobRow.id, _STANDS).scalar_subquery()
+#: As they were counted when they came; of a job whose row has no count they are added up.
+UNSEALED_TEXTS = select(func.sum(func.coalesce(JobRow.arrived, _ADDED_UP))).where(*_OWNED, _IS_ACCEPTING)
+#: Where every text was counted when it came: a program of the version before may have taken some in, and counts none.
+_COUNTED = select(JobRow.estimated).where(JobRow.id == bindparam("job"), JobRow.arrived == JobRow.total)
 _ESTIMATE = select(func.sum(ChunkRow.token_estimate)).where(ChunkRow.job_id == bindparam("job"), _STANDS)
-_ESTIMATE_AGAIN = select(func.sum(SHARE_AGAIN)).where(
-    ChunkRow.job_id == bindparam("job"), ChunkRow.state == ChunkState.PENDING
-)
 #: What is on its way counts as far as it is; what a batch writes, only once it is seen and can be deleted.
 _IS_COMING = and_(
     FileRow.state == "writing",

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, bindparam, func, or_, select
+from sqlalchemy import Connection, Row
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage import texts, vectors
+from storage import idhashes, texts, vectors
 from storage.attempts import AttemptKey
-from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
+from storage.contract.states import ChunkState
 from storage.database import Database
-from storage.idhashes import CANDIDATES
+from storage.idhashes import CANDIDATES, LAST
 from storage.outcomes import ItemError, Page
-from storage.tables import RESULTS, ChunkRow, InputRow, ResultRow
+from storage.pagequeries import AROUND, HAS_FAILED, MAY_FAIL_YET, MAY_HOLD, PAGE, PAGES, PAGES_BEHIND
+from storage.tables import RESULTS
 
 #: Most bytes of vectors fetched in one read transaction, but for the chunk that fills it over the brim: a longer one
 #: would make SQLite's log grow. Most chunks, too, and what an item is taken to have before the first was seen.
@@ -169,7 +170,7 @@ class ResultStore:
                     end = rows[-1].first + rows[-1].size
                     following = ahead.submit(self._rows, job_id, end, many, max(1, _PAGE_BYTES // each))
                 for row in rows:
-                    if settled_only and row.state not in (ChunkState.DONE, ChunkState.CANCELLED):
+                    if settled_only and _is_pending(row):
                         return
                     yield _page(row)
                 rows = following.result() if following is not None else ()
@@ -178,7 +179,7 @@ class ResultStore:
         """Return chunks that follow each other, as far as they begin within so many items: at least the first one."""
         wanted = {"job": job_id, "least": first, "below": first + items, "many": many}
         with self._db.read() as connection:
-            return connection.execute(_PAGES, wanted).all()
+            return connection.execute(PAGES, wanted).all()
 
     def page_at(self, job_id: str, position: int, status: str | None = None) -> Page | None:
         """Return the chunk that holds an item, or the first one behind it that may hold one of a status.
@@ -192,80 +193,56 @@ class ResultStore:
         Returns:
             The page; None where the job has no further one.
         """
-        statement = _PAGES_BEHIND if status is None else _MAY_HOLD[status]
+        asked = {"job": job_id, "position": position}
         with self._db.read() as connection:
-            row = connection.execute(statement, {"job": job_id, "position": position}).first()
+            statement = PAGES_BEHIND if status is None else MAY_HOLD[status]
+            if status == "failed" and not connection.execute(MAY_FAIL_YET, {"job": job_id}).scalar():
+                statement = HAS_FAILED
+            row = connection.execute(statement, asked).first()
         return None if row is None else _page(row)
 
     def first_around(self, job_id: str, position: int) -> int:
         """Return the position of the first item of the chunk that holds an item."""
         with self._db.read() as connection:
-            return int(connection.execute(_around, {"job": job_id, "position": position}).scalar() or 0)
+            return int(connection.execute(AROUND, {"job": job_id, "position": position}).scalar() or 0)
 
     def find(self, job_id: str, custom_id: str) -> Page | None:
         """Return the page that holds the item of a caller's id, or None; decodes the chunks that have its hash."""
-        wanted = texts.hash_ids([custom_id])
-        asked = {"job": job_id, "hash": wanted.tobytes()}
-        # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
-        with self._db.read(one_moment=True) as connection:
-            for number, blob in connection.execute(CANDIDATES, asked):
-                if wanted[0] not in np.frombuffer(blob or b"", dtype="<u8"):
-                    continue
-                row = connection.execute(_PAGE, {"job": job_id, "number": number}).first()
-                # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.
-                page = None if row is None else _page(row)
-                if page is not None and page.ids is not None and custom_id in page.ids:
-                    return page
+        least, last = 0, 0
+        while least <= last:
+            # A job that is deleted, or a chunk that is split, between two statements would be found and not be there.
+            with self._db.read(one_moment=True) as connection:
+                page = _found(connection, job_id, custom_id, least)
+                # Asked again each time: the halves of a chunk that was split come behind the last one.
+                last = connection.execute(LAST, {"job": job_id}).scalar() or 0
+            if page is not None:
+                return page
+            least += idhashes.RANGE
         return None
-
-
-#: A job's chunks with what is known of them; the statements are put together once.
-_CHUNKS = (
-    select(
-        ChunkRow.first,
-        ChunkRow.size,
-        ChunkRow.state,
-        InputRow.ids,
-        InputRow.invalid,
-        ResultRow.width,
-        ResultRow.dtype,
-        ResultRow.vectors,
-        ResultRow.tokens,
-        ResultRow.lengths,
-        ResultRow.errors,
-    )
-    .join(InputRow, (InputRow.job_id == ChunkRow.job_id) & (InputRow.number == ChunkRow.number))
-    .outerjoin(ResultRow, (ResultRow.job_id == ChunkRow.job_id) & (ResultRow.number == ChunkRow.number))
-    .where(ChunkRow.job_id == bindparam("job"), ChunkRow.state != ChunkState.SPLIT)
-)
-_PAGE = _CHUNKS.where(ChunkRow.number == bindparam("number"))
-_PAGES = (
-    _CHUNKS.where(ChunkRow.first >= bindparam("least"), ChunkRow.first < bindparam("below"))
-    .order_by(ChunkRow.first)
-    .limit(bindparam("many"))
-)
-_around = select(func.max(ChunkRow.first)).where(
-    ChunkRow.job_id == bindparam("job"), ChunkRow.first <= bindparam("position")
-)
-#: The chunk around an item, found by the index over first items.
-_PAGES_BEHIND = (
-    _CHUNKS.where(ChunkRow.first >= func.coalesce(_around.scalar_subquery(), 0))
-    .where(ChunkRow.first + ChunkRow.size > bindparam("position"))
-    .order_by(ChunkRow.first)
-    .limit(1)
-)
-_is_open = ChunkRow.state.in_(sorted(OPEN_CHUNK_STATES))
-#: Those that may hold an item of a status, or will.
-_MAY_HOLD = {
-    "succeeded": _PAGES_BEHIND.where(or_(ChunkRow.succeeded > 0, _is_open)),
-    "failed": _PAGES_BEHIND.where(or_(ChunkRow.failed > 0, _is_open)),
-    "cancelled": _PAGES_BEHIND.where(or_(ChunkRow.state == ChunkState.CANCELLED, _is_open)),
-}
 
 
 def _bytes_an_item(rows: Sequence[Any]) -> int:
     """Return how many bytes of vectors an item has, of the chunk where they are most; 0 where there are none yet."""
     return max(-(-len(row.vectors or b"") // int(row.size)) for row in rows)
+
+
+def _found(connection: Connection, job_id: str, custom_id: str, least: int) -> Page | None:
+    """Return the page that holds the item of a caller's id, if it is among some chunks from a number on."""
+    wanted = texts.hash_ids([custom_id])
+    asked = {"job": job_id, "hash": wanted.tobytes(), "least": least, "below": least + idhashes.RANGE}
+    for number, blob in connection.execute(CANDIDATES, asked):
+        if wanted[0] not in np.frombuffer(blob or b"", dtype="<u8"):
+            continue
+        row = connection.execute(PAGE, {"job": job_id, "number": number}).first()
+        # What is left of a part that was cut off lies there until the next one comes, and is nobody's item.
+        page = None if row is None else _page(row)
+        if page is not None and page.ids is not None and custom_id in page.ids:
+            return page
+    return None
+
+
+def _is_pending(row: Row[Any]) -> bool:
+    return row.state not in (ChunkState.DONE, ChunkState.CANCELLED) and not row.is_over
 
 
 def _page(row: Row[Any]) -> Page:
@@ -277,7 +254,7 @@ def _page(row: Row[Any]) -> Page:
     return Page(
         first=row.first,
         size=row.size,
-        rest="cancelled" if row.state == ChunkState.CANCELLED else "pending",
+        rest="cancelled" if row.state == ChunkState.CANCELLED or row.is_over else "pending",
         width=row.width or 0,
         dtype=(row.dtype or "float32").removesuffix(vectors.EACH_TOKEN),
         vectors=row.vectors,

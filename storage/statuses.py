@@ -113,7 +113,10 @@ class StatusStore:
         begun = job.started_at is not None or job.state not in (JobState.ACCEPTING, JobState.QUEUED)
         waiting = job.state != JobState.COMPLETED
         counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun, waiting)
-        if job.state in FINAL_JOB_STATES and not counts.chunks_left:
+        settled = job.state in FINAL_JOB_STATES and not counts.chunks_left
+        if job.state in FINAL_JOB_STATES:
+            counts = counts.ended()
+        if settled:
             self._remember(stand, counts, inf)
         elif job.chunk_count > _HUGE:
             self._remember(stand, counts, monotonic() + min((monotonic() - begin) / _SHARE, _BELIEVED))

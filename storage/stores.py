@@ -21,8 +21,10 @@ from storage.leases import LeaseStore
 from storage.parts import PartStore
 from storage.purges import PurgeStore
 from storage.results import ResultStore
+from storage.retries import RetryStore
 from storage.secrets import SecretStore
 from storage.services import ServiceStore
+from storage.settling import SettlingStore
 from storage.statuses import StatusStore
 from storage.throughputs import ThroughputStore
 from storage.tokenizers import TokenizerStore
@@ -64,6 +66,8 @@ class Stores:
     backlogs: BacklogStore
     vitals: VitalStore
     services: ServiceStore
+    settling: SettlingStore
+    retries: RetryStore
     wanted: WantedStore
 
     @classmethod
@@ -101,6 +105,8 @@ class Stores:
             BacklogStore(database),
             VitalStore(database),
             ServiceStore(database),
+            SettlingStore(database),
+            RetryStore(database),
             WantedStore(database),
         )
 

@@ -107,6 +107,13 @@ class JobRow(Row):
     kind: Mapped[str] = mapped_column(String(16), default="job", server_default="job")
     name: Mapped[str | None]
     labels: Mapped[dict[str, Any] | None]
+    #: Of an ended job: up to this number its chunks are settled; null once all are. See `storage/settling.py`.
+    unsettled_after: Mapped[int | None]
+    #: From this position on failed items are still to go round again; null once all have. See `storage/retries.py`.
+    unretried_from: Mapped[int | None]
+    #: Texts, and tokens as estimated, that have come in so far; null where nobody counted them.
+    arrived: Mapped[int | None]
+    estimated: Mapped[int | None]
 
     __table_args__ = (
         Index(
@@ -132,6 +139,8 @@ class JobRow(Row):
         partial_index("ix_jobs_calls", "finished_at", "kind = 'call' AND finished_at IS NOT NULL"),
         partial_index("ix_jobs_listed", "key_id", "id", "kind = 'job' AND deleted_at IS NULL"),
         partial_index("ix_jobs_owned", "key_id", "state", "total", "deleted_at", "key_id <> '' AND deleted_at IS NULL"),
+        partial_index("ix_jobs_unsettled", "id", "unsettled_after IS NOT NULL"),
+        partial_index("ix_jobs_unretried", "id", "unretried_from IS NOT NULL"),
     )
 
 
@@ -163,6 +172,7 @@ class ChunkRow(Row):
     __table_args__ = (
         partial_index("ix_chunks_pending", "job_id", "number", "state = 'pending'"),
         Index("ix_chunks_first", "job_id", "first"),
+        partial_index("ix_chunks_failed", "job_id", "first", "failed > 0"),
         Index(
             "ix_chunks_out",
             "state",
@@ -231,3 +241,4 @@ JOB_IS_LISTED = (JobRow.kind == literal_column("'job'")) & JobRow.deleted_at.is_
 CHUNK_IS_PENDING = ChunkRow.state == literal_column("'pending'")
 CHUNK_IS_DISPATCHED = ChunkRow.state == literal_column("'dispatched'")
 CHUNK_IS_LEASED = ChunkRow.state == literal_column("'leased'")
+CHUNK_HAS_FAILED = ChunkRow.failed > literal_column("0")

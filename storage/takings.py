@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from storage.arrivals import Chunks, more_counts
 from storage.contract.errors import Conflict, WrongState
 from storage.contract.states import JobState
 from storage.database import now_ms
@@ -56,14 +57,19 @@ def take(connection: Connection, job_id: str) -> Taking:
     return Taking(job_id, row.token, *ends(connection, job_id), row.on_invalid, ids)
 
 
-def guard(connection: Connection, taking: Taking) -> str:
+def guard(connection: Connection, taking: Taking, chunks: Chunks = ()) -> str:
     """Return whose job it is, if the right to write to it still holds; inside a running transaction.
+
+    Args:
+        connection: Of the transaction.
+        taking: The right.
+        chunks: Rows of chunks that it writes, which the job's counts take in.
 
     Raises:
         WrongState: When the job takes no parts any more.
         Conflict: When another writer has followed.
     """
-    key_id = _lock(connection, taking.job_id)
+    key_id = _lock(connection, taking.job_id, chunks)
     token = select(PartedJobRow.token).where(PartedJobRow.job_id == taking.job_id)
     if connection.execute(token).scalar() != taking.token:
         raise Conflict(
@@ -89,10 +95,11 @@ def require_parted(connection: Connection, job_id: str) -> None:
         raise _not_parted(job_id)
 
 
-def _lock(connection: Connection, job_id: str) -> str:
+def _lock(connection: Connection, job_id: str, chunks: Chunks = ()) -> str:
     """Note that the producer lives, and return whose job it is; whoever writes to it takes turns from here on."""
     accepting = (JobRow.id == job_id, JobRow.state == JobState.ACCEPTING, IS_THERE)
-    touched = update(JobRow).where(*accepting).values(touched_at=now_ms()).returning(JobRow.key_id)
+    changed = {"touched_at": now_ms(), **more_counts(chunks)}
+    touched = update(JobRow).where(*accepting).values(changed).returning(JobRow.key_id)
     key_id: str | None = connection.execute(touched).scalar()
     if key_id is None:
         raise WrongState(f"Job {job_id} takes no more parts.", "It was sealed, or given up after a day without a part.")

@@ -1,12 +1,14 @@
-"""The reconciler's housekeeping: what is to go goes in small steps, and what must hold is looked at page by page."""
+"""The reconciler's housekeeping: what is much goes in small steps, and what must hold is looked at page by page."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from storage import counters
+from storage.contract.errors import ServerError
 from storage.invariants import START
 from storage.purges import MARKED_AT_ONCE
 from storage.stores import Stores
@@ -22,6 +24,9 @@ _LOOK_EVERY = 60.0
 
 #: Most seconds that one turn removes rows: what is waiting to be sent is sent between two turns.
 _TURN = 0.2
+
+#: Most seconds that one turn goes on with jobs of very many chunks that have ended, or go round again.
+_SETTLING = 1.0
 
 
 class Keeper:
@@ -59,6 +64,28 @@ class Keeper:
         if no_texts and no_jobs:
             while self._may_give and time.monotonic() < begin + _TURN:
                 self._may_give = self._stores.database.give_back()
+
+    def settle(self) -> None:
+        """Go on with the ends of jobs of very many chunks, and with retries of such.
+
+        Whoever asked for it has done some of it, and may be gone.
+        """
+        settling, retries = self._stores.settling, self._stores.retries
+        self._go_on(settling.unsettled(), settling.step)
+        self._go_on(retries.unretried(), retries.step)
+
+    def _go_on(self, job_ids: Sequence[str], step: Callable[[str], bool]) -> None:
+        """Do the steps of some jobs until their time is over; one that cannot be done keeps no other from it."""
+        deadline = time.monotonic() + _SETTLING
+        for job_id in job_ids:
+            try:
+                while time.monotonic() < deadline and step(job_id):
+                    pass
+            except ServerError:
+                raise
+            except Exception:
+                counters.count("sweeps_failed")
+                logger.exception("job %s cannot be brought to its end", job_id)
 
     def check(self) -> None:
         """Look at the next page of chunks; what is found is counted, and told once a round."""

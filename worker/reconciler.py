@@ -127,6 +127,7 @@ class Reconciler:
         failpoints.reach("reconcile.begin")
         duties = (
             partial(self._expire, done),
+            self._settle,
             self._recover,
             self._dispatch,
             self._finish,
@@ -155,6 +156,9 @@ class Reconciler:
             logger.warning("took back %d chunks whose worker has been silent for too long", expired)
         self._tell(self._stores.jobs.expire(done))
         failpoints.reach("reconcile.expired")
+
+    def _settle(self) -> None:
+        self._keeper.settle()
 
     def _recover(self) -> None:
         """Take back chunks whose message is lost, so that they are sent again."""

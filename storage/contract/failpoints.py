@@ -42,6 +42,9 @@ NAMES = (
     "reconcile.finished",
 )
 
+#: Places that only a job of very many chunks passes: between two transactions of its end, or of a retry of it.
+OF_LARGE_JOBS = ("end.begun", "retry.begun")
+
 
 class FailpointReached(RuntimeError):
     """Raised where a test asked for an error nobody expects."""

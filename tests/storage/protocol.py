@@ -242,6 +242,8 @@ class Protocol(ProtocolMill):
     @step(side=SIDE)
     def expire(self, side: int) -> None:
         assert set(self.sides[side].jobs.expire()) == self.model.expire()
+        for job_id in self.sides[side].settling.unsettled():
+            self.sides[1 - side].settling.go_on(job_id)
 
     @step(place=PLACE, side=SIDE)
     def retry(self, place: int, side: int) -> None:

@@ -12,7 +12,7 @@ from storage.database import Database, now_ms
 from storage.newjobs import NewJob
 from storage.stores import Stores
 from storage.tables import JobRow
-from tests.storage.builders import CARD, claim, finish, result, serve, submit
+from tests.storage.builders import CARD, chunk_states, claim, finish, result, serve, submit
 
 
 def end_time(database: Database, job_id: str, milliseconds: int) -> None:
@@ -33,6 +33,7 @@ def test_a_job_whose_time_is_over_keeps_what_is_done_and_cancels_the_rest(stores
     status = stores.statuses.get(job_id)
     assert (status.state, status.succeeded, status.cancelled, status.pending) == ("expired", 2, 4, 0)
     assert stores.leases.commit([(one, result()) for one in late]) == (set(), [])
+    assert chunk_states(database, job_id) == ["done", "cancelled", "cancelled"]
     assert stores.jobs.expire() == []
 
 

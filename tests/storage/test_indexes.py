@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, select, text, update
 
-from storage import naming
+from storage import naming, settling
 from storage.choice import pending, pending_chunks
 from storage.contract.ids import new_id
 from storage.contract.models import Priority
@@ -17,6 +17,7 @@ from storage.files import made_id
 from storage.filetables import BatchRow
 from storage.finishing import has_open_chunks
 from storage.jobfilter import JobFilter
+from storage.pagequeries import HAS_FAILED
 from storage.quotas import SEALED_TEXTS
 from storage.stores import Stores
 from storage.tables import (
@@ -60,14 +61,19 @@ def plan(database: Database, query: Any, **given: Any) -> str:
 
 def plans(database: Database, work: Callable[[], object]) -> str:
     """Return how the database answers whatever it is asked while something is done."""
+    return "\n".join(every_plan(database, work, "SELECT"))
+
+
+def every_plan(database: Database, work: Callable[[], object], *beginnings: str) -> list[str]:
+    """Return the same of each statement that begins so."""
     explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
     found: list[str] = []
 
     def look(connection: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        if statement.startswith("SELECT") and "set_config" not in statement:
+        if statement.startswith(beginnings) and "set_config" not in statement:
             beside = connection.connection.driver_connection.cursor()
             beside.execute(f"{explain} {statement}", values)
-            found.extend(str(row[-1]) for row in beside.fetchall())
+            found.append("\n".join(str(row[-1]) for row in beside.fetchall()))
 
     event.listen(database.engine, "before_cursor_execute", look)
     try:
@@ -75,7 +81,7 @@ def plans(database: Database, work: Callable[[], object]) -> str:
     finally:
         event.remove(database.engine, "before_cursor_execute", look)
     assert found
-    return "\n".join(found)
+    return found
 
 
 def test_what_to_do_next_is_read_from_the_indexes_of_open_jobs_and_pending_chunks(crowded: Database) -> None:
@@ -204,3 +210,41 @@ def test_calls_that_nobody_fetched_are_found_without_reading_ended_jobs(crowded:
         connection.execute(update(JobRow).where(JobRow.state == "completed").values(finished_at=1))
     told = plans(crowded, lambda: stores.purges.mark(0))
     assert "ix_jobs_calls" in told and "ix_jobs_finished_at" not in told
+
+
+def test_chunks_that_a_step_settles_or_sends_again_are_found_among_their_own(
+    crowded: Database, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job of which a thousand chunks are pending, behind five hundred that are done, and one that failed
+    with crowded.read() as connection:
+        job_id = connection.execute(select(JobRow.id).where(JobRow.state == "queued")).scalar_one()
+    more = {"job_id": job_id, "state": "pending", "first": 0, "size": 1, "token_estimate": 1}
+    with crowded.write() as connection:
+        connection.execute(insert(ChunkRow), [more | {"number": number} for number in range(2000, 3000)])
+        connection.execute(text("UPDATE chunks SET failed = 1 WHERE number = 3"))
+        if not crowded.is_sqlite:
+            connection.execute(text("ANALYZE"))
+    # When its failed items are looked for, and sent again
+    told = plans(crowded, lambda: stores.retries._count(job_id))
+    told += plan(crowded, HAS_FAILED, job=job_id, position=0)
+    # Then the done ones are not walked
+    if crowded.is_sqlite:
+        assert "ix_chunks_failed" in told
+    assert "SCAN chunks" not in told and "Seq Scan on chunks" not in told
+    # When a step of it is settled, then its pending ones, and what is out of it, are found by their indexes
+    monkeypatch.setattr(settling, "STEP", 100)
+    monkeypatch.setattr(settling, "AT_ONCE", 0.0)
+    first, *_, out = told = every_plan(crowded, lambda: stores.jobs.cancel(job_id), "UPDATE chunks", "SELECT chunks")
+    if crowded.is_sqlite:
+        assert "ix_chunks_pending" in first and "ix_chunks_out" in out
+        assert all("SEARCH chunks" in one and "job_id=?" in one for one in told)
+    assert "Seq Scan on chunks" not in "\n".join(told)
+    # And so are the last ones, which on PostgreSQL are most of so few
+    monkeypatch.setattr(settling, "STEP", 2_000)
+    *_, last = every_plan(crowded, lambda: stores.settling.step(job_id), "UPDATE chunks", "SELECT chunks")
+    assert not crowded.is_sqlite or ("ix_chunks_pending" in last and "ix_chunks_out" in last)
+    # And jobs under way by theirs
+    told = plans(crowded, stores.settling.unsettled) + plans(crowded, stores.retries.unretried)
+    if crowded.is_sqlite:
+        assert "ix_jobs_unsettled" in told and "ix_jobs_unretried" in told
+    assert "SCAN jobs\n" not in f"{told}\n" and "Seq Scan on jobs" not in told

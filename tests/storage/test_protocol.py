@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage import counters
+from storage import counters, retries, settling
 from storage.database import Database
 from tests.storage.protocol import Protocol
 
@@ -37,8 +37,17 @@ MEETS = {
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_call_returns_what_the_model_says(
-    kind: str, tmp_path: Path, migrated_sqlite: Path, request: pytest.FixtureRequest
+    kind: str,
+    tmp_path: Path,
+    migrated_sqlite: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Jobs of more than two chunks end, and go round again, in several steps, as one call for the caller.
+    for one in (settling, retries):
+        monkeypatch.setattr(one, "STEP", 2)
+        monkeypatch.setattr(one, "AT_ONCE", 1e9)
+
     def sqlite() -> Iterator[tuple[Database, Database]]:
         for number in itertools.count():
             path = tmp_path / f"{number}.sqlite3"

@@ -50,8 +50,12 @@ CALLING = (
         "failed items go round again whatever their key may have and use",
         f"{_QUOTAS}::test_a_retry_is_one_more_open_job",
         (
-            Edit("storage/jobs.py", "                    admit_again(connection, job_id, job.key_id)\n", ""),
-            Edit("storage/jobs.py", "import admit, admit_again, owe\n", "import admit, owe\n"),
+            Edit(
+                "storage/retries.py",
+                "            admit_again(connection, job_id, job.key_id, failed.tokens, sent.tokens)\n",
+                "",
+            ),
+            Edit("storage/retries.py", "import admit_again, owe\n", "import owe\n"),
         ),
     ),
     Plant(

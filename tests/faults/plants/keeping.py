@@ -89,11 +89,12 @@ JOB_IS_OPEN = JobRow.state.in_([literal_column(f"'{word}'") for word in _OPEN_WO
         (
             Edit(
                 _JOBS,
-                "if _end(connection, job_id, ended(JobState.EXPIRED), *over):",
+                "if end(connection, job_id, ended(JobState.EXPIRED), *over) is not Ending.REFUSED:",
                 "values = ended(JobState.EXPIRED)\n"
                 "                    if connection.execute(update(JobRow).where(JobRow.id == job_id, *over)"
                 ".values(values)).rowcount:",
             ),
+            Edit(_JOBS, "from sqlalchemy import select\n", "from sqlalchemy import select, update\n"),
         ),
     ),
     Plant(

@@ -222,8 +222,8 @@ SERVING = (
         (
             Edit(
                 _METERING,
-                "ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED])",
-                "ChunkRow.state.in_([ChunkState.PENDING, ChunkState.DISPATCHED, ChunkState.LEASED])",
+                "_CHARGE.where(CHUNK_IS_DISPATCHED)",
+                '_CHARGE.where(CHUNK_IS_DISPATCHED | (ChunkRow.state == "leased"))',
             ),
         ),
     ),
