@@ -12,6 +12,9 @@ from storage.contract.errors import ServerError
 #: Largest share of time that finding an answer may take: where that takes longer, it is done the less often.
 SHARE = 0.05
 
+#: Most seconds for which an answer is kept, whatever it has cost: finding it may have waited for a database in need.
+LONGEST = 60.0
+
 T = TypeVar("T")
 
 
@@ -31,7 +34,7 @@ class Kept(Generic[T]):
         self._failure: tuple[float, ServerError] | None = None
 
     def get(self) -> T:
-        """Return the answer, a little old where finding it takes long.
+        """Return the answer, a little old where finding it takes long: a minute at most.
 
         Raises:
             StorageUnavailable: When the database cannot be reached; whoever waited for another one's turn meanwhile
@@ -48,5 +51,5 @@ class Kept(Generic[T]):
                 except ServerError as error:
                     self._failure = monotonic(), error
                     raise
-                self._due = monotonic() + (monotonic() - begin) / SHARE
+                self._due = monotonic() + min((monotonic() - begin) / SHARE, LONGEST)
             return self._found[0]

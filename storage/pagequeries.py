@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from storage.contract.states import OPEN_CHUNK_STATES, ChunkState
 from storage.finishing import has_open_chunks
@@ -18,6 +18,9 @@ from storage.tables import (
 
 #: Whether the job has ended: what of it is still open is cancelled, as soon as somebody gets round to it.
 _IS_OVER = select(JobRow.id).where(JobRow.id == bindparam("job"), ~JOB_IS_UNFINISHED).exists()
+_WENT_ROUND = select(JobRow.unretried_from).where(JobRow.id == bindparam("job"), JOB_IS_UNFINISHED).scalar_subquery()
+#: Chunks whose failed items are still to go round again, as `retry` has it: see `storage/retries.py`.
+_GOES_ROUND = and_(ChunkRow.state == ChunkState.DONE, ChunkRow.failed > ChunkRow.invalid, ChunkRow.first >= _WENT_ROUND)
 #: A job's chunks with what is known of them; the statements are put together once.
 _CHUNKS = (
     select(
@@ -25,6 +28,7 @@ _CHUNKS = (
         ChunkRow.size,
         ChunkRow.state,
         _IS_OVER.label("is_over"),
+        _GOES_ROUND.label("goes_round"),
         InputRow.ids,
         InputRow.invalid,
         ResultRow.width,

@@ -165,9 +165,10 @@ class PurgeStore:
 
     def _begin(self, job_id: str) -> None:
         """Remove the first rows of a marked job, of a small one all."""
-        after: int | None = START
-        while after is not None and after < _AT_ONCE:
-            after = self.step(job_id, after)
+        before, after = None, self.step(job_id)
+        # A step that goes no further has settled some of a huge job: the reconciler does that too.
+        while after is not None and after < _AT_ONCE and after != before:
+            before, after = after, self.step(job_id, after)
 
     def purge(self, job_id: str) -> None:
         """Remove the rows of a marked job; can be taken up again where it was cut off."""

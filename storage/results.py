@@ -242,14 +242,14 @@ def _found(connection: Connection, job_id: str, custom_id: str, least: int) -> P
 
 
 def _is_pending(row: Row[Any]) -> bool:
-    return row.state not in (ChunkState.DONE, ChunkState.CANCELLED) and not row.is_over
+    return bool(row.goes_round) or (row.state not in (ChunkState.DONE, ChunkState.CANCELLED) and not row.is_over)
 
 
 def _page(row: Row[Any]) -> Page:
     none = np.zeros(row.size, dtype="<i4")
     errors = unpack_errors(row.invalid or {})
     # A chunk on its way round again keeps its vectors, but what `retry` asked for has no outcome yet.
-    if row.errors and row.state == ChunkState.DONE:
+    if row.errors and row.state == ChunkState.DONE and not row.goes_round:
         errors |= unpack_errors(row.errors)
     return Page(
         first=row.first,

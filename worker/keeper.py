@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from storage import counters
-from storage.contract.errors import ServerError
 from storage.invariants import START
 from storage.purges import MARKED_AT_ONCE
 from storage.stores import Stores
-from worker.removals import Removals
+from worker.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,10 @@ class Keeper:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._jobs, self._texts = Removals(stores.purges.step), Removals(stores.purges.step_texts)
+        self._jobs = Turns(stores.purges.step, "removed")
+        self._texts = Turns(stores.purges.step_texts, "rid of its texts")
+        self._ends = Turns(_counted(stores.settling.step), "brought to its end")
+        self._retries = Turns(_counted(stores.retries.step), "sent round again")
         self._looked = -_LOOK_EVERY
         self._place = START
         self._round: Counter[str] = Counter()
@@ -70,22 +72,8 @@ class Keeper:
 
         Whoever asked for it has done some of it, and may be gone.
         """
-        settling, retries = self._stores.settling, self._stores.retries
-        self._go_on(settling.unsettled(), settling.step)
-        self._go_on(retries.unretried(), retries.step)
-
-    def _go_on(self, job_ids: Sequence[str], step: Callable[[str], bool]) -> None:
-        """Do the steps of some jobs until their time is over; one that cannot be done keeps no other from it."""
-        deadline = time.monotonic() + _SETTLING
-        for job_id in job_ids:
-            try:
-                while time.monotonic() < deadline and step(job_id):
-                    pass
-            except ServerError:
-                raise
-            except Exception:
-                counters.count("sweeps_failed")
-                logger.exception("job %s cannot be brought to its end", job_id)
+        self._ends.turn(self._stores.settling.unsettled(), time.monotonic() + _SETTLING)
+        self._retries.turn(self._stores.retries.unretried(), time.monotonic() + _SETTLING)
 
     def check(self) -> None:
         """Look at the next page of chunks; what is found is counted, and told once a round."""
@@ -101,3 +89,8 @@ class Keeper:
         self._place = findings.next or START
         if findings.next is None:
             self._round.clear()
+
+
+def _counted(step: Callable[[str], bool]) -> Callable[[str, int], int | None]:
+    """Return steps that know by themselves where they are, as `Turns` does them."""
+    return lambda job_id, done: done + 1 if step(job_id) else None

@@ -70,7 +70,7 @@ def get_backlog(
 
     It is made for autoscalers: one flat object, and no error for a model that nobody has asked for. What waits is added
     up for all who ask at once, and so seldom that it takes a twentieth of the time: where that takes a second, the
-    answer may be 20 s old.
+    answer may be 20 s old, and never more than a minute.
     """
     check_word("model", model)
     check_word("revision", revision)

@@ -18,6 +18,7 @@ from storage.tables import ChunkRow, JobRow, QuotaRow
 from tests.storage.builders import CARD, PLENTY, result, serve
 from tests.storage.large import ITEMS, TOKENS, changed_chunks, job_row, killed, large_job, until_done
 from tests.storage.test_quotas import freeze, limited, owed, refused
+from worker import keeper as keeper_module
 from worker.keeper import Keeper
 
 #: Chunks of a large job, and of a step.
@@ -81,6 +82,39 @@ def test_a_job_is_not_completed_before_all_of_it_went_round_again(stores: Stores
     status = stores.statuses.get(job_id)
     assert (status.state, status.failed, status.pending) == ("completed", STEP, 0)
     assert claims_of(database, job_id) == {1: 3 * STEP}
+
+
+def test_what_is_still_to_go_round_again_has_no_outcome_yet(stores: Stores, database: Database) -> None:
+    # Given a job whose failed items are going round again, of which the first step was sent and done
+    worker = serve(stores)
+    job_id = large_job(stores, 2 * STEP + 1, failed=2 * STEP + 1)
+    stores.jobs.retry_failed(job_id)
+    embed_all(stores, worker)
+    # When its results are read, then what was sent has its new outcome, and nothing behind that an old one
+    last = ITEMS * STEP
+    settled = [page.first for page in stores.results.pages(job_id, settled_only=True)]
+    assert settled == list(range(0, last, ITEMS))
+    page = stores.results.page_at(job_id, last)
+    assert page is not None and (page.rest, page.errors) == ("pending", {})
+    # Unless the job ends before: then the errors that it had are the outcome
+    stores.jobs.cancel(job_id)
+    page = stores.results.page_at(job_id, last)
+    assert page is not None and list(page.errors) == [1]
+
+
+def test_retries_of_several_large_jobs_take_turns(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given two jobs with failed items of many steps, and a reconciler with time for one step
+    serve(stores)
+    job_ids = [large_job(stores, 5 * STEP, failed=5 * STEP) for _ in range(2)]
+    for job_id in job_ids:
+        stores.jobs.retry_failed(job_id)
+    monkeypatch.setattr(keeper_module, "_SETTLING", -1.0)
+    keeper = Keeper(stores)
+    # When it has had a turn for each, then both have come further
+    before = {job_id: job_row(stores.database, job_id).unretried_from for job_id in job_ids}
+    for _ in job_ids:
+        keeper.settle()
+    assert all(job_row(stores.database, job_id).unretried_from > before[job_id] for job_id in job_ids)
 
 
 def test_a_job_of_which_nothing_is_open_at_the_last_step_is_completed_all_the_same(stores: Stores) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, func, select, text
 
 from storage import settling
+from storage.contract.errors import UnknownJob
 from storage.contract.models import Priority
 from storage.contract.states import ChunkState, JobState
 from storage.database import Database
@@ -20,7 +21,7 @@ from storage.loads import Load
 from storage.quotas import Quota
 from storage.settling import Ending, end
 from storage.stores import Stores
-from storage.tables import ChunkRow
+from storage.tables import ChunkRow, JobRow
 from tests.storage.builders import CARD, claim, finish, result, serve, set_chunk, submit
 from tests.storage.large import ITEMS, TOKENS, changed_chunks, job_row, killed, large_job, until_done
 from tests.storage.test_quotas import freeze, owed
@@ -43,6 +44,12 @@ def open_chunks(database: Database, job_id: str) -> int:
     with database.read() as connection:
         count = select(func.count()).where(ChunkRow.job_id == job_id, ChunkRow.state.in_(settling_states()))
         return int(connection.execute(count).scalar_one())
+
+
+def job_count(database: Database) -> int:
+    """Return how many jobs have a row."""
+    with database.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(JobRow)).scalar_one())
 
 
 def settling_states() -> list[str]:
@@ -212,6 +219,22 @@ def test_each_step_gives_back_what_nobody_has_begun_with(stores: Stores, databas
     assert owed(database, key) == pytest.approx(TOKENS)
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(ChunkRow)).scalar_one() == 0
+
+
+def test_who_deletes_a_job_that_is_being_settled_does_not_wait_for_that(stores: Stores, database: Database) -> None:
+    # Given a job of 50 steps that was just cancelled
+    serve(stores)
+    job_id = large_job(stores, CHUNKS)
+    stores.jobs.cancel(job_id)
+    # When it is deleted, then a step or two are done at once
+    stores.purges.delete(job_id)
+    assert CHUNKS - 4 * STEP <= open_chunks(database, job_id) < CHUNKS
+    # And it is gone for everybody, and the reconciler does the rest
+    with pytest.raises(UnknownJob):
+        stores.jobs.get(job_id)
+    housekeeper = Keeper(stores)
+    until_done(lambda: housekeeper.purge() is None and stores.purges.marked() == [job_id])
+    assert job_count(database) == 0
 
 
 def test_a_job_that_is_being_settled_leaves_as_an_ended_one(stores: Stores, database: Database) -> None:

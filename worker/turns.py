@@ -1,4 +1,4 @@
-"""Removes rows of many jobs a step at a time, each job in its turn: a huge one keeps no small one waiting."""
+"""What takes many steps for many jobs, each job in its turn: a huge one keeps no small one waiting."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from storage.purges import START
 logger = logging.getLogger(__name__)
 
 
-class Removals:
-    """All removals of one kind that are under way.
+class Turns:
+    """All jobs for which one thing is under way, such as the removal of their rows.
 
     Args:
-        step: Removes a few rows of a job, behind a place; returns the next place, or None when all is gone.
+        step: Does a few rows of a job, behind a place; returns the next place, or None when nothing is left.
+        what: What is done, for the log, such as `removed`.
     """
 
-    def __init__(self, step: Callable[[str, int], int | None]) -> None:
-        self._step = step
-        #: How far each removal under way has come; after a restart each begins anew, and finds what is left.
+    def __init__(self, step: Callable[[str, int], int | None], what: str) -> None:
+        self._step, self._what = step, what
+        #: How far each that is under way has come; after a restart each begins anew, and finds what is left.
         self._come: dict[str, int] = {}
         #: Whose step was the last one.
         self._last = ""
 
     def turn(self, job_ids: Sequence[str], deadline: float) -> tuple[int, bool]:
-        """Remove rows of some jobs until the time is over, but at least one step's; go on where the last turn ended.
+        """Do steps of some jobs until the time is over, but at least one; go on where the last turn ended.
 
         Args:
             job_ids: The jobs, of which those that waited longest come first.
@@ -63,12 +64,12 @@ class Removals:
         except ServerError:
             raise
         except Exception:
-            # One that cannot be removed must not keep the others.
+            # One for which it cannot be done must not keep the others.
             counters.count("sweeps_failed")
-            logger.exception("job %s cannot be removed", job_id)
+            logger.exception("job %s cannot be %s", job_id, self._what)
             return False
         if after is None:
-            # All are forgotten once nothing is left to remove; where that never comes, each as it goes.
+            # All are forgotten once nothing is left to do; where that never comes, each as it goes.
             self._come.pop(job_id, None)
             return False
         self._come[job_id] = after
