@@ -1,4 +1,7 @@
-"""How long somebody who has sent all texts of a job waits for it to be accepted, and whether he is still there."""
+"""How long somebody who has sent all texts of a job waits for it to be accepted, and whether he is still there.
+
+Who waits holds a place; where others want it his patience is ended (`api/uploading.py`).
+"""
 
 from __future__ import annotations
 

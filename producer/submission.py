@@ -247,7 +247,10 @@ class Submission:
             raise
 
     def _sealed(self, payload: str | None) -> bool:
-        """Seal the job; while its key may not yet submit so much, wait with all that was sent, and try again."""
+        """Seal the job; while its key may not yet have it, wait with all that was sent, and try again.
+
+        That is while it owes tokens, or has come to have too many open jobs meanwhile.
+        """
         patience = of_sender.get()
         while True:
             try:

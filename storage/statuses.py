@@ -18,6 +18,7 @@ from storage.database import Database, now_ms
 from storage.jobstatus import JobStatus as JobStatus
 from storage.moments import iso
 from storage.tables import JobRow, ModelRow
+from storage.turns import Turn, Turns
 from storage.workers import live_workers
 
 #: Jobs whose sums are remembered: what is over changes no more, and lists show it again and again.
@@ -62,6 +63,8 @@ class StatusStore:
         self._db = database
         #: What was added up, and until when it is believed.
         self._known: dict[_Stand, tuple[ChunkCounts, float]] = {}
+        #: Who adds up which huge job.
+        self._turns = Turns()
 
     def get(self, job_id: str) -> JobStatus:
         """Return where a job stands.
@@ -69,9 +72,7 @@ class StatusStore:
         Raises:
             UnknownJob: When there is none of that id.
         """
-        # A retry between two statements would show a completed job with items that are pending.
-        with self._db.read(one_moment=True) as connection:
-            return self._look(connection, job_id).status
+        return self._look(job_id).status
 
     def waiting_for(self, job_id: str) -> str | None:
         """Return what a job waits for and what to do about it, or None; no chunk is counted for that.
@@ -91,28 +92,46 @@ class StatusStore:
         found = []
         for job_id in job_ids:
             try:
-                with self._db.read(one_moment=True) as connection:
-                    found.append(self._look(connection, job_id))
+                found.append(self._look(job_id))
             except UnknownJob:
                 continue
         return found
 
-    def _look(self, connection: Connection, job_id: str) -> Look:
-        job = _job(connection, job_id)
-        counts = self._counts(connection, job_id, job)
-        status = _status(connection, job_id, job, counts)
-        return Look(status, job.model_id, counts.chunks_left, counts.estimated_left, job.created_at)
+    def _look(self, job_id: str) -> Look:
+        while True:
+            # A retry between two statements would show a completed job with items that are pending.
+            with self._db.read(one_moment=True) as connection:
+                job = _job(connection, job_id)
+                counts = self._counts(connection, job_id, job)
+                if isinstance(counts, ChunkCounts):
+                    status = _status(connection, job_id, job, counts)
+                    return Look(status, job.model_id, counts.chunks_left, counts.estimated_left, job.created_at)
+            # Outside: who waits needs no connection.
+            counts.wait()
 
-    def _counts(self, connection: Connection, job_id: str, job: Any) -> ChunkCounts:
-        """Return the sums over a job's chunks: remembered of what has ended, and for a while of what is huge."""
+    def _counts(self, connection: Connection, job_id: str, job: Any) -> ChunkCounts | Turn:
+        """Return the sums over a job's chunks: remembered of what has ended, and for a while of what is huge.
+
+        Or the turn of somebody else who adds up the same huge job.
+        """
         stand = (job_id, job.state, int(job.generation), int(job.finished_at or 0))
+        if (known := self._believed(stand)) is not None:
+            return known
+        if job.chunk_count <= _HUGE:
+            return self._added_up(connection, stand, job)
+        with self._turns.turn(job_id) as other:
+            # Somebody may have found it between the look and the turn.
+            return other or self._believed(stand) or self._added_up(connection, stand, job)
+
+    def _believed(self, stand: _Stand) -> ChunkCounts | None:
         counts, until = self._known.get(stand, (None, 0.0))
+        return counts if monotonic() < until else None
+
+    def _added_up(self, connection: Connection, stand: _Stand, job: Any) -> ChunkCounts:
         begin = monotonic()
-        if counts is not None and begin < until:
-            return counts
         begun = job.started_at is not None or job.state not in (JobState.ACCEPTING, JobState.QUEUED)
         waiting = job.state != JobState.COMPLETED
-        counts = count_chunks(connection, job_id, job.now - _RATE_WINDOW, begun, waiting)
+        counts = count_chunks(connection, stand[0], job.now - _RATE_WINDOW, begun, waiting)
         settled = job.state in FINAL_JOB_STATES and not counts.chunks_left
         if job.state in FINAL_JOB_STATES:
             counts = counts.ended()

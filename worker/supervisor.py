@@ -157,8 +157,12 @@ def _worker_command(program: str, slot: Slot) -> Callable[[str], list[str]]:
 
 
 def child_environment(settings: WorkerSettings) -> dict[str, str]:
-    """Return the settings as the variables from which a child reads the same settings again."""
-    given = settings.model_dump(exclude_none=True, exclude=_NOT_TOLD)
+    """Return the settings as the variables from which a child reads the same settings again.
+
+    What a file holds may be a secret, such as a URL with its password: whoever may look into a process would see it in
+    its environment. Children inherit the variable that names the file.
+    """
+    given = settings.model_dump(exclude_none=True, exclude=_NOT_TOLD | settings.of_files)
     variables = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in given.items()}
     variables |= {"EMBEDMILL_MODEL": model_name(settings.model), "HF_HUB_DISABLE_TELEMETRY": "1"}
     return variables

@@ -67,7 +67,8 @@ async def submit(
     """Submit JSON with `texts` or `items`, or NDJSON of any length, each line a string or an object with `text`.
 
     With `parts` a job is only opened; its texts follow part by part, and it is then sealed.
-    Lines that a key may submit only a little later are kept, and the answer waits for that, up to a quarter of an hour.
+    Lines that a key may submit only a little later are kept, and the answer waits for that, up to a quarter of an hour,
+    and no longer than others leave room.
     What is not in the body may stand in the query. The same Idempotency-Key and payload give the same job.
     """
     known = idempotency_key(key)

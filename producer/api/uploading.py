@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from producer.api.shares import Shares
 from producer.patience import Patience, of_sender
@@ -33,8 +33,11 @@ _RETRY = 5
 # Threads of their own: a slow sender holds one for long, and must not keep other requests from theirs.
 _threads = ThreadPoolExecutor(_MOST, "upload")
 
-#: Their places. From half of them on, those who send slowly are no longer waited for.
+#: Their places. Where more than half are taken, those who send slowly are no longer waited for, nor those who wait.
 places = Shares(_MOST, ("Too many bodies are being read just now.", "Send it again in a moment.", _RETRY))
+
+#: Whose patience was ended to make room and who have not left yet: one at a time, so that no more are than need be.
+_leaving: set[asyncio.Future[Any]] = set()
 
 
 class Cut(Exception):
@@ -53,7 +56,8 @@ async def taken_in(
         key_id: The key of who sends it; empty where no keys are used.
         blocks: The body. Whatever it raises is raised here, and `Cut` in the thread.
         take: Works on the blocks.
-        is_gone: Whether the sender has gone, after the body; where it is given, he has patience (see `patience.py`).
+        is_gone: Whether the sender has gone, after the body; where it is given, he has patience (see `patience.py`),
+            unless his place is wanted by others.
 
     Raises:
         Overloaded: When too many bodies are being taken in.
@@ -74,6 +78,7 @@ async def taken_in(
 
     def ended(done: asyncio.Future[T]) -> None:
         places.leave(key_id)
+        _leaving.discard(done)
         if not done.cancelled():
             # The thread may outlive the request, and its error then has nobody else who asks for it.
             done.exception()
@@ -91,7 +96,12 @@ async def taken_in(
         raise
     try:
         while not (await asyncio.wait({working}, timeout=_ASK_AGAIN))[0]:
-            if is_gone is not None and await is_gone():
+            if is_gone is None:
+                continue
+            if await is_gone():
+                patience.end()
+            elif places.is_crowded and not _leaving:
+                _leaving.add(working)
                 patience.end()
     finally:
         # The service stops, or he has his answer.

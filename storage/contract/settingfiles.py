@@ -6,7 +6,7 @@ file `.env` names no such file: the folder one stands in may be somebody else's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,17 @@ class SettingFiles(PydanticBaseSettingsSource):
         variable = f"{self.config.get('env_prefix', '')}{field_name}_file"
         path = self._variables.get(variable.lower())
         return path and _read(variable.upper(), Path(path)), field_name, False
+
+    def left_to(self, given: Iterable[str]) -> frozenset[str]:
+        """Return the names of the settings whose values files give.
+
+        Args:
+            given: Names of those that flags gave.
+        """
+        prefix = str(self.config.get("env_prefix", "")).lower()
+        names = self.settings_cls.model_fields.keys() - set(given)
+        said = {name.lower() for name, value in self._variables.items() if value}
+        return frozenset(name for name in names if f"{prefix}{name}_file" in said and f"{prefix}{name}" not in said)
 
     def __call__(self) -> dict[str, Any]:
         """Return the settings that files are named for.

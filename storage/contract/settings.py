@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     trace_chunks: Literal["some", "all"] = "some"
     log_format: Literal["auto", "text", "json"] = "auto"
 
+    _of_files: frozenset[str] = frozenset()
+
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
             name = ".".join(str(part) for part in first["loc"])
             raise InvalidOption(f"Setting {name} ({cls._variable(name)}) is not usable: {first['msg']}.") from error
         settings = settings.model_copy(update={"data_dir": _absolute(settings.data_dir)})
+        settings._of_files = SettingFiles(cls, EnvSettingsSource(cls).env_vars).left_to(given)
         if settings.database_is_embedded or settings.redis_is_embedded:
             _check_folder(settings.data_dir)
         return settings
@@ -124,6 +127,11 @@ class Settings(BaseSettings):
     @staticmethod
     def _variable(name: str) -> str:
         return f"EMBEDMILL_{name.upper()}"
+
+    @property
+    def of_files(self) -> frozenset[str]:
+        """The names of what was read from files that variables name, so that other processes read it there too."""
+        return self._of_files
 
     @property
     def keeping(self) -> Keeping:

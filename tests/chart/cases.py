@@ -150,6 +150,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "extraEnv",
     ),
     "a collector with a password": ({"settings": {"otlpEndpoint": "https://u:p@collector"}}, "otlpEndpoint"),
+    "a collector at a port too high": ({"settings": {"otlpEndpoint": "http://collector:99999"}}, "99999.*1 to 65535"),
+    "a collector at no port": (
+        {"settings": {"otlpEndpoint": "http://collector:0"}, "networkPolicy": {"enabled": False}},
+        "otlpEndpoint.*1 to 65535",
+    ),
     "no Secret for the servers": ({"servers": {"existingSecret": ""}}, "existingSecret"),
     "a precision that is none": ({"workers": [{"name": "cpu", "dtype": "float8"}]}, "dtype"),
     "a group without a name": ({"workers": [{"devices": "cpu"}]}, "name"),

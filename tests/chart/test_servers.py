@@ -60,14 +60,40 @@ def test_workers_may_have_a_user_of_redis_of_their_own(as_files: bool) -> None:
     }
 
 
+def test_another_program_may_bring_the_urls_as_files() -> None:
+    # Given files that extraEnv names for the api, and no Secret
+    files = {"EMBEDMILL_REDIS_URL_FILE": "/vault/redis", "EMBEDMILL_DATABASE_URL_FILE": "/vault/database"}
+    given = [{"name": name, "value": path} for name, path in files.items()]
+    found = pods(render({"api": {"extraEnv": given}}))
+    (container,) = found["mill-embedmill-api"][1]["containers"]
+    told = [(one["name"], one.get("value")) for one in container["env"] if "_URL" in one["name"]]
+    # Then the pod is told of them alone
+    assert sorted(told) == sorted(files.items())
+    # And starts without the Secret, as all do, whose program names the file that is missing
+    for name, (_, pod) in found.items():
+        mounted = [one["secret"] for one in pod.get("volumes", []) if one["name"] == "embedmill-servers"]
+        assert [one["optional"] for one in mounted] == ([] if "-test" in name else [True]), name
+
+
+@pytest.mark.parametrize("part", ["api", "reconciler", "migration", "worker"])
+def test_volumes_of_others_may_be_called_servers_and_hub(part: str) -> None:
+    extra = [{"name": name, "emptyDir": {}} for name in ("servers", "hub")]
+    group: Object = {"name": "cpu", "hub": {"existingSecret": "hub", "tokenKey": "word"}}
+    values = {part: {"extraVolumes": extra}} if part != "worker" else {"workers": [group | {"extraVolumes": extra}]}
+    found = pods(render(values))
+    (pod,) = [pod for name, (_, pod) in found.items() if f"-{part}" in name and "-test" not in name]
+    names = [one["name"] for one in pod["volumes"]]
+    assert {"servers", "hub"} <= set(names) and len(names) == len(set(names))
+
+
 def test_a_hub_s_token_is_a_file_too_where_the_hub_s_library_looks_for_it(tmp_path: Path) -> None:
     # Given a group with a token
     group = {"name": "cpu", "hub": {"existingSecret": "hub", "tokenKey": "word"}}
     (_, pod) = pods(render({"workers": [group]}))["mill-embedmill-worker-cpu"]
     (container,) = pod["containers"]
     told = {one["name"]: one.get("value") for one in container["env"]}
-    (volume,) = [one for one in pod["volumes"] if one["name"] == "hub"]
-    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "hub"]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "embedmill-hub"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "embedmill-hub"]
     assert volume["secret"] == {"secretName": "hub", "items": [{"key": "word", "path": "token"}]}
     assert told["HF_TOKEN_PATH"] == f"{mount['mountPath']}/token" and "HF_TOKEN" not in told
     # Then the library finds it there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from producer.api import uploading
 from producer.api.settings import ApiSettings
 from producer.api.shares import Shares
 from storage.contract.errors import Overloaded
+from storage.quotas import Quota
 from tests.acceptance.shell import until
+from tests.producer.test_patience import LONG, set_debt
 from tests.service.serving import Served, serving
+from tests.storage.builders import CARD, serve
+from tests.storage.test_quotas import freeze
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -107,6 +112,39 @@ def test_one_key_does_not_take_all_places_of_uploads(narrow: Served, monkeypatch
         with narrow.http(anna) as ours, narrow.http(bert) as theirs:
             assert ours.post("/v1/jobs", content=b'"rye"\n', headers=NDJSON).status_code == 429
             assert theirs.post("/v1/jobs", content=b'"rye"\n', headers=NDJSON).status_code == 202
+    until_taken(0)
+
+
+def test_who_waits_for_tokens_makes_room_for_others(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given few places, and a key with two streams that are all there and wait, since it owes a token
+    monkeypatch.setattr(uploading, "places", Shares(4, _FULL))
+    monkeypatch.setattr(uploading, "_ASK_AGAIN", 0.05)
+    stores = narrow.service.stores
+    serve(stores)
+    record, anna = stores.keys.create("anna", ("read", "write"), quota=Quota(tokens_per_minute=1000))
+    set_debt(stores.database, record.id, 1.0)
+    freeze(stores.database, record.id)
+    _, bert = key_of(narrow, "bert")
+    place = httpx.URL(narrow.url)
+    with ExitStack() as stack:
+        ours = stack.enter_context(narrow.http(anna))
+        callers = stack.enter_context(ThreadPoolExecutor(2))
+        asked = {"content": b'"%s"\n' % (b"wheat " * 170) * LONG, "headers": NDJSON, "params": {"model": CARD.name}}
+        waiting = [callers.submit(ours.post, "/v1/jobs", **asked) for _ in range(2)]  # type: ignore[arg-type]
+        stack.callback(set_debt, stores.database, record.id, 0.0)
+        until_taken(2)
+        # When another key sends too, so that places become few
+        wire = stack.enter_context(socket.create_connection((place.host, place.port or 80), 60))
+        head = f"POST /v1/jobs HTTP/1.1\r\nHost: {place.host}\r\nAuthorization: Bearer {bert}\r\n"
+        wire.sendall(f"{head}Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n".encode())
+        # Then one of the two is asked to come again
+        done, others = wait(waiting, 90, FIRST_COMPLETED)
+        (refused,) = [one.result() for one in done]
+        assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
+        until_taken(2)
+        # And the other is accepted in the end
+        set_debt(stores.database, record.id, 0.0)
+        assert [one.result(90).status_code for one in others] == [202]
     until_taken(0)
 
 

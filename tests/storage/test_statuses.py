@@ -1,5 +1,8 @@
 """What a job's status says at each stage, over both databases."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -9,7 +12,7 @@ from sqlalchemy import event, update
 
 from storage import statuses
 from storage.chunkcounts import ChunkCounts, count_chunks
-from storage.contract.errors import InvalidOption, UnknownJob
+from storage.contract.errors import InvalidOption, StorageUnavailable, UnknownJob
 from storage.contract.ids import new_id
 from storage.contract.messages import Pointer
 from storage.contract.models import Priority
@@ -18,6 +21,7 @@ from storage.jobstatus import JobStatus
 from storage.outcomes import ItemError
 from storage.stores import Stores
 from storage.tables import JobRow
+from storage.turns import Turn, Turns
 from tests.storage.builders import CARD, MODEL, accept, chunk, claim, finish, result, serve, set_chunk, submit
 
 REFUSED = ItemError("invalid_item", "Refused at the door: empty or blank.")
@@ -88,6 +92,98 @@ def test_a_huge_job_is_added_up_seldom_and_anew_when_it_ends(
     (held,) = claim(stores, job_id, 2, worker)
     stores.leases.commit([(held, result())])
     assert (stores.statuses.get(job_id).state, counts(stores.statuses.get(job_id))) == ("completed", (6, 6, 0, 0, 0))
+
+
+def make_huge(stores: Stores, database: Database) -> str:
+    """Return a job of some chunks that counts as one of very many."""
+    serve(stores)
+    job_id = submit(stores, 3)
+    with database.write() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(chunk_count=10_001))
+    return job_id
+
+
+class Reads:
+    """How often jobs were looked at, however many threads do so."""
+
+    def __init__(self, database: Database) -> None:
+        self.jobs: list[str] = []
+        event.listen(database.engine, "before_cursor_execute", self._note)
+
+    def _note(self, *told: Any) -> None:
+        if "FROM jobs" in told[2] and "FROM chunks" not in told[2]:
+            self.jobs.append(told[2])
+
+    def wait_for(self, number: int) -> None:
+        deadline = time.monotonic() + 90
+        while len(self.jobs) < number:
+            assert time.monotonic() < deadline, f"{len(self.jobs)} looks of {number}"
+            time.sleep(0.01)
+
+
+def test_a_huge_job_is_added_up_once_for_all_who_ask_at_once(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a huge job, and adding up that takes until twenty have come
+    job_id = make_huge(stores, database)
+    reads, added_up = Reads(database), []
+
+    def count(*given: Any) -> ChunkCounts:
+        added_up.append(given)
+        reads.wait_for(20)
+        return count_chunks(*given)
+
+    monkeypatch.setattr(statuses, "count_chunks", count)
+    # When they ask at once, then all are told the same, and it was added up once
+    with ThreadPoolExecutor(20) as askers:
+        told = list(askers.map(stores.statuses.get, [job_id] * 20))
+    assert {counts(status) for status in told} == {(6, 0, 0, 0, 6)}
+    assert len(added_up) == 1
+    # And nothing is kept of turns that are over
+    assert not stores.statuses._turns._taken
+
+
+def test_who_waits_for_a_huge_job_hears_that_it_failed_and_the_next_tries_again(
+    stores: Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a huge job, and one who adds it up in vain while others wait
+    job_id = make_huge(stores, database)
+    added_up: list[Any] = []
+    waiting = threading.Semaphore(0)
+    wait = Turn.wait
+
+    def count(*given: Any) -> ChunkCounts:
+        added_up.append(given)
+        if len(added_up) == 1:
+            assert all(waiting.acquire(timeout=90) for _ in range(3))
+            raise StorageUnavailable("It is away.")
+        return count_chunks(*given)
+
+    def waited(turn: Turn) -> None:
+        waiting.release()
+        wait(turn)
+
+    monkeypatch.setattr(statuses, "count_chunks", count)
+    monkeypatch.setattr(Turn, "wait", waited)
+    # Then all hear of it
+    with ThreadPoolExecutor(4) as askers:
+        asked = [askers.submit(stores.statuses.get, job_id) for _ in range(4)]
+        assert all(isinstance(one.exception(90), StorageUnavailable) for one in asked)
+    assert len(added_up) == 1
+    # And who comes next adds it up
+    assert counts(stores.statuses.get(job_id)) == (6, 0, 0, 0, 6)
+    assert len(added_up) == 2
+
+
+def test_a_turn_that_ends_in_another_error_is_taken_by_who_waited() -> None:
+    turns = Turns()
+    with pytest.raises(KeyError), turns.turn("oats"):
+        with turns.turn("oats") as other, turns.turn("rye") as free:
+            assert other is not None and free is None
+        raise KeyError
+    other.wait()
+    with turns.turn("oats") as again:
+        assert again is None
 
 
 def test_what_a_job_waits_for_is_told_without_counting_it(stores: Stores, database: Database) -> None:

@@ -314,6 +314,34 @@ def test_children_are_told_no_password_and_read_it_where_their_parent_did(
     assert read.database == settings.database == "postgresql://miller:millrace@db/mill"
 
 
+def test_no_childs_environment_holds_what_a_file_gave(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given URLs in files, as a chart's pods have them, and beside them what the environment and a flag say
+    urls = {"REDIS_URL": "redis://miller:grindstone@queue", "DATABASE_URL": "postgresql://miller:millrace@db/mill"}
+    for name, url in urls.items():
+        (tmp_path / name).write_text(f"{url}\n")
+        monkeypatch.setenv(f"EMBEDMILL_{name}_FILE", str(tmp_path / name))
+    for name in ("log_level", "dtype"):
+        (tmp_path / name).write_text("not read")
+        monkeypatch.setenv(f"EMBEDMILL_{name.upper()}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("EMBEDMILL_LOG_LEVEL", "ERROR")
+    settings = WorkerSettings.load(dtype="float32", stop_grace=7.0)
+    told = child_environment(settings)
+    # When a child runs
+    child = Child("child", lambda _: ["-c", READY + "import time; time.sleep(60)"], told, nursery.note_death)
+    nursery.children.append(child)
+    nursery.tend_until(lambda: child.ready)
+    # Then what it was given has no password, and it reads the same settings
+    seen = Path(f"/proc/{child.pid}/environ").read_bytes().decode()
+    assert "grindstone" not in seen and "millrace" not in seen and "EMBEDMILL_REDIS_URL_FILE=" in seen
+    for variable in filter(None, seen.split("\0")):
+        monkeypatch.setenv(*variable.split("=", 1))
+    read = WorkerSettings.load()
+    assert (read.redis, read.database) == (urls["REDIS_URL"], urls["DATABASE_URL"])
+    assert (read.log_level, read.dtype, read.stop_grace) == ("ERROR", "float32", 7.0)
+
+
 def test_a_process_on_a_cpu_keeps_its_memory_in_one_heap_and_one_on_a_gpu_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -45,12 +45,14 @@
 
 {{- define "embedmill.secretsFolder" -}}/run/secrets/embedmill{{- end -}}
 
-{{/* The servers' URLs as files; see "embedmill.env". */}}
+{{/* The servers' URLs as files; see "embedmill.env". Optional, since `extraEnv` may name others: the program tells of a file
+     that it lacks. No volume has a name that a volume of `extraVolumes` may well have. */}}
 {{- define "embedmill.serversVolume" -}}
 {{- if (index . 0).Values.servers.asFiles }}
-- name: servers
+- name: embedmill-servers
   secret:
     secretName: {{ (index . 0).Values.servers.existingSecret }}
+    optional: true
     items:
       - { key: {{ index . 1 }}, path: redis-url }
       - { key: {{ index . 2 }}, path: database-url }
@@ -59,13 +61,14 @@
 
 {{- define "embedmill.serversMount" -}}
 {{- if .Values.servers.asFiles }}
-- { name: servers, mountPath: {{ include "embedmill.secretsFolder" . }}/servers, readOnly: true }
+- { name: embedmill-servers, mountPath: {{ include "embedmill.secretsFolder" . }}/servers, readOnly: true }
 {{- end }}
 {{- end -}}
 
 {{/* What api, workers and reconcilers tell of their work, and to whom. */}}
 {{- define "embedmill.tracesEnv" -}}
 {{- with .Values.settings.otlpEndpoint }}
+{{- $_ := include "embedmill.tracesPort" . }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* Rules of policies; all but the last take .Values.networkPolicy. */}}
+{{/* Rules of policies; all but those of traces take .Values.networkPolicy. */}}
 
 {{/* Figures for Prometheus; the node's own probes are always let in. */}}
 {{- define "embedmill.figures" }}
@@ -38,13 +38,21 @@
 {{- end }}
 {{- end }}
 
+{{/* The port of the collector's address, which it takes. */}}
+{{- define "embedmill.tracesPort" -}}
+{{- $url := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- if or (lt (int $port) 1) (gt (int $port) 65535) -}}
+{{- fail (printf "settings.otlpEndpoint: %s has the port %s, and ports are 1 to 65535" . $port) -}}
+{{- end -}}
+{{- $port -}}
+{{- end -}}
+
 {{/* The collector of traces: at the ports that were said, else at that of its address. Takes $. */}}
 {{- define "embedmill.tracesEgress" }}
 {{- with .Values.settings.otlpEndpoint }}
-{{- $url := urlParse . }}
-{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) }}
 - ports:
-    {{- range default (list $port) $.Values.networkPolicy.traces.ports }}
+    {{- range default (list (include "embedmill.tracesPort" .)) $.Values.networkPolicy.traces.ports }}
     - { protocol: TCP, port: {{ int . }} }
     {{- end }}
   {{- with $.Values.networkPolicy.traces.to }}
