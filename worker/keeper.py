@@ -11,7 +11,7 @@ from storage import counters
 from storage.invariants import START
 from storage.purges import MARKED_AT_ONCE
 from storage.stores import Stores
-from worker.turns import Turns
+from worker.roundrobin import RoundRobin
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class Keeper:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._jobs = Turns(stores.purges.step, "removed")
-        self._texts = Turns(stores.purges.step_texts, "rid of its texts")
-        self._ends = Turns(_counted(stores.settling.step), "brought to its end")
-        self._retries = Turns(_counted(stores.retries.step), "sent round again")
+        self._jobs = RoundRobin(stores.purges.step, "removed")
+        self._texts = RoundRobin(stores.purges.step_texts, "rid of its texts")
+        self._ends = RoundRobin(_counted(stores.settling.step), "brought to its end")
+        self._retries = RoundRobin(_counted(stores.retries.step), "sent round again")
         self._looked = -_LOOK_EVERY
         self._place = START
         self._round: Counter[str] = Counter()
@@ -92,5 +92,5 @@ class Keeper:
 
 
 def _counted(step: Callable[[str], bool]) -> Callable[[str, int], int | None]:
-    """Return steps that know by themselves where they are, as `Turns` does them."""
+    """Return steps that know by themselves where they are, as `RoundRobin` does them."""
     return lambda job_id, done: done + 1 if step(job_id) else None

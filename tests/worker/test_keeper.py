@@ -18,7 +18,7 @@ from storage.tables import JobRow
 from tests.storage.builders import serve, submit
 from worker import keeper
 from worker.keeper import Keeper
-from worker.turns import Turns
+from worker.roundrobin import RoundRobin
 
 
 def deleted(stores: Stores, *chunks: int) -> list[str]:
@@ -41,7 +41,7 @@ def test_how_far_a_removal_has_come_is_forgotten_with_its_end(stores: Stores) ->
             raise QueueUnavailable("not now")
         return stores.purges.step(job_id, after)
 
-    removals = Turns(step, "removed")
+    removals = RoundRobin(step, "removed")
     # When the first is removed, then nothing is remembered of it
     for _ in range(2):
         with pytest.raises(QueueUnavailable):
@@ -61,7 +61,7 @@ def test_a_huge_job_keeps_no_small_one_from_going(stores: Stores) -> None:
         return stores.purges.step(job_id, after)
 
     # When there is time for one step a turn
-    removals = Turns(step, "removed")
+    removals = RoundRobin(step, "removed")
     while stores.purges.marked() != [huge]:
         removals.turn(stores.purges.marked(), time.monotonic() - 1)
     # Then each had its step in its turn, and the large one goes on where it was
@@ -80,7 +80,7 @@ def test_one_that_cannot_be_removed_keeps_no_other(stores: Stores) -> None:
         return stores.purges.step(job_id, after)
 
     # When there are turns enough, each cut short by the first, then the other one is gone
-    removals = Turns(step, "removed")
+    removals = RoundRobin(step, "removed")
     for _ in range(3):
         with pytest.raises(QueueUnavailable):
             removals.turn(stores.purges.marked(), time.monotonic() + 60)

@@ -14,7 +14,7 @@ from storage.purges import START
 logger = logging.getLogger(__name__)
 
 
-class Turns:
+class RoundRobin:
     """All jobs for which one thing is under way, such as the removal of their rows.
 
     Args:
