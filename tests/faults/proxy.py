@@ -29,10 +29,14 @@ class _Link:
     server: socket.socket | None
     hole: bool = False
     closed: threading.Event = field(default_factory=threading.Event)
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def close(self, reset: bool = False) -> None:
         """Close both sides; with a reset in place of an orderly end, where wanted."""
-        self.closed.set()
+        with self.guard:
+            if self.closed.is_set():
+                return  # who wakes up of another one's RST must not end it in order before that
+            self.closed.set()
         for side in (self.client, self.server):
             if side is None:
                 continue

@@ -197,6 +197,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """A service whose one worker does about two calls a second, and which waits for twenty seconds; Redis is well."""
     monkeypatch.setattr("producer.queue.sender_settings", patiently)
     monkeypatch.setattr("storage.hints._TIMEOUT", 20.0)
+    monkeypatch.setattr("producer.api.protocol.HEAD_SECONDS", 60.0)  # whoever calls shares a thread with many others
     with (
         running_redis() as redis_url,
         serving(ApiSettings.load(data_dir=tmp_path, redis_url=redis_url, model=CARD.name, call_timeout=20)) as served,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -135,6 +137,31 @@ def test_a_request_that_does_not_begin_is_not_waited_for(small: Served, monkeypa
     # When a head has no end, or does not even begin, then the connection is closed
     for sent in (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b""):
         assert _exchange(small.url, sent) == b""
+
+
+def test_a_request_that_lay_there_while_the_service_stood_still_is_answered(
+    small: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that stands still with a new connection, for longer than a head may take
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    made, over = threading.Event(), threading.Event()
+    connection_made = protocol.PatientNoLonger.connection_made
+
+    def stand_still(self: protocol.PatientNoLonger, transport: asyncio.Transport) -> None:
+        connection_made(self, transport)
+        made.set()
+        over.wait(60)
+
+    monkeypatch.setattr(protocol.PatientNoLonger, "connection_made", stand_still)
+    url = httpx.URL(small.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+        assert made.wait(60)
+        # When the request comes meanwhile
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        time.sleep(0.6)
+        over.set()
+        # Then it is answered all the same
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_head_that_is_too_large_is_refused(small: Served) -> None:
