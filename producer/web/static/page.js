@@ -6,6 +6,8 @@
   const SLOWEST = 30000; // the same while the service does not answer
   let pause = EVERY;
   let timer = 0;
+  let asking = new AbortController();
+  let leaving = false; // a form is on its way: the next page is its answer, whatever becomes of this one
 
   const parts = () => document.querySelectorAll("[data-live]");
 
@@ -37,7 +39,9 @@
 
   const look = async () => {
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+      asking = new AbortController();
+      const wanted = { headers: { Accept: "text/html" }, redirect: "manual", signal: asking.signal };
+      const answer = await fetch(location.href, wanted);
       if (answer.type === "opaqueredirect" || answer.status === 404) {
         location.reload(); // signed out, or deleted: the page itself says so
         return;
@@ -59,13 +63,22 @@
   const plan = () => {
     clearTimeout(timer);
     const over = document.querySelector("[data-live-over]");
-    if (!document.hidden && !over && parts().length) timer = setTimeout(look, pause);
+    if (!leaving && !document.hidden && !over && parts().length) timer = setTimeout(look, pause);
   };
 
   // After a form was refused the address is the form's, which cannot be looked at.
   const asked = performance.getEntriesByType("navigation")[0];
   if (location.pathname !== "/jobs" && (!asked || !document.querySelector("[role=alert]"))) {
     document.addEventListener("visibilitychange", plan);
-    plan();
+    document.addEventListener("submit", () => {
+      leaving = true;
+      clearTimeout(timer);
+      asking.abort();
+    });
+    // Also when somebody comes back to it.
+    addEventListener("pageshow", () => {
+      leaving = false;
+      plan();
+    });
   }
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from storage.clock import Clock
+from storage.purges import PurgeStore
 from storage.statuses import JobStatus, StatusStore
 from tests.service.page.conftest import Visit
 from tests.service.page.test_jobs_page import check_landmarks, waiting_job
@@ -100,6 +102,27 @@ def test_a_job_that_still_takes_its_texts_can_be_deleted_and_cannot_be_cancelled
     check_landmarks(page)
     # Then it is not offered to cancel it, which cannot be done; deleting can
     expect(page.get_by_text("Cancel…")).to_have_count(0)
+    page.get_by_text("Delete…").click()
+    page.get_by_role("button", name="Delete this job").click()
+    page.wait_for_url(served.url + "/")
+    assert http.get(f"/v1/jobs/{job_id}").status_code == 404
+
+
+def test_whoever_deletes_a_job_comes_to_the_list_however_long_that_takes(
+    visit: Visit, served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that has deleted a job, and takes longer to answer than the page waits between two looks
+    job_id = http.post("/v1/jobs", json={"parts": True, "name": "Half a sack"}).json()["id"]
+    delete = PurgeStore.discard
+
+    def slowly(purges: PurgeStore, job_id: str) -> bool:
+        done = delete(purges, job_id)
+        threading.Event().wait(4)
+        return done
+
+    monkeypatch.setattr(PurgeStore, "discard", slowly)
+    page = visit(f"/jobs/{job_id}")
+    # When somebody deletes it there, then he sees the list, and not that the page is gone
     page.get_by_text("Delete…").click()
     page.get_by_role("button", name="Delete this job").click()
     page.wait_for_url(served.url + "/")
